@@ -1,0 +1,1 @@
+//! The registry, its watch caches, the local client and the HTTP server that kubectl drives.

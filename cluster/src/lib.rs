@@ -1,0 +1,1 @@
+//! Puts the parts together: clusters for the laptop, for tests and for examples.

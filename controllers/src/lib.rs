@@ -1,0 +1,1 @@
+//! Controllers that decide as pure functions, and the driver that acts.

@@ -1,0 +1,1 @@
+//! Objects, traits and the machinery every part of Longshore shares.

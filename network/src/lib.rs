@@ -1,0 +1,1 @@
+//! Pod networks (bridge, host, none) and the nftables service proxy.

@@ -1,0 +1,1 @@
+//! The node agent: one state machine a pod, probes, volumes and status.

@@ -1,0 +1,1 @@
+//! Containers run by an OCI runtime (runc, crun), one shim process a pod.

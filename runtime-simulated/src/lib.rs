@@ -1,0 +1,1 @@
+//! Containers that run in virtual time, for thousands of hollow nodes.
