@@ -1,1 +1,8 @@
-//! Objects, traits and the machinery every part of Longshore shares.
+//! The objects, the traits and the machinery that every part of Longshore shares.
+//!
+//! Start at [`kind`] for what an object is, and at [`api`] for the kinds themselves.
+
+pub mod api;
+pub mod kind;
+pub mod strings;
+pub mod validation;
