@@ -3,6 +3,8 @@
 //! Start at [`kind`] for what an object is, and at [`api`] for the kinds themselves.
 
 pub mod api;
+pub mod clock;
 pub mod kind;
+pub mod store;
 pub mod strings;
 pub mod validation;
