@@ -5,6 +5,8 @@
 pub mod api;
 pub mod clock;
 pub mod kind;
+pub mod network;
+pub mod runtime;
 pub mod store;
 pub mod strings;
 pub mod validation;
