@@ -3,6 +3,7 @@
 //! Start at [`kind`] for what an object is, and at [`api`] for the kinds themselves.
 
 pub mod api;
+pub mod client;
 pub mod clock;
 pub mod kind;
 pub mod network;
