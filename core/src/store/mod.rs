@@ -24,6 +24,10 @@
 //! 8. **Expiry.** A key put with a time to live is deleted by a commit of the store's own some time after it ran out,
 //!    never before; watchers see an ordinary delete.
 
+mod expiry;
+mod history;
+mod memory;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -31,10 +35,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
+pub use expiry::{Deadlines, Ended, Expiry};
+pub use history::{Commit, History, HistoryLimits};
+pub use memory::MemoryStore;
+
 /// A point in the store's history. The empty, new store is at revision 1, as etcd's.
 pub type Revision = u64;
 
-/// Most operations (puts and deletes) that one commit may hold.
+/// Most operations (puts and deletes), and most comparisons, that one commit may hold.
 pub const COMMIT_OPERATIONS_MAX: usize = 128;
 
 /// Most bytes of keys and values that one commit may hold.
@@ -166,13 +174,14 @@ impl Transaction {
         self
     }
 
-    /// Checks the limits that every store enforces alike: number of operations, bytes, no key twice, no empty key.
+    /// Checks the limits that every store enforces alike: number of operations and comparisons, bytes, no key twice, no empty key.
     ///
     /// # Errors
     /// [`Error::TooManyOperations`], [`Error::TooLarge`], [`Error::InvalidTransaction`].
     pub fn check(&self) -> Result<(), Error> {
-        if self.operations.len() > COMMIT_OPERATIONS_MAX {
-            return Err(Error::TooManyOperations { got: self.operations.len() });
+        let got = self.operations.len().max(self.compare.len());
+        if got > COMMIT_OPERATIONS_MAX {
+            return Err(Error::TooManyOperations { got });
         }
         let mut bytes = 0;
         let mut keys = std::collections::BTreeSet::new();
@@ -282,9 +291,9 @@ pub enum Error {
         last: Revision,
     },
     /// Too many operations in one commit.
-    #[error("a commit holds at most {COMMIT_OPERATIONS_MAX} operations, this one has {got}: split it")]
+    #[error("a commit holds at most {COMMIT_OPERATIONS_MAX} operations or comparisons, this one has {got}: split it")]
     TooManyOperations {
-        /// Operations given.
+        /// Operations given, or comparisons if those are more.
         got: usize,
     },
     /// Too many bytes in one commit.
