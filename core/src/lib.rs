@@ -10,4 +10,6 @@ pub mod network;
 pub mod runtime;
 pub mod store;
 pub mod strings;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod validation;
