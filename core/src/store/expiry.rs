@@ -45,6 +45,11 @@ impl Deadlines {
             .collect()
     }
 
+    /// Whether `key` can run out.
+    pub fn contains(&self, key: &str) -> bool {
+        self.by_key.contains_key(key)
+    }
+
     /// When the next key runs out.
     pub fn next(&self) -> Option<Duration> {
         self.by_time.first().map(|(deadline, _)| *deadline)

@@ -233,6 +233,25 @@ impl History {
         Ok(())
     }
 
+    /// Goes on at `revision` without knowing what happened until then, as after a failure: everything before counts as
+    /// compacted, and every watch ends.
+    pub fn restart(&self, revision: Revision) {
+        let wakers: Vec<Waker> = {
+            let mut ring = self.lock();
+            while !ring.commits.is_empty() {
+                ring.drop_oldest();
+            }
+            (ring.revision, ring.compacted, ring.compacted_by_request) = (revision, revision, revision);
+            for watcher in ring.watchers.values_mut() {
+                watcher.pending = Some(revision);
+            }
+            ring.watchers.values_mut().filter_map(|watcher| watcher.waker.take()).collect()
+        };
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+
     /// Ends all watches with [`Error::Closed`], now and henceforth.
     pub fn close(&self) {
         let wakers: Vec<Waker> = {

@@ -1,0 +1,85 @@
+//! What can be chosen when a store is opened, and what can go wrong then.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use longshore_core::clock::{Clock, SystemClock};
+use longshore_core::store::HistoryLimits;
+
+/// How to open a store.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The clock that keys expire by.
+    pub clock: Arc<dyn Clock>,
+    /// How much of the past is kept in memory, for watches and for lists at a past revision.
+    pub history: HistoryLimits,
+    /// Bytes of memory for pages of the file; the operating system caches them as well.
+    pub cache_bytes: usize,
+    /// Most commits that wait to be written; further ones wait for a place.
+    pub queue_max: usize,
+    /// Most commits that share one write to disk.
+    pub batch_max: usize,
+    /// Puts are refused when the disk has less free than this, in bytes, so that deletes still find room.
+    pub reserve_bytes: u64,
+    /// Puts are refused when the file is larger than this, in bytes.
+    pub file_bytes_max: u64,
+    /// Files up to this size, in bytes, are read and verified whole when they are opened (about 0.5 s a GB).
+    pub verify_bytes_max: u64,
+}
+
+impl Default for Options {
+    /// The machine's clock, 8 MiB of history, 4 MiB of cache, 1,024 waiting commits of which 256 are written at once, 16 MiB
+    /// of the disk left free, files up to 64 GiB, verified up to 64 MiB.
+    fn default() -> Self {
+        Self {
+            clock: Arc::new(SystemClock::new()),
+            history: HistoryLimits { changes_max: 100_000, bytes_max: 8 << 20 },
+            cache_bytes: 4 << 20,
+            queue_max: 1024,
+            batch_max: 256,
+            reserve_bytes: 16 << 20,
+            file_bytes_max: 64 << 30,
+            verify_bytes_max: 64 << 20,
+        }
+    }
+}
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Somebody else has it open.
+    #[error("the store {path} is in use by another process: stop that one, or choose another directory", path = .path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A newer Longshore wrote it, or something else did.
+    #[error("the store {path} has format {found}, this version knows format {known}: use the version that wrote it", path = .path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// The format found.
+        found: u64,
+        /// The format that this version writes.
+        known: u64,
+    },
+    /// The file does not hold what was written to it, or is not a store at all.
+    #[error("the store {path} is damaged ({reason}): restore it from a backup, or move it away to start empty", path = .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+    },
+    /// The file or its directory could not be read or written.
+    #[error("cannot {tried} {path}: {reason}", path = .path.display())]
+    Io {
+        /// What was tried.
+        tried: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+}

@@ -1,0 +1,24 @@
+//! The conformance suite of `longshore_core::testing::store`, on the embedded store.
+
+use std::sync::Arc;
+
+use longshore_core::clock::VirtualClock;
+use longshore_core::store::Store;
+use longshore_core::testing::store::Subject;
+use longshore_storage_embedded::{EmbeddedStore, Options};
+
+fn subject() -> Subject {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = VirtualClock::new();
+    let options = Options { clock: Arc::new(clock.clone()), ..Options::default() };
+    let (path, again) = (directory.path().to_owned(), options.clone());
+    Subject::new(Arc::new(EmbeddedStore::open(&path, options).unwrap()))
+        .with_clock(clock)
+        .with_reopen(Box::new(move || {
+            let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&path, again.clone()).unwrap());
+            Box::pin(std::future::ready(store))
+        }))
+        .keeping(directory)
+}
+
+longshore_core::store_conformance!(|| async { subject() });
