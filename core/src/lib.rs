@@ -3,11 +3,15 @@
 //! Start at [`kind`] for what an object is, and at [`api`] for the kinds themselves.
 
 pub mod api;
+pub mod apply;
 pub mod client;
 pub mod clock;
+pub mod decode;
 pub mod kind;
 pub mod network;
+pub mod patch;
 pub mod runtime;
+pub mod schema;
 pub mod store;
 pub mod strings;
 #[cfg(any(test, feature = "testing"))]

@@ -1,0 +1,3 @@
+//! Server-side apply: who owns which field.
+
+pub mod fields;
