@@ -9,7 +9,7 @@ mod glance;
 mod go_json;
 mod normalize;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tree;
 mod yaml;
 

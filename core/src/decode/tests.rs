@@ -15,7 +15,7 @@ use crate::validation::ErrorList;
 /// A small kind.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "camelCase")]
-struct Note {
+pub(crate) struct Note {
     #[serde(default)]
     api_version: V1,
     #[serde(default)]

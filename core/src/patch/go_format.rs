@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::{Number, Value};
 
 /// As `%v` prints the value that Go's JSON decoder makes of `value`.
-pub(super) fn plain(value: &Value) -> String {
+pub(crate) fn plain(value: &Value) -> String {
     let mut out = String::new();
     write_plain(&mut out, value);
     out

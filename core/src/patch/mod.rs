@@ -15,7 +15,7 @@ mod yaml;
 
 use serde_json::Value;
 
-pub(crate) use go_format::float as go_float;
+pub(crate) use go_format::{float as go_float, plain as go_plain};
 pub use json_patch::{JsonPatch, MAX_OPERATIONS};
 pub use merge_patch::apply_merge_patch;
 pub use strategic::{apply_strategic, create_three_way, create_two_way};

@@ -116,11 +116,6 @@ impl Struct {
                 .map(|(_, field)| field)
         })
     }
-
-    /// The fields, in no order.
-    pub(crate) fn fields(&self) -> impl Iterator<Item = (&str, &Field)> {
-        self.fields.iter().map(|(name, field)| (&**name, field))
-    }
 }
 
 /// A field of a [`Struct`].

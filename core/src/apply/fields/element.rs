@@ -80,7 +80,7 @@ fn compare_keys(left: &[(Box<str>, Value)], right: &[(Box<str>, Value)]) -> Orde
 }
 
 /// The order of values that field sets are sorted by. Numbers compare by value, whole or not.
-pub(crate) fn compare(left: &Value, right: &Value) -> Ordering {
+fn compare(left: &Value, right: &Value) -> Ordering {
     let rank = |value: &Value| match value {
         Value::Number(number) if number.is_f64() => 0,
         Value::Number(_) => 1,

@@ -13,7 +13,7 @@ use std::cmp::Ordering;
 use std::fmt;
 
 pub use element::Element;
-pub(crate) use element::{compare, equal, quoted};
+pub(crate) use element::{equal, quoted};
 pub use read::FieldsError;
 
 /// A set of fields.

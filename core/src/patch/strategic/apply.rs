@@ -1,12 +1,12 @@
 //! Merging a patch into an object, or one patch into another.
 
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::Value;
 
 use super::order::{identity, normalize_elements, positions, split_deletions};
 use super::{
     BAD_RETAIN_KEYS, BAD_SET_ORDER, DELETE_FROM_LIST, DIRECTIVE, Object, Outcome, RETAIN_KEYS, SET_ORDER, as_list,
-    bad_directive, go_format, holds_objects, items, key_of, lookup, no_merge_key, order,
+    bad_directive, go_format, holds_objects, key_of, lookup, lookup_list, no_merge_key, order,
 };
 use crate::patch::PatchError;
 use crate::schema::{Node, PatchStrategy, Type};
@@ -54,27 +54,63 @@ pub(super) fn merge_map(original: &mut Object, mut patch: Object, type_: Type<'_
                 continue;
             }
         }
-        let Some(current) = original.get_mut(&key) else {
-            original.insert(key, change);
-            continue;
-        };
-        if go_format::type_name(current) != go_format::type_name(&change) {
-            *current = change;
-            continue;
-        }
-        let (field, strategy) = lookup(type_, &key)?;
-        match (current, change) {
-            (Value::Object(current), Value::Object(change)) if !strategy.replace => {
-                merge_map(current, change, field, options)?
+        match (original.get_mut(&key), change) {
+            (Some(Value::Object(current)), Value::Object(change)) => {
+                let (field, strategy) = lookup(type_, &key)?;
+                if strategy.replace {
+                    *current = change;
+                } else {
+                    merge_map(current, change, field, options)?;
+                }
             }
-            (Value::Array(current), Value::Array(change)) if strategy.merge => {
-                let original = std::mem::take(current);
-                *current = merge_list(original, change, items(field), &strategy.merge_key, options, deletes)?;
+            (Some(Value::Array(current)), Value::Array(change)) => {
+                let (items, strategy) = lookup_list(type_, &key)?;
+                if strategy.merge {
+                    let original = std::mem::take(current);
+                    *current = merge_list(original, change, items, &strategy.merge_key, options, deletes)?;
+                } else {
+                    *current = change;
+                }
             }
-            (current, change) => *current = change,
+            // Another type, or nothing, is there: the patch's value takes its place, unless it only deletes.
+            (_, _) if deletes => {}
+            (_, mut change) => {
+                if options.ignore_unmatched_nulls {
+                    discard_nulls(&mut change);
+                }
+                match without_directives(change) {
+                    Some(value) => original.insert(key, value),
+                    None => original.shift_remove(&key),
+                };
+            }
         }
     }
     Ok(())
+}
+
+/// Drops nulls from objects, at any depth.
+fn discard_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(discard_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(discard_nulls),
+        _ => {}
+    }
+}
+
+/// The value without the objects that hold a directive; `None` if it is one itself.
+fn without_directives(value: Value) -> Option<Value> {
+    match value {
+        Value::Object(fields) if fields.contains_key(DIRECTIVE) => None,
+        Value::Object(fields) => {
+            let kept = fields.into_iter().filter_map(|(key, value)| Some((key, without_directives(value)?)));
+            Some(Value::Object(kept.collect()))
+        }
+        Value::Array(items) => Some(Value::Array(items.into_iter().filter_map(without_directives).collect())),
+        scalar => Some(scalar),
+    }
 }
 
 /// `$retainKeys`: drops the original's keys that the directive does not name.
@@ -127,7 +163,7 @@ fn set_orders(original: &mut Object, patch: &mut Object, type_: Type<'_>, option
         let list = list.ok_or_else(|| PatchError::malformed(BAD_SET_ORDER))?;
         let server_list = original.get(list).map(as_list).transpose()?.map(<[Value]>::to_vec);
         let patch_list = patch.get(list).map(as_list).transpose()?.map(<[Value]>::to_vec);
-        let (field, strategy) = lookup(type_, list)?;
+        let (items, strategy) = lookup_list(type_, list)?;
         let merge_key = Some(&*strategy.merge_key).filter(|key| !key.is_empty());
         check_order(patch_list.as_deref().unwrap_or_default(), order, merge_key)?;
 
@@ -136,14 +172,18 @@ fn set_orders(original: &mut Object, patch: &mut Object, type_: Type<'_>, option
         }
         let (server_list, patch_list) = (server_list.unwrap_or_default(), patch_list.unwrap_or_default());
         let objects = holds_objects(&[&server_list, &patch_list]);
+        let server_order = match strategy.merge && objects.as_ref().is_ok_and(|objects| *objects) {
+            true if patch.contains_key(list) => order_after_merge(&server_list, &patch_list, &strategy.merge_key),
+            _ => server_list.clone(),
+        };
         let merged = match (original.contains_key(list), patch.contains_key(list)) {
             (true, false) => server_list.clone(),
-            (false, _) => patch_list,
-            (true, true) => merge_lists(server_list.clone(), patch_list, field, &strategy, options)?,
+            (false, _) => patch_list.into_iter().filter_map(without_directives).collect(),
+            (true, true) => merge_lists(server_list.clone(), patch_list, items, &strategy, options)?,
         };
         let (from_patch, server_only) = partition(merged, order, merge_key)?;
         let item_key = if objects? { Some(merge_key.unwrap_or_default()) } else { None };
-        let ordered = normalize_elements(from_patch, server_only, order, &server_list, item_key)?;
+        let ordered = normalize_elements(from_patch, server_only, order, &server_order, item_key)?;
         original.insert(list.to_owned(), Value::Array(ordered));
         patch.shift_remove(list);
     }
@@ -153,14 +193,43 @@ fn set_orders(original: &mut Object, patch: &mut Object, type_: Type<'_>, option
 fn merge_lists(
     server: Vec<Value>,
     patch: Vec<Value>,
-    field: Type<'_>,
+    items: Type<'_>,
     strategy: &PatchStrategy,
     options: Options,
 ) -> Outcome<Vec<Value>> {
     if !strategy.merge {
         return Ok(patch);
     }
-    merge_list(server, patch, items(field), &strategy.merge_key, options, false)
+    merge_list(server, patch, items, &strategy.merge_key, options, false)
+}
+
+/// The server's list as upstream sees it when it orders the merged one: deleting shifts items in place and leaves stale
+/// ones at the end, and added items overwrite these.
+fn order_after_merge(server: &[Value], patch: &[Value], merge_key: &str) -> Vec<Value> {
+    let mut places: FxHashMap<String, Vec<usize>> = FxHashMap::default();
+    for (place, item) in server.iter().enumerate().rev() {
+        places.entry(identity(item, Some(merge_key))).or_default().push(place);
+    }
+    let mut alive = vec![true; server.len()];
+    let mut last = server.len();
+    let mut stale = Vec::new();
+    for item in patch.iter().filter(|item| item[DIRECTIVE] == "delete") {
+        for place in places.remove(&identity(item, Some(merge_key))).into_iter().flatten().rev() {
+            while last > 0 && !alive[last - 1] {
+                last -= 1;
+            }
+            stale.extend(server.get(last.saturating_sub(1)).cloned());
+            alive[place] = false;
+        }
+    }
+    let mut order: Vec<Value> =
+        server.iter().zip(alive).filter(|(_, alive)| *alive).map(|(item, _)| item.clone()).collect();
+    let added = patch.iter().filter(|item| item.get(DIRECTIVE).is_none());
+    let added = added.filter(|item| !places.contains_key(&identity(item, Some(merge_key))));
+    order.extend(added.take(stale.len()).cloned());
+    stale.truncate(server.len() - order.len());
+    order.extend(stale.into_iter().rev());
+    order
 }
 
 /// Checks that the patch's items stand in the order given and are all part of it.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::order::{deduplicate, sort_by_text};
-use super::{DIRECTIVE, Object, Outcome, RETAIN_KEYS, go_format, holds_objects, items, lookup};
+use super::{DIRECTIVE, Object, Outcome, RETAIN_KEYS, go_format, holds_objects, lookup, lookup_list};
 use crate::patch::PatchError;
 use crate::schema::{PatchStrategy, Type};
 
@@ -30,7 +30,11 @@ fn values(left: &Value, right: &Value, type_: Type<'_>, strategy: &PatchStrategy
 fn maps(left: &Object, right: &Object, type_: Type<'_>) -> Outcome<bool> {
     for (key, left) in left.iter().filter(|(key, _)| *key != DIRECTIVE && *key != RETAIN_KEYS) {
         if let Some(right) = right.get(key) {
-            let (field, strategy) = lookup(type_, key)?;
+            let (field, strategy) = match left {
+                Value::Object(_) => lookup(type_, key)?,
+                Value::Array(_) => lookup_list(type_, key)?,
+                _ => (type_, PatchStrategy::default()),
+            };
             if values(left, right, field, &strategy)? {
                 return Ok(true);
             }
@@ -39,9 +43,9 @@ fn maps(left: &Object, right: &Object, type_: Type<'_>) -> Outcome<bool> {
     Ok(false)
 }
 
-fn lists(left: &[Value], right: &[Value], type_: Type<'_>, strategy: &PatchStrategy) -> Outcome<bool> {
+/// `item_type` is that of the items.
+fn lists(left: &[Value], right: &[Value], item_type: Type<'_>, strategy: &PatchStrategy) -> Outcome<bool> {
     let objects = holds_objects(&[left, right])?;
-    let item_type = items(type_);
     if strategy.merge {
         if !objects {
             return Ok(false);

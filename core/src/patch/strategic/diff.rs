@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::order::{deduplicate, normalize, sort_by_text, sorted_indexes};
 use super::{
-    DELETE_FROM_LIST, DIRECTIVE, Object, Outcome, RETAIN_KEYS, SET_ORDER, go_format, holds_objects, items, key_of,
-    lookup,
+    DELETE_FROM_LIST, DIRECTIVE, Object, Outcome, RETAIN_KEYS, SET_ORDER, go_format, holds_objects, key_of, lookup,
+    lookup_list,
 };
 use crate::patch::PatchError;
 use crate::schema::Type;
@@ -104,7 +104,7 @@ fn list_field(
     type_: Type<'_>,
     options: Options,
 ) -> Outcome<()> {
-    let (field, strategy) = match lookup(type_, key) {
+    let (item_type, strategy) = match lookup_list(type_, key) {
         Ok(found) => found,
         Err(_) if old == new => return Ok(()),
         Err(error) => return Err(error),
@@ -116,7 +116,7 @@ fn list_field(
         return Ok(());
     }
     let options = Options { retain_keys: strategy.retain_keys, ..options };
-    let Lists { changes, deletions, order } = lists(old, new, items(field), &strategy.merge_key, options)?;
+    let Lists { changes, deletions, order } = lists(old, new, item_type, &strategy.merge_key, options)?;
     let mut insert = |key: String, list: Vec<Value>| {
         if !list.is_empty() {
             patch.insert(key, Value::Array(list));

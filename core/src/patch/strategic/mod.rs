@@ -113,12 +113,21 @@ fn lookup<'s>(parent: Type<'s>, key: &str) -> Outcome<(Type<'s>, PatchStrategy)>
     )))
 }
 
-/// The type of a merged list's items.
-fn items(list: Type<'_>) -> Type<'_> {
-    match list.node() {
-        Node::List(node) => list.of_items(node),
-        _ => list,
+/// The type of the items of the list `key` of `parent`, and how the list is merged.
+fn lookup_list<'s>(parent: Type<'s>, key: &str) -> Outcome<(Type<'s>, PatchStrategy)> {
+    let (field, strategy) = lookup(parent, key)?;
+    let items = match field.node() {
+        Node::List(node) => field.of_items(node),
+        Node::Any => field,
+        _ => {
+            let kind = if matches!(parent.node(), Node::Map(_)) { "map" } else { "struct" };
+            return Err(PatchError::not_applicable(format!("expected slice or array type, but got: {kind}")));
+        }
+    };
+    if matches!(items.node(), Node::List(_)) {
+        return Err(PatchError::not_applicable("unexpected slice of slice"));
     }
+    Ok((items, strategy))
 }
 
 /// Whether the items of all the lists are objects (`true`) or scalars; they must be of one JSON type.
