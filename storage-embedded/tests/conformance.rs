@@ -8,14 +8,15 @@ use longshore_core::testing::store::Subject;
 use longshore_storage_embedded::{EmbeddedStore, Options};
 
 fn subject() -> Subject {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let clock = VirtualClock::new();
     let options = Options { clock: Arc::new(clock.clone()), ..Options::default() };
     let (path, again) = (directory.path().to_owned(), options.clone());
-    Subject::new(Arc::new(EmbeddedStore::open(&path, options).unwrap()))
+    Subject::new(Arc::new(EmbeddedStore::open(&path, options).expect("the store opens")))
         .with_clock(clock)
         .with_reopen(Box::new(move || {
-            let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&path, again.clone()).unwrap());
+            let store: Arc<dyn Store> =
+                Arc::new(EmbeddedStore::open(&path, again.clone()).expect("the store opens again"));
             Box::pin(std::future::ready(store))
         }))
         .keeping(directory)

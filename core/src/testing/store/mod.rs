@@ -20,6 +20,7 @@ pub mod commits;
 pub mod compaction;
 pub mod expiry;
 pub mod invariants;
+pub mod model;
 pub mod reads;
 pub mod watches;
 
@@ -193,6 +194,9 @@ macro_rules! store_conformance {
                 no_acknowledged_commit_is_lost
                 no_increment_is_lost
                 watches_rebuild_what_lists_show
+            }
+            model {
+                random_histories_agree_with_the_model
             }
         }
 

@@ -23,6 +23,7 @@ mod memory_with_little_history {
         };
         watches { clause_5_a_slow_watch_skips_nothing }
         invariants { no_acknowledged_commit_is_lost no_increment_is_lost }
+        model { random_histories_agree_with_the_model }
     }
 }
 
@@ -35,6 +36,7 @@ fn every_case_is_listed_in_the_macro() {
         include_str!("compaction.rs"),
         include_str!("expiry.rs"),
         include_str!("invariants.rs"),
+        include_str!("model.rs"),
         include_str!("reads.rs"),
         include_str!("watches.rs"),
     ];
