@@ -9,6 +9,9 @@ use crate::decode::json_kind;
 /// The most operations a patch may have; upstream's API server answers more with 413.
 pub const MAX_OPERATIONS: usize = 10_000;
 
+/// How many bytes `copy` operations may add to a document, all together.
+const MAX_COPIED: usize = 3 * 1024 * 1024;
+
 /// A JSON patch that has been read but not yet applied.
 #[derive(Debug)]
 pub struct JsonPatch<'p> {
@@ -84,6 +87,7 @@ impl<'p> JsonPatch<'p> {
             )));
         }
         let none = Map::new();
+        let mut copied = 0;
         for operation in &self.operations {
             let operation = Operation(operation.unwrap_or(&none));
             match operation.0.get("op").and_then(Value::as_str).unwrap_or("unknown") {
@@ -92,7 +96,7 @@ impl<'p> JsonPatch<'p> {
                 "replace" => operation.replace(&mut document),
                 "move" => operation.relocate(&mut document),
                 "test" => operation.test(&mut document),
-                "copy" => operation.copy(&mut document),
+                "copy" => operation.copy(&mut document, &mut copied),
                 other => Err(PatchError::malformed(format!("Unexpected kind: {other}"))),
             }?;
         }
@@ -222,7 +226,7 @@ impl Operation<'_> {
         if found.unwrap_or(Value::Null) == self.value() { Ok(()) } else { Err(failed()) }
     }
 
-    fn copy(&self, document: &mut Value) -> Outcome<()> {
+    fn copy(&self, document: &mut Value, copied: &mut usize) -> Outcome<()> {
         let from = self
             .from()
             .map_err(|error| PatchError::malformed(format!("copy operation failed to decode from: {error}")))?;
@@ -241,6 +245,12 @@ impl Operation<'_> {
                 "copy operation does not apply: doc is missing destination path: {path}: missing value"
             )));
         };
+        *copied += value.to_string().len();
+        if *copied > MAX_COPIED {
+            return Err(not_applicable(format!(
+                "Unable to complete the copy, the accumulated size increase of copy is {copied}, exceeding the limit {MAX_COPIED}"
+            )));
+        }
         add(target, &key, value).map_err(|flaw| not_applicable(format!("error while adding value during copy: {flaw}")))
     }
 }

@@ -102,3 +102,11 @@ fn json_patch_operations() {
     let text = "error in remove for path: '/b/9': Unable to access invalid index: 9: invalid index referenced";
     assert_eq!(index.to_string(), text);
 }
+
+#[test]
+fn copies_cannot_blow_up() {
+    let double = json!({"op": "copy", "from": "/a", "path": "/a/-"});
+    let patch = Value::Array(vec![double; 60]);
+    let error = apply_json_patch(json!({"a": ["x"]}), &patch).unwrap_err().to_string();
+    assert!(error.starts_with("Unable to complete the copy, the accumulated size increase of copy is"), "{error}");
+}

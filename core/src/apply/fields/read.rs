@@ -98,7 +98,26 @@ fn keys(text: &str) -> Result<Vec<(Box<str>, Value)>, String> {
 
 /// The JSON value that `text` starts with; upstream's reader does not look at what follows.
 fn leading_value(text: &str) -> Option<Value> {
-    serde_json::Deserializer::from_str(text).into_iter().next()?.ok()
+    let mut value = serde_json::Deserializer::from_str(text).into_iter().next()?.ok()?;
+    floats(&mut value);
+    Some(value)
+}
+
+/// Upstream reads all numbers as floats, and prints whole ones without a fraction.
+fn floats(value: &mut Value) {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(floats),
+        Value::Object(fields) => fields.values_mut().for_each(floats),
+        Value::Number(number) => {
+            if let Some(float) = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() <= EXACT) {
+                #[expect(clippy::cast_possible_truncation, reason = "a whole number that an i64 holds")]
+                let whole = float as i64;
+                *number = whole.into();
+            }
+        }
+        _ => {}
+    }
 }
 
 /// The first flaw of `text`, which is JSON that [`read`] refused.

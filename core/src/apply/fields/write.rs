@@ -46,9 +46,14 @@ fn key(element: &Element) -> String {
         Element::Field(name) => format!("f:{name}"),
         Element::Key(keys) => {
             let keys: Map<String, Value> = keys.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
-            format!("k:{}", Value::Object(keys))
+            format!("k:{}", escaped(&Value::Object(keys)))
         }
-        Element::Value(value) => format!("v:{value}"),
+        Element::Value(value) => format!("v:{}", escaped(value)),
         Element::Index(index) => format!("i:{index}"),
     }
+}
+
+/// JSON in which Go has escaped what would be markup in HTML.
+fn escaped(value: &Value) -> String {
+    value.to_string().replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
 }
