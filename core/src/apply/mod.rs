@@ -47,6 +47,22 @@ pub enum ApplyError {
     Internal(String),
 }
 
+/// What nobody owns: it says which object this is, or the server sets it.
+const STRIPPED: &[&[&str]] = &[
+    &["apiVersion"],
+    &["kind"],
+    &["metadata"],
+    &["metadata", "name"],
+    &["metadata", "namespace"],
+    &["metadata", "creationTimestamp"],
+    &["metadata", "selfLink"],
+    &["metadata", "uid"],
+    &["metadata", "clusterName"],
+    &["metadata", "generation"],
+    &["metadata", "managedFields"],
+    &["metadata", "resourceVersion"],
+];
+
 /// Tracks ownership of the fields of one kind, for requests through one subresource (or none).
 #[derive(Debug)]
 pub struct FieldManager {
@@ -63,12 +79,14 @@ impl FieldManager {
     /// registry puts back whatever the request says (`status` on the object's own path), so that nobody comes to own
     /// them.
     pub fn new(kind: &'static KindType, subresource: &'static str, reset: Set) -> Self {
-        let own = ["name", "namespace", "creationTimestamp", "selfLink", "uid", "clusterName", "generation"];
-        let mut stripped = Set::of_fields(&[&["apiVersion"], &["kind"], &["metadata"]]);
-        for field in own.into_iter().chain(["managedFields", "resourceVersion"]) {
-            stripped = stripped.union(&Set::of_fields(&[&["metadata", field]]));
+        Self {
+            kind,
+            api_version: kind.info.api_version(),
+            subresource,
+            reset,
+            stripped: Set::of_fields(STRIPPED),
+            defaults: true,
         }
-        Self { kind, api_version: kind.info.api_version(), subresource, reset, stripped, defaults: true }
     }
 
     /// Whether an applied object gets its kind's defaults (as it does unless told otherwise).
@@ -126,7 +144,7 @@ impl FieldManager {
         empty.map_or_else(|_| json!({}), |object| object.to_value())
     }
 
-    /// Takes the managers that no set is left of out, and what is not worth owning.
+    /// Takes out what nobody owns, and the manager if nothing is left of its set.
     fn strip(&self, managed: &mut Managed, id: &str) {
         if let Some(owned) = managed.fields.get_mut(id) {
             owned.set = owned.set.difference(&self.stripped);

@@ -6,8 +6,9 @@ use std::fmt;
 use rustc_hash::FxHashSet;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::normalize::check_time;
 use crate::kind::KindType;
-use crate::schema::{Field, Node, Type};
+use crate::schema::{Field, Node, Scalar, Type};
 
 /// Whether the document is of this kind and has no unknown field, no field twice, no null and, in metadata, nothing
 /// empty. `false` also if it cannot be read.
@@ -132,6 +133,10 @@ impl<'de> Visitor<'de> for Glance<'_> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        // The type's own reader takes more than Go does.
+        if matches!(self.type_.node(), Node::Scalar(Scalar::Time)) && check_time(text).is_err() {
+            return Err(notable());
+        }
         self.check_empty(text.is_empty())
     }
 

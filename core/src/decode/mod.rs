@@ -158,6 +158,16 @@ fn yaml_as_json(text: &str) -> String {
     yaml::parse(text).map(|read| read.tree.into_value().to_string()).unwrap_or_default()
 }
 
+/// Reads a document as plain JSON, such as the configuration of a server-side apply. Keys given twice are returned
+/// beside it (JSON has none: there the last stays), as they are found only in YAML.
+///
+/// # Errors
+/// The text is malformed.
+pub fn parse(bytes: &[u8], format: Format) -> Result<(Value, Vec<String>), DecodeError> {
+    let read = read_tree(&String::from_utf8_lossy(bytes), format)?;
+    Ok((read.tree.into_value(), read.findings))
+}
+
 /// Reads an object of `kind`. A document that does not say its kind or version is taken to be of it.
 ///
 /// # Errors

@@ -245,7 +245,7 @@ fn go_type(node: &Node, type_: Type<'_>) -> String {
 }
 
 /// Checks RFC 3339 as Go's `time.Parse` does; the error is in its words.
-fn check_time(text: &str) -> Result<(), String> {
+pub(super) fn check_time(text: &str) -> Result<(), String> {
     let failed = |rest: &str, wanted: &str| {
         format!("parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {rest:?} as {wanted:?}")
     };

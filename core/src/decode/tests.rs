@@ -115,6 +115,15 @@ fn yaml_follows_version_1_1() {
 }
 
 #[test]
+fn aliases_cannot_nest_without_end() {
+    let mut text = "a0: &a0 []\n".to_owned();
+    for level in 1..300 {
+        text += &format!("a{level}: &a{level} [*a{}]\n", level - 1);
+    }
+    assert_eq!(type_meta(text.as_bytes(), Format::Yaml).unwrap_err().to_string(), "yaml: exceeded max depth");
+}
+
+#[test]
 fn aliases_cannot_blow_up() {
     let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..12 {

@@ -58,6 +58,15 @@ impl Tree {
         }
     }
 
+    /// How deep lists and objects are nested.
+    pub(super) fn height(&self) -> usize {
+        match self {
+            Self::Scalar(_) => 0,
+            Self::List(items) => 1 + items.iter().map(Self::height).max().unwrap_or_default(),
+            Self::Object(fields) => 1 + fields.iter().map(|(_, tree)| tree.height()).max().unwrap_or_default(),
+        }
+    }
+
     /// The JSON type as Go's errors name it.
     pub(super) fn kind(&self) -> &'static str {
         match self {

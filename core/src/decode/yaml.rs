@@ -10,10 +10,18 @@ use super::tree::{Read, Tree};
 /// The most nodes that a document may have once its aliases are put in; upstream has a like bound.
 const MAX_NODES: usize = 1_000_000;
 
+/// How deep lists and objects may be nested once aliases are put in.
+const MAX_DEPTH: usize = 255;
+
 /// Reads the first document of `text`; findings are keys given twice.
 pub(super) fn parse(text: &str) -> Result<Read, String> {
-    let mut reader =
-        Reader { events: Parser::new_from_str(text), anchors: FxHashMap::default(), nodes: 0, repeated: Vec::new() };
+    let mut reader = Reader {
+        events: Parser::new_from_str(text),
+        anchors: FxHashMap::default(),
+        nodes: 0,
+        depth: 0,
+        repeated: Vec::new(),
+    };
     let tree = reader.document()?;
     let findings = if reader.repeated.is_empty() {
         Vec::new()
@@ -25,9 +33,18 @@ pub(super) fn parse(text: &str) -> Result<Read, String> {
 
 struct Reader<'t> {
     events: Parser<'t, granit_parser::StrInput<'t>>,
-    anchors: FxHashMap<usize, (Tree, usize)>,
+    anchors: FxHashMap<usize, Anchored>,
     nodes: usize,
+    /// How many lists and objects are open.
+    depth: usize,
     repeated: Vec<String>,
+}
+
+/// A node that aliases may stand for.
+struct Anchored {
+    tree: Tree,
+    nodes: usize,
+    height: usize,
 }
 
 /// A node's start.
@@ -96,22 +113,45 @@ impl<'t> Reader<'t> {
         let nodes = self.nodes;
         let (tree, anchor) = match start {
             Start::Scalar(tree, anchor) => (tree, anchor),
-            Start::List(anchor) => (self.list()?, anchor),
-            Start::Object(anchor) => (self.object()?, anchor),
+            Start::List(_) | Start::Object(_) if self.depth >= MAX_DEPTH => {
+                return Err("yaml: exceeded max depth".to_owned());
+            }
+            Start::List(anchor) => {
+                self.depth += 1;
+                let list = self.list()?;
+                self.depth -= 1;
+                (list, anchor)
+            }
+            Start::Object(anchor) => {
+                self.depth += 1;
+                let object = self.object()?;
+                self.depth -= 1;
+                (object, anchor)
+            }
             Start::Alias(anchor) => {
-                let (tree, nodes) = self.anchors.get(&anchor).ok_or("yaml: anchor contains itself")?;
-                self.nodes += nodes;
-                if self.nodes > MAX_NODES {
-                    return Err("yaml: document contains excessive aliasing".to_owned());
+                let target = self.anchors.get(&anchor).ok_or("yaml: anchor contains itself")?;
+                if self.depth + target.height > MAX_DEPTH {
+                    return Err("yaml: exceeded max depth".to_owned());
                 }
-                return Ok(tree.clone());
+                let (tree, nodes) = (target.tree.clone(), target.nodes);
+                self.add_nodes(nodes)?;
+                return Ok(tree);
             }
             Start::End => return Err(format!("yaml: line {line}: did not find expected node content")),
         };
         if anchor > 0 {
-            self.anchors.insert(anchor, (tree.clone(), self.nodes - nodes + 1));
+            let size = self.nodes - nodes + 1;
+            // The copy that is kept counts as well.
+            self.add_nodes(size)?;
+            let anchored = Anchored { tree: tree.clone(), nodes: size, height: tree.height() };
+            self.anchors.insert(anchor, anchored);
         }
         Ok(tree)
+    }
+
+    fn add_nodes(&mut self, count: usize) -> Result<(), String> {
+        self.nodes += count;
+        if self.nodes > MAX_NODES { Err("yaml: document contains excessive aliasing".to_owned()) } else { Ok(()) }
     }
 
     fn list(&mut self) -> Result<Tree, String> {
