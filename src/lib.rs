@@ -1,2 +1,4 @@
 //! Longshore: a library for building container orchestrators.
 pub use longshore_core as core;
+#[cfg(feature = "embedded")]
+pub use longshore_storage_embedded as storage_embedded;
