@@ -297,7 +297,7 @@ fn group_version(api_version: &str) -> String {
 fn without_managed_fields(object: &dyn AnyObject) -> Value {
     let mut value = object.to_value();
     if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.shift_remove("managedFields");
+        metadata.swap_remove("managedFields");
     }
     value
 }
@@ -311,7 +311,7 @@ fn renew_last_applied(object: &mut Value, config: &Value) {
     }
     let mut config = config.clone();
     if let Some(annotations) = config.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
-        annotations.shift_remove(LAST_APPLIED);
+        annotations.swap_remove(LAST_APPLIED);
     }
     config.sort_all_objects();
     // Go escapes what would be markup in HTML.

@@ -12,6 +12,9 @@ pub const MAX_OPERATIONS: usize = 10_000;
 /// How many bytes `copy` operations may add to a document, all together.
 const MAX_COPIED: usize = 3 * 1024 * 1024;
 
+/// How deep a patched document may be nested. Documents are read with a smaller limit; operations can only add to it.
+const MAX_DEPTH: usize = 1_000;
+
 /// A JSON patch that has been read but not yet applied.
 #[derive(Debug)]
 pub struct JsonPatch<'p> {
@@ -88,6 +91,8 @@ impl<'p> JsonPatch<'p> {
         }
         let none = Map::new();
         let mut copied = 0;
+        // An upper bound, made exact only when it says too much.
+        let mut depth = height(&document);
         for operation in &self.operations {
             let operation = Operation(operation.unwrap_or(&none));
             match operation.0.get("op").and_then(Value::as_str).unwrap_or("unknown") {
@@ -99,6 +104,13 @@ impl<'p> JsonPatch<'p> {
                 "copy" => operation.copy(&mut document, &mut copied),
                 other => Err(PatchError::malformed(format!("Unexpected kind: {other}"))),
             }?;
+            depth = operation.deepest(depth);
+            if depth > MAX_DEPTH {
+                depth = height(&document);
+            }
+            if depth > MAX_DEPTH {
+                return Err(not_applicable("exceeded max depth".to_owned()));
+            }
         }
         Ok(document)
     }
@@ -128,6 +140,16 @@ impl Operation<'_> {
         self.0.get("value").cloned().unwrap_or(Value::Null)
     }
 
+    /// At most how deep a document of this depth is after the operation.
+    fn deepest(&self, depth: usize) -> usize {
+        let target = self.path().map_or(0, |path| path.split('/').count());
+        let inserted = match self.0.get("op").and_then(Value::as_str) {
+            Some("move" | "copy") => depth,
+            _ => self.0.get("value").map_or(0, height),
+        };
+        depth.max(target + inserted)
+    }
+
     fn add(&self, document: &mut Value) -> Outcome<()> {
         let path =
             self.path().map_err(|_| PatchError::malformed("add operation failed to decode path: missing value"))?;
@@ -148,7 +170,9 @@ impl Operation<'_> {
                 "remove operation does not apply: doc is missing path: \"{path}\": missing value"
             )));
         };
-        remove(parent, &key).map_err(|flaw| not_applicable(format!("error in remove for path: '{path}': {flaw}")))
+        take(parent, &key)
+            .map(drop)
+            .map_err(|flaw| not_applicable(format!("error in remove for path: '{path}': {flaw}")))
     }
 
     fn replace(&self, document: &mut Value) -> Outcome<()> {
@@ -194,9 +218,8 @@ impl Operation<'_> {
                 "move operation does not apply: doc is missing from path: {from}: missing value"
             )));
         };
-        let failed = |flaw: &dyn std::fmt::Display| not_applicable(format!("error in move for path: '{key}': {flaw}"));
-        let value = get(source, &key).map_err(|flaw| failed(&flaw))?.unwrap_or(Value::Null);
-        remove(source, &key).map_err(|flaw| failed(&flaw))?;
+        let failed = |flaw: &Flaw| not_applicable(format!("error in move for path: '{key}': {flaw}"));
+        let value = take(source, &key).map_err(|flaw| failed(&flaw))?;
         let path = self
             .path()
             .map_err(|error| PatchError::malformed(format!("move operation failed to decode path: {error}")))?;
@@ -351,17 +374,25 @@ fn add(parent: &mut Value, key: &str, value: Value) -> Result<(), Flaw> {
     Ok(())
 }
 
-fn remove(parent: &mut Value, key: &str) -> Result<(), Flaw> {
+fn take(parent: &mut Value, key: &str) -> Result<Value, Flaw> {
     match parent {
         Value::Object(fields) => {
             let missing = || Flaw::NotAnIndex(format!("Unable to remove nonexistent key: {key}: missing value"));
-            fields.shift_remove(key).map(drop).ok_or_else(missing)
+            fields.swap_remove(key).ok_or_else(missing)
         }
         Value::Array(items) => {
             let place = existing(items, index(key)?)?;
-            items.remove(place);
-            Ok(())
+            Ok(items.remove(place))
         }
         _ => Err(Flaw::Missing),
+    }
+}
+
+/// How deep lists and objects are nested.
+fn height(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(height).max().unwrap_or_default(),
+        Value::Object(fields) => 1 + fields.values().map(height).max().unwrap_or_default(),
+        _ => 0,
     }
 }

@@ -27,7 +27,7 @@ pub fn apply_merge_patch(document: Value, patch: &Value) -> Result<Value, PatchE
 fn merge(fields: &mut Map<String, Value>, patch: &Map<String, Value>) {
     for (key, change) in patch {
         if change.is_null() {
-            fields.shift_remove(key);
+            fields.swap_remove(key);
             continue;
         }
         match (fields.get_mut(key), change) {

@@ -110,3 +110,37 @@ fn copies_cannot_blow_up() {
     let error = apply_json_patch(json!({"a": ["x"]}), &patch).unwrap_err().to_string();
     assert!(error.starts_with("Unable to complete the copy, the accumulated size increase of copy is"), "{error}");
 }
+
+#[test]
+fn moves_cannot_nest_without_end() {
+    let nest = [
+        json!({"op": "add", "path": "/b", "value": {}}),
+        json!({"op": "move", "from": "/a", "path": "/b/a"}),
+        json!({"op": "move", "from": "/b", "path": "/a"}),
+    ];
+    let patch: Vec<Value> = nest.iter().cycle().take(6_000).cloned().collect();
+    let error = apply_json_patch(json!({"a": 1}), &Value::Array(patch)).unwrap_err();
+    assert_eq!(error.to_string(), "exceeded max depth");
+    let swaps = [json!({"op": "move", "from": "/a", "path": "/b"}), json!({"op": "move", "from": "/b", "path": "/a"})];
+    let patch: Vec<Value> = swaps.iter().cycle().take(6_000).cloned().collect();
+    assert_eq!(apply_json_patch(json!({"a": 1}), &Value::Array(patch)).unwrap(), json!({"a": 1}));
+}
+
+#[test]
+fn large_patches_take_no_quadratic_time() {
+    let keys = || (0..50_000).map(|index| (format!("k{index}"), json!("v")));
+    let nulls: serde_json::Map<String, Value> = keys().map(|(key, _)| (key, Value::Null)).collect();
+    let all = Value::Object(keys().collect());
+    assert_eq!(apply_merge_patch(all.clone(), &Value::Object(nulls.clone())).unwrap(), json!({}));
+    let labels = from_json_schema(
+        "Thing",
+        &json!({"type": "object", "properties": {"labels": {"type": "object",
+        "additionalProperties": {"type": "string"}}}}),
+    );
+    let patched = apply_strategic(json!({"labels": all}), json!({"labels": nulls}), &labels).unwrap();
+    assert_eq!(patched, json!({"labels": {}}));
+    let items: Vec<Value> = (0..20_000).rev().map(|index| json!(format!("f{index}"))).collect();
+    let twice: Vec<Value> = items.iter().chain(&items).cloned().collect();
+    let merged = apply_strategic(json!({"finalizers": items}), json!({"finalizers": twice}), &schema()).unwrap();
+    assert_eq!(merged["finalizers"].as_array().map(Vec::len), Some(20_000));
+}

@@ -94,20 +94,21 @@ impl Walker {
         type_: Type<'_>,
         path: &mut Vec<Element>,
     ) {
+        let mut differing: Vec<(&String, Option<&Value>, Option<&Value>)> = Vec::new();
         for (key, left) in left.into_iter().flatten() {
             let right = right.and_then(|right| right.get(key));
-            if right == Some(left) {
-                continue;
+            if right != Some(left) {
+                differing.push((key, Some(left), right));
             }
-            let Some(field) = field_type(type_, key) else { continue };
-            below(path, Element::field(key), |path| self.visit(Some(left), right, field, path));
         }
-        for (key, right) in right.into_iter().flatten() {
-            if left.is_some_and(|left| left.contains_key(key)) {
-                continue;
+        let added = right.into_iter().flatten().filter(|(key, _)| left.is_none_or(|left| !left.contains_key(*key)));
+        differing.extend(added.map(|(key, right)| (key, None, Some(right))));
+        // Inserting in order is what keeps large maps cheap.
+        differing.sort_unstable_by_key(|(key, ..)| *key);
+        for (key, left, right) in differing {
+            if let Some(field) = field_type(type_, key) {
+                below(path, Element::field(key), |path| self.visit(left, right, field, path));
             }
-            let Some(field) = field_type(type_, key) else { continue };
-            below(path, Element::field(key), |path| self.visit(None, Some(right), field, path));
         }
     }
 

@@ -19,7 +19,10 @@ fn visit(value: &Value, type_: Type<'_>) -> (bool, Set) {
     match shape(type_, Some(value)) {
         Shape::Scalar | Shape::Map(true) | Shape::List(true) => return (true, set),
         Shape::Map(false) => {
-            for (key, value) in as_map(Some(value)).into_iter().flatten() {
+            let mut fields: Vec<(&String, &Value)> = as_map(Some(value)).into_iter().flatten().collect();
+            // Inserting in order is what keeps large maps cheap.
+            fields.sort_unstable_by_key(|(key, _)| *key);
+            for (key, value) in fields {
                 let Some((field, named)) = type_.at_key(key) else { continue };
                 let element = Element::field(key);
                 let (member, below) = visit(value, field);

@@ -23,7 +23,7 @@ pub(super) fn merge_map(original: &mut Object, mut patch: Object, type_: Type<'_
     if let Some(directive) = patch.get(DIRECTIVE) {
         match directive.as_str() {
             Some("replace") => {
-                patch.shift_remove(DIRECTIVE);
+                patch.swap_remove(DIRECTIVE);
                 *original = patch;
             }
             Some("delete") => original.clear(),
@@ -49,7 +49,7 @@ pub(super) fn merge_map(original: &mut Object, mut patch: Object, type_: Type<'_
             (key, false)
         };
         if change.is_null() {
-            original.shift_remove(&key);
+            original.swap_remove(&key);
             if options.ignore_unmatched_nulls {
                 continue;
             }
@@ -80,7 +80,7 @@ pub(super) fn merge_map(original: &mut Object, mut patch: Object, type_: Type<'_
                 }
                 match without_directives(change) {
                     Some(value) => original.insert(key, value),
-                    None => original.shift_remove(&key),
+                    None => original.swap_remove(&key),
                 };
             }
         }
@@ -115,7 +115,7 @@ fn without_directives(value: Value) -> Option<Value> {
 
 /// `$retainKeys`: drops the original's keys that the directive does not name.
 fn retain_keys(original: &mut Object, patch: &mut Object, options: Options) -> Outcome<()> {
-    let Some(directive) = patch.shift_remove(RETAIN_KEYS) else { return Ok(()) };
+    let Some(directive) = patch.swap_remove(RETAIN_KEYS) else { return Ok(()) };
     if !options.merge_directives {
         return match original.get(RETAIN_KEYS) {
             Some(other) if *other != directive => {
@@ -148,7 +148,7 @@ fn retain_keys(original: &mut Object, patch: &mut Object, options: Options) -> O
 fn set_orders(original: &mut Object, patch: &mut Object, type_: Type<'_>, options: Options) -> Outcome<()> {
     let directives: Vec<String> = patch.keys().filter(|key| key.starts_with(SET_ORDER)).cloned().collect();
     for directive in directives {
-        let Some(order) = patch.shift_remove(&directive) else { continue };
+        let Some(order) = patch.swap_remove(&directive) else { continue };
         if !options.merge_directives {
             match original.get(&directive) {
                 Some(other) if *other != order => return Err(PatchError::malformed(BAD_SET_ORDER)),
@@ -185,7 +185,7 @@ fn set_orders(original: &mut Object, patch: &mut Object, type_: Type<'_>, option
         let item_key = if objects? { Some(merge_key.unwrap_or_default()) } else { None };
         let ordered = normalize_elements(from_patch, server_only, order, &server_order, item_key)?;
         original.insert(list.to_owned(), Value::Array(ordered));
-        patch.shift_remove(list);
+        patch.swap_remove(list);
     }
     Ok(())
 }

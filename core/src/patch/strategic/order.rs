@@ -1,5 +1,7 @@
 //! The order of merged lists, and the sorting that diffs rely on.
 
+use std::collections::BTreeSet;
+
 use rustc_hash::FxHashMap;
 use serde_json::Value;
 
@@ -65,11 +67,7 @@ pub(super) fn normalize(list: Vec<Value>, order: &[Value], merge_key: Option<&st
     let positions = positions(order, merge_key);
     let mut kept: Vec<(Option<usize>, Value)> =
         kept.into_iter().map(|item| (positions.get(&identity(&item, merge_key)).copied(), item)).collect();
-    // Upstream's comparison calls an unknown item smaller than any other, so plain sorting would not give its result.
-    insertion_sort(&mut kept, |left, right| match (left.0, right.0) {
-        (Some(left), Some(right)) => left < right,
-        _ => true,
-    });
+    kept.sort_by_key(|(place, _)| *place);
     Ok(kept.into_iter().map(|(_, item)| item).chain(deleted).collect())
 }
 
@@ -79,16 +77,6 @@ pub(super) fn split_deletions(list: Vec<Value>) -> Outcome<(Vec<Value>, Vec<Valu
         return Err(wrong_type("map[string]interface {}", other));
     }
     Ok(list.into_iter().partition(|item| item[DIRECTIVE] != "delete"))
-}
-
-fn insertion_sort<T>(list: &mut [T], less: impl Fn(&T, &T) -> bool) {
-    for end in 1..list.len() {
-        let mut at = end;
-        while at > 0 && less(&list[at], &list[at - 1]) {
-            list.swap(at, at - 1);
-            at -= 1;
-        }
-    }
 }
 
 /// Sorts by what Go prints for the value; of equal items the later comes first, as upstream's sort has it.
@@ -115,14 +103,26 @@ pub(super) fn sorted_indexes(list: &[Value], merge_key: &str) -> Vec<usize> {
 
 /// Drops repeated items; each gap is filled with the list's last item, as upstream does.
 pub(super) fn deduplicate(list: &mut Vec<Value>) {
+    let mut places: FxHashMap<String, BTreeSet<usize>> = FxHashMap::default();
+    for (place, item) in list.iter().enumerate() {
+        places.entry(item.to_string()).or_default().insert(place);
+    }
+    if places.len() == list.len() {
+        return;
+    }
     let mut at = 0;
-    while at + 1 < list.len() {
-        let mut other = at + 1;
-        while other < list.len() {
-            if list[at] == list[other] {
-                list.swap_remove(other);
-            } else {
-                other += 1;
+    while at < list.len() {
+        let text = list[at].to_string();
+        while let Some(&other) = places.get(&text).and_then(|places| places.range(at + 1..).next()) {
+            let last = list.len() - 1;
+            let moved = list[last].to_string();
+            list.swap_remove(other);
+            if let Some(places) = places.get_mut(&text) {
+                places.remove(&other);
+            }
+            if let Some(places) = places.get_mut(&moved).filter(|_| other != last) {
+                places.remove(&last);
+                places.insert(other);
             }
         }
         at += 1;
