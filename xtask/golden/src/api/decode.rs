@@ -72,7 +72,8 @@ fn failed(error: &DecodeError) -> Value {
 
 /// Texts of plain decoding errors quote Go types; that there is one is all that counts.
 pub(crate) fn same(found: &Value, expected: &Value) -> bool {
-    let plain = |out: &Value| out.get("error").is_some() && out["strictError"] == false && out["notRegistered"] == false;
+    let plain =
+        |out: &Value| out.get("error").is_some() && out["strictError"] == false && out["notRegistered"] == false;
     if plain(found) && plain(expected) {
         let without_text = |out: &Value| {
             let mut out = out.clone();

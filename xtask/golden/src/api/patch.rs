@@ -62,7 +62,8 @@ fn json_merge(input: &Value) -> Value {
 }
 
 fn strategic(input: &Value, schema: &Schema) -> Result<Value, PatchError> {
-    let read = |name: &str| document(&input[name]).ok_or_else(|| PatchError::Malformed("invalid JSON document".to_owned()));
+    let read =
+        |name: &str| document(&input[name]).ok_or_else(|| PatchError::Malformed("invalid JSON document".to_owned()));
     apply_strategic(read("original")?, read("patch")?, schema)
 }
 

@@ -15,12 +15,8 @@ pub(crate) fn run(input: &Value) -> Value {
     let Some(kind) = kinds::find(text("apiVersion"), text("kind")) else {
         return json!({ "error": format!("no kind {} {}", input["apiVersion"], input["kind"]) });
     };
-    let mut case = Case {
-        kind,
-        defaulting: input["defaulting"] == true,
-        reset_status: input["resetStatus"] == true,
-        live: None,
-    };
+    let mut case =
+        Case { kind, defaulting: input["defaulting"] == true, reset_status: input["resetStatus"] == true, live: None };
     let steps = input["steps"].as_array().into_iter().flatten().enumerate();
     let steps: Vec<Value> = steps.map(|(index, step)| case.step(index, step)).collect();
     json!({ "steps": steps })
@@ -46,7 +42,8 @@ impl Case {
         };
         let manager = FieldManager::new(self.kind, subresource, reset).with_defaults(self.defaulting);
         let name = step["manager"].as_str().unwrap_or_default();
-        let now = Timestamp::from_second(1_577_836_800 + 60 * i64::try_from(index).unwrap_or_default()).unwrap_or_default();
+        let now =
+            Timestamp::from_second(1_577_836_800 + 60 * i64::try_from(index).unwrap_or_default()).unwrap_or_default();
         let mut out = Map::new();
         let mut new = if step["op"] == "apply" {
             let force = step["force"] == true;

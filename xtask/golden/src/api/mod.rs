@@ -1,0 +1,23 @@
+//! The families of `api`: how upstream's API machinery behaves, one file a family.
+
+mod decode;
+mod fieldset;
+mod kinds;
+mod patch;
+mod ssa;
+
+use serde_json::Value;
+
+use crate::Family;
+
+/// Every family of `api`. A new one is one more line here.
+pub(crate) const FAMILIES: &[Family] = &[
+    Family { name: "decode", run: decode::run, same: decode::same },
+    Family { name: "fieldset", run: fieldset::run, same: equal },
+    Family { name: "patch", run: patch::run, same: equal },
+    Family { name: "ssa", run: ssa::run, same: equal },
+];
+
+fn equal(found: &Value, expected: &Value) -> bool {
+    found == expected
+}
