@@ -252,8 +252,8 @@ impl Cache {
         if news.is_some_and(|news| news <= self.progress) {
             return changes;
         }
-        let same = news.is_some()
-            && self.objects.get(&ObjectKey::of(&*object)).is_some_and(|known| version(&**known) == news);
+        let same =
+            news.is_some() && self.objects.get(&ObjectKey::of(&*object)).is_some_and(|known| version(&**known) == news);
         if !same && !self.is_stale(&*object, news) {
             self.put(object, &mut changes);
         }
@@ -308,6 +308,13 @@ impl Cache {
         let mut changes = Vec::new();
         let key = ObjectKey::of(&**object);
         let last = version(&**object).unwrap_or(0);
+        // An older object of the same name must have gone before this one came.
+        let older =
+            |known: &DynObject| uid(&**known) != uid(&**object) && version(&**known).is_some_and(|at| at < last);
+        if let Some(known) = self.objects.get(&key).filter(|known| older(known)).cloned() {
+            self.buried.insert(uid(&*known).to_owned(), version(&*known).unwrap_or(0));
+            self.take(&key, &mut changes);
+        }
         let known = self.objects.get(&key).is_some_and(|known| uid(&**known) == uid(&**object));
         // If the watch told of the deletion before its answer came, there is nothing left to bury.
         if known || last > self.progress {

@@ -1,8 +1,8 @@
+use super::super::tests::Item;
 use super::*;
-use crate::api::ConfigMap;
 
 fn object(name: &str, uid: &str, version: u64) -> DynObject {
-    let mut map = ConfigMap::default();
+    let mut map = Item::default();
     map.metadata.name = Some(name.into());
     map.metadata.namespace = Some("default".into());
     map.metadata.uid = Some(uid.into());
@@ -135,7 +135,11 @@ fn random_histories_converge_and_show_own_writes() {
                             (false, object(name, &format!("u{births}"), revision))
                         }
                     };
-                    if delete { server.remove(name) } else { server.insert(name, object.clone()) };
+                    if delete {
+                        server.remove(name)
+                    } else {
+                        server.insert(name, object.clone())
+                    };
                     history.push((delete, object.clone()));
                     match rng.random_range(0..3) {
                         0 => {}
@@ -156,11 +160,19 @@ fn random_histories_converge_and_show_own_writes() {
                 3 if told < history.len() => {
                     let (delete, object) = &history[told];
                     told += 1;
-                    if *delete { cache.observe_deleted(&**object) } else { cache.observe(object.clone()) };
+                    if *delete {
+                        cache.observe_deleted(&**object)
+                    } else {
+                        cache.observe(object.clone())
+                    };
                 }
                 4 if !late.is_empty() => {
                     let (delete, object) = late.remove(0);
-                    if delete { cache.deleted(&Deleted::Gone(object), true) } else { cache.wrote(object, true) };
+                    if delete {
+                        cache.deleted(&Deleted::Gone(object), true)
+                    } else {
+                        cache.wrote(object, true)
+                    };
                 }
                 5 if rng.random_bool(0.1) => {
                     // The watch broke: list anew, and go on after the listing.
@@ -171,7 +183,11 @@ fn random_histories_converge_and_show_own_writes() {
             }
         }
         for (delete, object) in &history[told..] {
-            if *delete { cache.observe_deleted(&**object) } else { cache.observe(object.clone()) };
+            if *delete {
+                cache.observe_deleted(&**object)
+            } else {
+                cache.observe(object.clone())
+            };
         }
         let want: Vec<_> = server.values().map(|o| (uid(&**o).to_owned(), version(&**o).unwrap())).collect();
         assert_eq!(seen(&cache), want, "seed {seed}");
