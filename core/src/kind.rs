@@ -137,6 +137,10 @@ pub trait Kind: Described {
     /// Fills what the user left out, as upstream's `SetDefaults_*`. Idempotent.
     fn set_defaults(&mut self) {}
 
+    /// Makes the changes that upstream makes by converting to its internal version and back, such as moving a
+    /// secret's `stringData` into `data`. Runs after [`Kind::set_defaults`]. Idempotent.
+    fn normalize(&mut self) {}
+
     /// Clears what a creator may not set (status, generation, …), as upstream's strategy `PrepareForCreate`.
     fn prepare_for_create(&mut self) {}
 
@@ -230,6 +234,8 @@ pub trait AnyObject: Debug + Send + Sync + 'static {
     fn equals(&self, other: &dyn AnyObject) -> bool;
     /// See [`Kind::set_defaults`].
     fn set_defaults(&mut self);
+    /// See [`Kind::normalize`].
+    fn normalize(&mut self);
     /// See [`Kind::prepare_for_create`].
     fn prepare_for_create(&mut self);
     /// See [`Kind::prepare_for_update`]; `old` must be of the same kind.
@@ -274,6 +280,9 @@ impl<K: Kind> AnyObject for K {
     }
     fn set_defaults(&mut self) {
         Kind::set_defaults(self);
+    }
+    fn normalize(&mut self) {
+        Kind::normalize(self);
     }
     fn prepare_for_create(&mut self) {
         Kind::prepare_for_create(self);

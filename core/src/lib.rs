@@ -2,6 +2,7 @@
 //!
 //! Start at [`kind`] for what an object is, and at [`api`] for the kinds themselves.
 
+pub mod age;
 pub mod api;
 pub mod apply;
 pub mod client;

@@ -2,12 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::V1;
-use super::wire::is_default;
+use crate::api::columns::{self, AGE, NAME, column};
+use crate::api::rules;
+use crate::api::wire::{self, is_default};
+use crate::api::{ByteString, V1};
+use crate::kind;
+use crate::kind::{Column, Kind, Subresource};
+use crate::validation::ErrorList;
 
 /// Configuration data for pods to use.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -17,17 +24,44 @@ pub struct ConfigMap {
     #[serde(default)]
     pub api_version: V1,
     /// Name, namespace, labels and the rest of the object's metadata.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "wire::metadata")]
     pub metadata: ObjectMeta,
-    /// If set, `data` and `binary_data` can no longer change.
+    /// If true, the data can no longer change; only the metadata can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub immutable: Option<bool>,
-    /// Text values by key.
+    /// Text values by key. A key may not also be in `binaryData`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub data: BTreeMap<String, String>,
+    /// Binary values by key, base64 on the wire. A key may not also be in `data`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub binary_data: BTreeMap<String, ByteString>,
 }
 
-crate::kind!(ConfigMap, v1, "configmaps", singular "configmap", Namespaced, short ["cm"], categories [], subresources []);
+kind!(ConfigMap, v1, "configmaps", singular "configmap", Namespaced, short ["cm"], categories [], subresources []);
+
+const COLUMNS: &[Column] = &[NAME, column("Data", "string", "How many keys there are, text and binary together."), AGE];
+
+impl Kind for ConfigMap {
+    fn validate(&self) -> ErrorList {
+        rules::validate(self)
+    }
+
+    fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {
+        rules::validate_update(self, old)
+    }
+
+    fn columns() -> &'static [Column] {
+        COLUMNS
+    }
+
+    fn row(&self, now: Timestamp) -> Vec<Value> {
+        vec![
+            columns::name(&self.metadata),
+            (self.data.len() + self.binary_data.len()).into(),
+            columns::age(&self.metadata, now),
+        ]
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -39,5 +73,12 @@ mod tests {
         let text = serde_json::to_string(&map).unwrap();
         assert_eq!(text, r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{},"data":{"a":"1"}}"#);
         assert_eq!(serde_json::from_str::<ConfigMap>(&text).unwrap(), map);
+    }
+
+    #[test]
+    fn binary_data_is_base64_and_counts() {
+        let map: ConfigMap = serde_json::from_str(r#"{"data":{"a":"1"},"binaryData":{"b":"AAEC"}}"#).unwrap();
+        assert_eq!(map.binary_data["b"].0, [0, 1, 2]);
+        assert_eq!(map.row(Timestamp::UNIX_EPOCH)[1], 2);
     }
 }

@@ -1,8 +1,82 @@
-//! The kinds of objects, one file or folder each.
+//! The kinds of objects, one file or folder each, and the one list of those that an API server offers.
 
+mod columns;
+mod rules;
 mod wire;
 
+pub mod byte_string;
+pub mod condition;
 pub mod config_map;
+pub mod controller_revision;
+pub mod endpoint_slice;
+pub mod endpoints;
+pub mod event;
+pub mod ingress;
+pub mod lease;
+pub mod namespace;
+pub mod priority_class;
+pub mod protocol;
+pub mod reference;
+pub mod role;
+pub mod scale;
+pub mod secret;
+pub mod service_account;
+pub mod storage_class;
 
+pub use byte_string::ByteString;
+pub use condition::ConditionStatus;
 pub use config_map::ConfigMap;
-pub use wire::{AppsV1, V1};
+pub use controller_revision::ControllerRevision;
+pub use endpoint_slice::EndpointSlice;
+pub use endpoints::Endpoints;
+pub use event::Event;
+pub use ingress::Ingress;
+pub use lease::Lease;
+pub use namespace::Namespace;
+pub use priority_class::PriorityClass;
+pub use protocol::Protocol;
+pub use reference::{
+    LocalObjectReference, ObjectReference, SecretReference, TypedLocalObjectReference, TypedObjectReference,
+};
+pub use role::Role;
+pub use scale::Scale;
+pub use secret::Secret;
+pub use service_account::ServiceAccount;
+pub use storage_class::StorageClass;
+pub use wire::{
+    AppsV1, AutoscalingV1, BatchV1, CoordinationV1, DiscoveryV1, NetworkingV1, PolicyV1, RbacV1, SchedulingV1,
+    StorageV1, V1,
+};
+
+use crate::kind::KindType;
+
+/// Every kind that an API server offers. A new kind is one more line here.
+static KINDS: &[&KindType] = &[
+    KindType::of::<ConfigMap>(),
+    KindType::of::<ControllerRevision>(),
+    KindType::of::<EndpointSlice>(),
+    KindType::of::<Endpoints>(),
+    KindType::of::<Event>(),
+    KindType::of::<Lease>(),
+    KindType::of::<Namespace>(),
+    KindType::of::<PriorityClass>(),
+    KindType::of::<Secret>(),
+    KindType::of::<ServiceAccount>(),
+    KindType::of::<StorageClass>(),
+];
+
+/// Every kind that an API server offers.
+pub fn kinds() -> &'static [&'static KindType] {
+    KINDS
+}
+
+/// The kind with this `apiVersion` and `kind`, if it is offered.
+pub fn find(api_version: &str, kind: &str) -> Option<&'static KindType> {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    KINDS.iter().copied().find(|of| of.info.kind == kind && of.info.group == group && of.info.version == version)
+}
+
+/// The kind served under this group, version and plural, if it is offered.
+pub fn find_resource(group: &str, version: &str, plural: &str) -> Option<&'static KindType> {
+    KINDS.iter().copied().find(|of| of.info.plural == plural && of.info.group == group && of.info.version == version)
+}

@@ -1,0 +1,80 @@
+//! Lease: who leads, and since when it was last heard of.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::api::CoordinationV1;
+use crate::api::columns::{self, AGE, NAME, column};
+use crate::api::rules;
+use crate::api::wire;
+use crate::kind;
+use crate::kind::{Column, Kind, Subresource};
+use crate::validation::ErrorList;
+
+/// A claim that lapses unless it is renewed: leader election and node heartbeats.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "camelCase")]
+pub struct Lease {
+    /// Version of the API.
+    #[serde(default)]
+    pub api_version: CoordinationV1,
+    /// Name, namespace, labels and the rest of the object's metadata.
+    #[serde(default, deserialize_with = "wire::metadata")]
+    pub metadata: ObjectMeta,
+    /// The claim.
+    #[serde(default)]
+    pub spec: LeaseSpec,
+}
+
+/// A claim that lapses unless it is renewed.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LeaseSpec {
+    /// Who holds the lease; unset or empty if nobody does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder_identity: Option<String>,
+    /// How many seconds after `renewTime` others may take it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_duration_seconds: Option<i32>,
+    /// When the holder got it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acquire_time: Option<MicroTime>,
+    /// When the holder last renewed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renew_time: Option<MicroTime>,
+    /// How often it changed hands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_transitions: Option<i32>,
+    /// How a leader is picked, for coordinated election.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<String>,
+    /// To whom the holder should yield.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preferred_holder: Option<String>,
+}
+
+kind!(Lease, "coordination.k8s.io"/v1, "leases", singular "lease", Namespaced, short [], categories [], subresources []);
+
+const COLUMNS: &[Column] = &[NAME, column("Holder", "string", "Who holds the lease."), AGE];
+
+impl Kind for Lease {
+    fn validate(&self) -> ErrorList {
+        rules::validate(self)
+    }
+
+    fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {
+        rules::validate_update(self, old)
+    }
+
+    fn columns() -> &'static [Column] {
+        COLUMNS
+    }
+
+    fn row(&self, now: Timestamp) -> Vec<Value> {
+        let holder = self.spec.holder_identity.as_deref().unwrap_or_default();
+        vec![columns::name(&self.metadata), holder.into(), columns::age(&self.metadata, now)]
+    }
+}
