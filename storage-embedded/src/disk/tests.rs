@@ -1,9 +1,11 @@
 use std::ops::Bound;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use futures::StreamExt;
-use longshore_core::store::{Committed, ListOptions, Store, Transaction};
+use longshore_core::store::{Committed, ListOptions, Store, Transaction, WatchEvent};
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64;
 use redb::{BackendError, StorageBackend};
 
 use super::*;
@@ -16,11 +18,68 @@ pub(crate) struct Failing {
     full_from: AtomicU64,
     /// The next read fails.
     read_once: AtomicBool,
+    /// The sync that comes so many later fails, although it syncs; 0 for none.
+    sync_in: AtomicU64,
+    /// What a loss of power would leave, if somebody wants to know.
+    power: Mutex<Option<Power>>,
+}
+
+/// A file as the disk has it: what was synced, and the writes since, of which a loss of power leaves any part.
+#[derive(Debug, Default)]
+struct Power {
+    synced: Vec<u8>,
+    since: Vec<Change>,
+}
+
+#[derive(Debug, Clone)]
+enum Change {
+    Length(u64),
+    Write(u64, Vec<u8>),
+}
+
+impl Power {
+    fn apply(image: &mut Vec<u8>, change: &Change) {
+        match change {
+            Change::Length(length) => image.resize(*length as usize, 0),
+            Change::Write(offset, data) => {
+                let (start, end) = (*offset as usize, *offset as usize + data.len());
+                image.resize(image.len().max(end), 0);
+                image[start..end].copy_from_slice(data);
+            }
+        }
+    }
+
+    fn sync(&mut self) {
+        for change in self.since.drain(..) {
+            Self::apply(&mut self.synced, &change);
+        }
+    }
+
+    /// The file after a loss of power now: each unsynced write is there, or not, or half.
+    fn lose(&self, random: &mut Pcg64) -> Vec<u8> {
+        let mut image = self.synced.clone();
+        for change in &self.since {
+            match (change, random.random_range(0..3)) {
+                (_, 0) => {}
+                (Change::Write(offset, data), 1) if data.len() > 512 => {
+                    let half = random.random_range(0..data.len() / 512) * 512;
+                    Self::apply(&mut image, &Change::Write(*offset, data[..half].to_vec()));
+                }
+                (change, _) => Self::apply(&mut image, change),
+            }
+        }
+        image
+    }
 }
 
 impl Default for Failing {
     fn default() -> Self {
-        Self { full_from: AtomicU64::new(u64::MAX), read_once: AtomicBool::new(false) }
+        Self {
+            full_from: AtomicU64::new(u64::MAX),
+            read_once: AtomicBool::new(false),
+            sync_in: AtomicU64::new(0),
+            power: Mutex::new(None),
+        }
     }
 }
 
@@ -41,14 +100,30 @@ impl StorageBackend for FailingBackend {
         self.inner.read(offset, out)
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
+        if let Some(power) = &mut *self.failing.power.lock().unwrap() {
+            power.since.push(Change::Length(len));
+        }
         self.inner.set_len(len)
     }
     fn sync_data(&self) -> io::Result<()> {
-        self.inner.sync_data()
+        self.inner.sync_data()?;
+        if let Some(power) = &mut *self.failing.power.lock().unwrap() {
+            power.sync();
+        }
+        match self.failing.sync_in.load(Ordering::SeqCst) {
+            0 => Ok(()),
+            left => {
+                self.failing.sync_in.store(left - 1, Ordering::SeqCst);
+                if left == 1 { Err(io::Error::other("injected")) } else { Ok(()) }
+            }
+        }
     }
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         if offset + data.len() as u64 > self.failing.full_from.load(Ordering::SeqCst) {
             return Err(io::ErrorKind::StorageFull.into());
+        }
+        if let Some(power) = &mut *self.failing.power.lock().unwrap() {
+            power.since.push(Change::Write(offset, data.to_vec()));
         }
         self.inner.write(offset, data)
     }
@@ -115,11 +190,11 @@ async fn a_full_disk_refuses_puts_and_goes_on_reading_and_recovers() {
     assert_eq!(store.commit(big()).await, Ok(Committed::Done(before.revision + 1)));
     loop {
         match watch.next().await.unwrap().unwrap() {
-            longshore_core::store::WatchEvent::Changes { revision, changes } => {
+            WatchEvent::Changes { revision, changes } => {
                 assert_eq!((revision, changes.len()), (before.revision + 1, 100));
                 break;
             }
-            longshore_core::store::WatchEvent::Progress(revision) => assert_eq!(revision, before.revision),
+            WatchEvent::Progress(revision) => assert_eq!(revision, before.revision),
         }
     }
     drop(store);
@@ -140,6 +215,99 @@ async fn a_failed_read_is_tried_again() {
     }
     fill(&store, 50, 60).await.unwrap();
     assert_eq!(store.status().await.unwrap().keys, Some(60));
+}
+
+/// Whether a commit whose sync failed happened is not known to its caller, but to the store, which hides nothing.
+#[tokio::test]
+async fn after_a_failed_sync_reads_and_watches_agree() {
+    let mut unseen = 0;
+    for sync in 1..=4 {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, failing) = failing(directory.path());
+        fill(&store, 0, 5).await.unwrap();
+        let before = store.status().await.unwrap().revision;
+        let mut watch = store.watch("/", before).await.unwrap();
+        failing.sync_in.store(sync, Ordering::SeqCst);
+        let mut happened = Vec::new();
+        for index in 0..3 {
+            let put = Transaction::new().put(format!("/new/{index}"), "x");
+            match store.commit(put).await {
+                Ok(Committed::Done(_)) => {}
+                Err(Error::Unavailable { .. }) => happened.push(index),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(failing.sync_in.load(Ordering::SeqCst), 0, "the failure came");
+        let page = store.list("/new/", ListOptions::default()).await.unwrap();
+        assert!((2..=3).contains(&page.entries.len()) && happened.len() <= 1, "sync {sync}: {happened:?}");
+        let mut seen = 0;
+        let ended = loop {
+            match watch.next().await.unwrap() {
+                Ok(WatchEvent::Changes { changes, .. }) => seen += changes.len(),
+                Ok(WatchEvent::Progress(revision)) if revision == page.revision => break false,
+                Ok(WatchEvent::Progress(_)) => {}
+                Err(Error::Compacted { oldest, .. }) => {
+                    assert!(oldest > before && oldest <= page.revision);
+                    break true;
+                }
+                Err(other) => panic!("{other}"),
+            }
+        };
+        assert!(ended || seen == page.entries.len(), "sync {sync}: the watch skipped something");
+        unseen += usize::from(ended);
+        drop(store);
+        let again = open(directory.path()).unwrap().list("/new/", ListOptions::default()).await.unwrap();
+        assert_eq!(again, page);
+    }
+    assert!((1..4).contains(&unseen), "some of the failed syncs wrote the commit, some did not: {unseen}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loss_of_power_loses_nothing_acknowledged() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options::default();
+    let disk = Disk::new(directory.path(), &options).unwrap();
+    *disk.failing.power.lock().unwrap() = Some(Power::default());
+    let failing = Arc::clone(&disk.failing);
+    let store = Arc::new(EmbeddedStore::start(disk, options).unwrap());
+    let (acknowledged, stop) = (Arc::new(AtomicU64::new(1)), Arc::new(AtomicBool::new(false)));
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..4 {
+        let (store, acknowledged, stop) = (Arc::clone(&store), Arc::clone(&acknowledged), Arc::clone(&stop));
+        writers.spawn(async move {
+            for n in 0_usize.. {
+                let value = vec![b'a' + (n % 26) as u8; n % 11 * 500];
+                let put = Transaction::new().put(format!("/{writer}/{}", n % 50), value);
+                let Ok(Committed::Done(revision)) = store.commit(put).await else { panic!("the put is possible") };
+                acknowledged.fetch_max(revision, Ordering::SeqCst);
+                if stop.load(Ordering::SeqCst) {
+                    break;
+                }
+            }
+        });
+    }
+    let mut random = Pcg64::seed_from_u64(7);
+    let lost = tempfile::tempdir().unwrap();
+    for _ in 0..60 {
+        // Somewhere in the next few commits.
+        let target = acknowledged.load(Ordering::SeqCst) + random.random_range(1..6);
+        while acknowledged.load(Ordering::SeqCst) < target {
+            tokio::task::yield_now().await;
+        }
+        let (least, image) = {
+            let power = failing.power.lock().unwrap();
+            let least = acknowledged.load(Ordering::SeqCst);
+            (least, power.as_ref().unwrap().lose(&mut random))
+        };
+        std::fs::write(lost.path().join(FILE), image).unwrap();
+        let found = open(lost.path()).unwrap();
+        let page = found.list("/", ListOptions::default()).await.unwrap();
+        assert!(page.revision >= least, "{least} was acknowledged, {} is there", page.revision);
+        let then = store.list("/", ListOptions { revision: Some(page.revision), ..Default::default() }).await.unwrap();
+        assert_eq!(page.entries, then.entries, "at {}", page.revision);
+    }
+    stop.store(true, Ordering::SeqCst);
+    writers.join_all().await;
 }
 
 #[tokio::test]
