@@ -205,6 +205,26 @@ impl FieldManager {
         Ok(object)
     }
 
+    /// The configuration that `manager` applied last through this subresource, as far as it still owns it: what it owns
+    /// of `object`, with the object's type, name and namespace. `None` if it has not applied.
+    ///
+    /// This is where a controller starts that changes some of the fields it applied before.
+    pub fn extract(&self, object: &dyn AnyObject, manager: &str) -> Option<Value> {
+        let managed = Managed::decode(object.meta().managed_fields.as_deref()?).ok()?;
+        let owned = managed.fields.get(&self.id(manager, true))?;
+        let value = object.to_value();
+        let extracted = typed::extract(&value, &owned.set, schema::of(self.kind).root());
+        let mut config = extracted.unwrap_or_else(|| json!({}));
+        config["apiVersion"] = json!(self.api_version);
+        config["kind"] = json!(self.kind.info.kind);
+        for field in ["name", "namespace"] {
+            if let Some(name) = value["metadata"].get(field) {
+                config["metadata"][field] = name.clone();
+            }
+        }
+        Some(config)
+    }
+
     fn check(&self, config: &Value) -> Result<(), ApplyError> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let (api_version, kind) = (text(&config["apiVersion"]), text(&config["kind"]));

@@ -151,3 +151,12 @@ fn large_maps_take_no_quadratic_time() {
     let live = apply(Some(&*live), Value::Object(data), "m2", false).unwrap();
     assert_eq!(owners(&*live).len(), 2);
 }
+
+#[test]
+fn what_was_applied_can_be_extracted() {
+    let live = apply(None, json!({"a": "1", "b": "1"}), "m1", false).unwrap();
+    let live = apply(Some(&*live), json!({"c": "1"}), "m2", false).unwrap();
+    assert_eq!(manager().extract(&*live, "m1").unwrap(), note(json!({"a": "1", "b": "1"})));
+    assert_eq!(manager().extract(&*live, "m2").unwrap(), note(json!({"c": "1"})));
+    assert_eq!(manager().extract(&*live, "m3"), None);
+}

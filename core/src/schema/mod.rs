@@ -5,8 +5,10 @@
 //! which part of it in server-side apply.
 
 mod build;
+#[cfg(test)]
+mod tests;
 
-use std::sync::{Mutex, OnceLock};
+use std::sync::{OnceLock, RwLock};
 
 use rustc_hash::FxHashMap;
 use serde_json::Value;
@@ -215,10 +217,13 @@ impl PartialEq for Type<'_> {
 
 /// The schema of a kind, resolved at the first call and kept for the life of the process.
 pub fn of(kind: &'static KindType) -> &'static Schema {
-    static SCHEMAS: OnceLock<Mutex<FxHashMap<(&str, &str), &'static Schema>>> = OnceLock::new();
-    let schemas = SCHEMAS.get_or_init(Mutex::default);
-    let mut schemas = schemas.lock().expect("resolving a schema does not panic");
-    schemas
-        .entry((kind.info.group, kind.info.kind))
-        .or_insert_with(|| Box::leak(Box::new(from_json_schema(kind.info.kind, (kind.schema)().as_value()))))
+    static SCHEMAS: OnceLock<RwLock<FxHashMap<(&str, &str), &'static Schema>>> = OnceLock::new();
+    let schemas = SCHEMAS.get_or_init(RwLock::default);
+    let key = (kind.info.group, kind.info.kind);
+    let known = schemas.read().expect("nothing panics while it holds the lock").get(&key).copied();
+    known.unwrap_or_else(|| {
+        let schema = from_json_schema(kind.info.kind, (kind.schema)().as_value());
+        let mut schemas = schemas.write().expect("nothing panics while it holds the lock");
+        schemas.entry(key).or_insert_with(|| Box::leak(Box::new(schema)))
+    })
 }

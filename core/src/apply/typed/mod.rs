@@ -1,6 +1,7 @@
 //! What a schema makes of a value: which fields it has, how it differs from another, how two merge.
 
 mod compare;
+mod extract;
 mod field_set;
 mod items;
 mod merge;
@@ -13,6 +14,7 @@ use super::fields::Element;
 use crate::schema::{Node, Type};
 
 pub(super) use compare::{Comparison, compare};
+pub(super) use extract::extract;
 pub(super) use field_set::{ensure_named_fields, field_set};
 pub(super) use merge::merge;
 pub(super) use remove::remove;
