@@ -136,9 +136,8 @@ impl Writer {
                 }
             }
         }
-        self.history.close();
-        self.published.replace(None, || {});
-        drop(self.database);
+        // Closes the file and tells readers and watches.
+        drop(self);
         for closer in closers {
             // Whoever closed the store may not have waited.
             let _ = closer.send(());
@@ -252,24 +251,35 @@ impl Writer {
         Ok(())
     }
 
-    /// Deletes what has run out and answers when the next key will.
+    /// Deletes what has run out and answers when to come again: at once if that was not all of it, so that commits which
+    /// wait get their turn.
     fn expire(&mut self) -> Option<Duration> {
-        loop {
-            let now = self.clock.elapsed();
-            let due = self.deadlines.due(now, COMMIT_OPERATIONS_MAX);
-            if due.is_empty() {
-                return self.deadlines.next();
-            }
-            let deletes = due.iter().fold(Transaction::new(), |all, key| all.delete(&**key));
+        let now = self.clock.elapsed();
+        let due = self.deadlines.due(now, EXPIRE_MAX);
+        if !due.is_empty() {
+            let deletes = |keys: &[Arc<str>]| keys.iter().fold(Transaction::new(), |all, key| all.delete(&**key));
+            let batch: Vec<_> = due.chunks(COMMIT_OPERATIONS_MAX).map(|keys| Some(deletes(keys))).collect();
             let expected = self.revision;
-            if let Err(error) = self.write(&[Some(deletes)]) {
+            if let Err(error) = self.write(&batch) {
                 let error = self.after_failure(expected, &error);
                 tracing::warn!(%error, "keys that have run out could not be deleted, trying again");
                 return Some(now + EXPIRE_RETRY);
             }
         }
+        self.deadlines.next()
     }
 }
+
+impl Drop for Writer {
+    /// However the writer ends, nobody goes on waiting for it.
+    fn drop(&mut self) {
+        self.history.close();
+        self.published.replace(None, || {});
+    }
+}
+
+/// Most keys that expire in one write.
+const EXPIRE_MAX: usize = 8 * COMMIT_OPERATIONS_MAX;
 
 /// How long expiry waits after it failed to write.
 const EXPIRE_RETRY: Duration = Duration::from_secs(5);
