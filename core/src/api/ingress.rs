@@ -1,12 +1,17 @@
 //! Ingress: rules for HTTP traffic from outside. A plain type: Longshore does not serve it yet.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use crate::api::columns::{self, AGE, NAME, column};
+use crate::api::rules;
 use crate::api::wire::{self, is_default};
 use crate::api::{NetworkingV1, Protocol, TypedLocalObjectReference};
-use crate::kind;
+use crate::kind::{Column, Kind, Subresource};
+use crate::validation::ErrorList;
 
 /// Rules by which HTTP traffic from outside reaches services.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -183,4 +188,75 @@ pub struct IngressPortStatus {
     pub error: Option<String>,
 }
 
-kind!(Ingress, "networking.k8s.io"/v1, "ingresses", singular "ingress", Namespaced, short ["ing"], categories [], subresources [Status]);
+crate::kind!(Ingress, "networking.k8s.io"/v1, "ingresses", singular "ingress", Namespaced, short ["ing"], categories [], subresources [Status]);
+
+const COLUMNS: &[Column] = &[
+    NAME,
+    column("Class", "string", "The ingress class that carries the rules out."),
+    column("Hosts", "string", "Hosts that the rules name."),
+    column("Address", "string", "Where the traffic enters."),
+    column("Ports", "string", "Ports that take the traffic."),
+    AGE,
+];
+
+impl Ingress {
+    fn hosts(&self) -> String {
+        const SHOWN: usize = 3;
+        let hosts: Vec<&str> = self.spec.rules.iter().map(|rule| &*rule.host).filter(|host| !host.is_empty()).collect();
+        match hosts.len() {
+            0 => "*".to_owned(),
+            count if count > SHOWN => format!("{} + {} more...", hosts[..SHOWN].join(","), count - SHOWN),
+            _ => hosts.join(","),
+        }
+    }
+
+    fn addresses(&self) -> String {
+        let points = self.status.load_balancer.ingress.iter();
+        let mut addresses: Vec<&str> =
+            points.map(|point| if point.ip.is_empty() { &*point.hostname } else { &*point.ip }).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses.join(",")
+    }
+}
+
+impl Kind for Ingress {
+    fn prepare_for_create(&mut self) {
+        self.status = IngressStatus::default();
+        self.metadata.generation = Some(1);
+    }
+
+    fn prepare_for_update(&mut self, old: &Self, subresource: Option<Subresource>) {
+        if subresource == Some(Subresource::Status) {
+            self.spec = old.spec.clone();
+        } else {
+            self.status = old.status.clone();
+        }
+        rules::set_generation(&mut self.metadata, &old.metadata, self.spec != old.spec);
+    }
+
+    fn validate(&self) -> ErrorList {
+        rules::validate(self)
+    }
+
+    fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {
+        rules::validate_update(self, old)
+    }
+
+    fn columns() -> &'static [Column] {
+        COLUMNS
+    }
+
+    fn row(&self, now: Timestamp) -> Vec<Value> {
+        let class = self.spec.ingress_class_name.as_deref().unwrap_or("<none>");
+        let ports = if self.spec.tls.is_empty() { "80" } else { "80, 443" };
+        vec![
+            columns::name(&self.metadata),
+            class.into(),
+            self.hosts().into(),
+            self.addresses().into(),
+            ports.into(),
+            columns::age(&self.metadata, now),
+        ]
+    }
+}

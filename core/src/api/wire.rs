@@ -124,6 +124,6 @@ pub(crate) fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Obj
     metadata.generation.take_if(|generation| *generation == 0);
     metadata.finalizers.take_if(|list| list.is_empty());
     metadata.owner_references.take_if(|list| list.is_empty());
-    metadata.managed_fields.take_if(|list| list.is_empty());
+    // An empty list of managed fields stays: it asks to forget who owns what.
     Ok(metadata)
 }
