@@ -1,0 +1,127 @@
+//! Reading quantities, as upstream's `ParseQuantity`.
+
+use num_bigint::BigInt;
+
+use super::amount::Amount;
+use super::{Format, Quantity};
+
+/// Most digits that a quantity may have. Upstream has no bound; nobody has more, and unbounded ones cost time.
+const DIGITS_MAX: usize = 1000;
+
+/// Largest exponent that a quantity may have, for the same reason.
+const EXPONENT_MAX: i32 = 1000;
+
+/// Why a text is no quantity, in upstream's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParseError {
+    /// The text has not the form of a quantity.
+    #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
+    Format,
+    /// The number is none, or is beyond all bounds.
+    #[error("unable to parse numeric part of quantity")]
+    Numeric,
+    /// There is no such suffix.
+    #[error("unable to parse quantity's suffix")]
+    Suffix,
+}
+
+/// The parts of a quantity's text.
+struct Parts<'a> {
+    negative: bool,
+    whole: &'a str,
+    fraction: &'a str,
+    suffix: &'a str,
+}
+
+fn split(text: &str) -> Result<Parts<'_>, ParseError> {
+    if text.is_empty() {
+        return Err(ParseError::Format);
+    }
+    let (negative, rest) = match text.as_bytes()[0] {
+        b'-' => (true, &text[1..]),
+        b'+' => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
+    let (whole, rest) = rest.split_at(digits(rest));
+    let (fraction, suffix) = match rest.strip_prefix('.') {
+        Some(rest) => rest.split_at(digits(rest)),
+        None => ("", rest),
+    };
+    let letters = suffix.bytes().take_while(|byte| b"eEinumkKMGTP".contains(byte)).count();
+    let mut tail = &suffix[letters..];
+    if let Some(rest) = tail.strip_prefix(['-', '+']) {
+        tail = rest;
+    }
+    if !tail.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(ParseError::Format);
+    }
+    Ok(Parts { negative, whole, fraction, suffix })
+}
+
+/// The suffix's format and power, of 10 or (binary) of 2.
+fn interpret(suffix: &str) -> Result<(Format, i32), ParseError> {
+    let decimal = ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"];
+    let binary = ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+    if let Some(position) = (-9..).step_by(3).zip(decimal).find(|(_, name)| *name == suffix) {
+        return Ok((Format::DecimalSi, position.0));
+    }
+    if let Some(position) = (10..).step_by(10).zip(binary).find(|(_, name)| *name == suffix) {
+        return Ok((Format::BinarySi, position.0));
+    }
+    let exponent = suffix.strip_prefix(['e', 'E']).ok_or(ParseError::Suffix)?;
+    let exponent: i32 = exponent.parse().map_err(|_| ParseError::Suffix)?;
+    Ok((Format::DecimalExponent, exponent))
+}
+
+pub(super) fn parse(text: &str) -> Result<Quantity, ParseError> {
+    let Parts { negative, whole, fraction, suffix } = split(text)?;
+    let (format, power) = interpret(suffix)?;
+    let length = whole.len() + fraction.len();
+    if length > DIGITS_MAX || power.abs() > EXPONENT_MAX {
+        return Err(ParseError::Numeric);
+    }
+    let length = i32::try_from(length).expect("bounded above");
+    let places = i32::try_from(fraction.len()).expect("bounded above");
+    let digits = format!("{whole}{fraction}");
+    let mut number: BigInt =
+        if digits.is_empty() { BigInt::ZERO } else { digits.parse().map_err(|_| ParseError::Numeric)? };
+    // Upstream keeps short numbers in 64 bits with a power of ten, all others in its arbitrary form.
+    let (scale, short) = match format {
+        Format::DecimalSi | Format::DecimalExponent => (power - places, length <= 18),
+        Format::BinarySi => (-places, fraction.is_empty() && 15 - length - power * 3 / 10 > 0),
+    };
+    if format == Format::BinarySi {
+        number <<= power;
+    }
+    let short = short && scale >= -9 && scale <= i32::from(i8::MAX) && i64::try_from(&number).is_ok();
+    let mut nanos = Amount::rounded_up(number, scale);
+    let most = Amount::from_scaled(i64::MAX, 0);
+    if format == Format::BinarySi && nanos > most {
+        nanos = most;
+    }
+    if negative {
+        nanos = nanos.neg();
+    }
+    let tiny = format == Format::BinarySi && !short && nanos > Amount::default() && nanos < Amount::from_scaled(1, 0);
+    let format = if tiny { Format::DecimalSi } else { format };
+    let quantity =
+        Quantity { scale: short.then(|| i8::try_from(scale).expect("bounded above")), nanos, format, text: None };
+    Ok(if fraction.is_empty() { keep_text(quantity, text, whole, suffix) } else { quantity })
+}
+
+/// Keeps the text where it names the canonical number and suffix, only written otherwise.
+fn keep_text(mut quantity: Quantity, text: &str, whole: &str, suffix: &str) -> Quantity {
+    let canonical = quantity.to_string();
+    if quantity.is_zero() || canonical == text {
+        return quantity;
+    }
+    let unsigned = canonical.trim_start_matches('-');
+    let (number, unit) = unsigned.split_at(unsigned.bytes().take_while(u8::is_ascii_digit).count());
+    let same_unit = unit == suffix || (unit.starts_with('e') && unit[1..] == *suffix.get(1..).unwrap_or_default());
+    if number == whole.trim_start_matches('0') && same_unit {
+        quantity.text = Some(text.into());
+    }
+    quantity
+}
