@@ -85,7 +85,7 @@ impl<'p> JsonPatch<'p> {
     pub fn apply(&self, mut document: Value) -> Result<Value, PatchError> {
         if !document.is_object() && !document.is_array() {
             let kind = json_kind(&document);
-            return Err(PatchError::not_applicable(format!(
+            return Err(not_applicable(format!(
                 "json: cannot unmarshal {kind} into Go value of type jsonpatch.partialDoc"
             )));
         }
@@ -102,7 +102,7 @@ impl<'p> JsonPatch<'p> {
                 "move" => operation.relocate(&mut document),
                 "test" => operation.test(&mut document),
                 "copy" => operation.copy(&mut document, &mut copied),
-                other => Err(PatchError::malformed(format!("Unexpected kind: {other}"))),
+                other => Err(not_applicable(format!("Unexpected kind: {other}"))),
             }?;
             depth = operation.deepest(depth);
             if depth > MAX_DEPTH {
@@ -152,7 +152,7 @@ impl Operation<'_> {
 
     fn add(&self, document: &mut Value) -> Outcome<()> {
         let path =
-            self.path().map_err(|_| PatchError::malformed("add operation failed to decode path: missing value"))?;
+            self.path().map_err(|_| not_applicable("add operation failed to decode path: missing value".to_owned()))?;
         let Some((parent, key)) = parent(document, path) else {
             return Err(not_applicable(format!(
                 "add operation does not apply: doc is missing path: \"{path}\": missing value"
@@ -163,8 +163,9 @@ impl Operation<'_> {
     }
 
     fn remove(&self, document: &mut Value) -> Outcome<()> {
-        let path =
-            self.path().map_err(|_| PatchError::malformed("remove operation failed to decode path: missing value"))?;
+        let path = self
+            .path()
+            .map_err(|_| not_applicable("remove operation failed to decode path: missing value".to_owned()))?;
         let Some((parent, key)) = parent(document, path) else {
             return Err(not_applicable(format!(
                 "remove operation does not apply: doc is missing path: \"{path}\": missing value"
@@ -176,9 +177,8 @@ impl Operation<'_> {
     }
 
     fn replace(&self, document: &mut Value) -> Outcome<()> {
-        let path = self
-            .path()
-            .map_err(|error| PatchError::malformed(format!("replace operation failed to decode path: {error}")))?;
+        let path =
+            self.path().map_err(|error| not_applicable(format!("replace operation failed to decode path: {error}")))?;
         if path.is_empty() {
             let value = self.value();
             if !value.is_object() && !value.is_array() {
@@ -210,9 +210,8 @@ impl Operation<'_> {
     }
 
     fn relocate(&self, document: &mut Value) -> Outcome<()> {
-        let from = self
-            .from()
-            .map_err(|error| PatchError::malformed(format!("move operation failed to decode from: {error}")))?;
+        let from =
+            self.from().map_err(|error| not_applicable(format!("move operation failed to decode from: {error}")))?;
         let Some((source, key)) = parent(document, from) else {
             return Err(not_applicable(format!(
                 "move operation does not apply: doc is missing from path: {from}: missing value"
@@ -220,9 +219,8 @@ impl Operation<'_> {
         };
         let failed = |flaw: &Flaw| not_applicable(format!("error in move for path: '{key}': {flaw}"));
         let value = take(source, &key).map_err(|flaw| failed(&flaw))?;
-        let path = self
-            .path()
-            .map_err(|error| PatchError::malformed(format!("move operation failed to decode path: {error}")))?;
+        let path =
+            self.path().map_err(|error| not_applicable(format!("move operation failed to decode path: {error}")))?;
         let Some((target, key)) = parent(document, path) else {
             return Err(not_applicable(format!(
                 "move operation does not apply: doc is missing destination path: {path}: missing value"
@@ -232,9 +230,8 @@ impl Operation<'_> {
     }
 
     fn test(&self, document: &mut Value) -> Outcome<()> {
-        let path = self
-            .path()
-            .map_err(|error| PatchError::malformed(format!("test operation failed to decode path: {error}")))?;
+        let path =
+            self.path().map_err(|error| not_applicable(format!("test operation failed to decode path: {error}")))?;
         let failed = || PatchError::TestFailed(format!("testing value {path} failed: test failed"));
         if path.is_empty() {
             return if *document == self.value() { Ok(()) } else { Err(failed()) };
@@ -250,9 +247,8 @@ impl Operation<'_> {
     }
 
     fn copy(&self, document: &mut Value, copied: &mut usize) -> Outcome<()> {
-        let from = self
-            .from()
-            .map_err(|error| PatchError::malformed(format!("copy operation failed to decode from: {error}")))?;
+        let from =
+            self.from().map_err(|error| not_applicable(format!("copy operation failed to decode from: {error}")))?;
         let Some((source, key)) = parent(document, from) else {
             return Err(not_applicable(format!(
                 "copy operation does not apply: doc is missing from path: {from}: missing value"
@@ -261,8 +257,9 @@ impl Operation<'_> {
         let value = get(source, &key)
             .map_err(|flaw| not_applicable(format!("error in copy for from: '{from}': {flaw}")))?
             .unwrap_or(Value::Null);
-        let path =
-            self.path().map_err(|_| PatchError::malformed("copy operation failed to decode path: missing value"))?;
+        let path = self
+            .path()
+            .map_err(|_| not_applicable("copy operation failed to decode path: missing value".to_owned()))?;
         let Some((target, key)) = parent(document, path) else {
             return Err(not_applicable(format!(
                 "copy operation does not apply: doc is missing destination path: {path}: missing value"

@@ -20,7 +20,7 @@ pub use json_patch::{JsonPatch, MAX_OPERATIONS};
 pub use merge_patch::apply_merge_patch;
 pub use strategic::{apply_strategic, create_three_way, create_two_way};
 
-/// Why a patch could not be read or applied. The text is upstream's.
+/// Why a patch could not be read or applied. The text is upstream's; [`PatchError::status_code`] is the answer's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatchError {
     /// The patch is not well-formed; the sender must change it.
@@ -32,18 +32,31 @@ pub enum PatchError {
     /// A `test` operation of a JSON patch found another value.
     #[error("{0}")]
     TestFailed(String),
+    /// A strategic merge patch goes against the schema, or lacks what merging needs.
+    #[error("{0}")]
+    Unmergeable(String),
     /// Two changes of the same field disagree (three-way diff that may not overwrite).
     #[error("{0}")]
     Conflict(String),
 }
 
 impl PatchError {
+    /// The HTTP status that upstream's API server answers with.
+    pub fn status_code(&self) -> u16 {
+        match self {
+            Self::Malformed(_) => 400,
+            Self::Conflict(_) => 409,
+            Self::NotApplicable(_) | Self::TestFailed(_) => 422,
+            Self::Unmergeable(_) => 500,
+        }
+    }
+
     fn malformed(text: impl Into<String>) -> Self {
         Self::Malformed(text.into())
     }
 
-    fn not_applicable(text: impl Into<String>) -> Self {
-        Self::NotApplicable(text.into())
+    fn unmergeable(text: impl Into<String>) -> Self {
+        Self::Unmergeable(text.into())
     }
 }
 

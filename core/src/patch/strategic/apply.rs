@@ -123,7 +123,7 @@ fn retain_keys(original: &mut Object, patch: &mut Object, options: Options) -> O
                 let text = format!(
                     "{other} and {directive} are not deep equal: this may happen when calculating the 3-way diff patch"
                 );
-                Err(PatchError::not_applicable(text))
+                Err(PatchError::unmergeable(text))
             }
             _ => {
                 original.insert(RETAIN_KEYS.to_owned(), directive);
@@ -259,7 +259,7 @@ fn check_order(patch: &[Value], order: &[Value], merge_key: Option<&str>) -> Out
     }
     let (patch, order) = (go_format::list(patch), go_format::list(order));
     let text = format!("The order in patch list:\n{patch}\n doesn't match {SET_ORDER} list:\n{order}\n");
-    Err(PatchError::malformed(text))
+    Err(PatchError::unmergeable(text))
 }
 
 /// Items that `by` names, and the others.
@@ -269,7 +269,7 @@ fn partition(list: Vec<Value>, by: &[Value], merge_key: Option<&str>) -> Outcome
             key_of(item, key)?;
         }
         if let (false, Some(index)) = (list.is_empty(), by.iter().position(|item| !item.is_object())) {
-            return Err(PatchError::malformed(format!("value for key {index} is not a map.")));
+            return Err(PatchError::unmergeable(format!("value for key {index} is not a map.")));
         }
     }
     let named = positions(by, merge_key);
@@ -307,7 +307,7 @@ fn merge_list(
             Node::Any => "interface",
             Node::Scalar(scalar) => scalar.go_kind(),
         };
-        return Err(PatchError::not_applicable(format!("cannot merge lists without merge key for type {kind}")));
+        return Err(PatchError::unmergeable(format!("cannot merge lists without merge key for type {kind}")));
     }
     let (mut original, patch) = special_items(original, patch, merge_key)?;
     let server_order = original.clone();
@@ -349,7 +349,7 @@ fn special_items(mut original: Vec<Value>, patch: Vec<Value>, merge_key: &str) -
                 None => return Err(no_merge_key(&item, merge_key)),
             },
             Some("replace") => replace = true,
-            Some("merge") => return Err(PatchError::malformed("merging lists cannot yet be specified in the patch")),
+            Some("merge") => return Err(PatchError::unmergeable("merging lists cannot yet be specified in the patch")),
             _ => return Err(bad_directive(directive, &item)),
         }
     }

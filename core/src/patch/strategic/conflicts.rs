@@ -85,7 +85,7 @@ fn by_key<'v>(list: &'v [Value], merge_key: &str) -> Outcome<BTreeMap<String, &'
             None => {
                 let item = go_format::plain(item);
                 let text = format!("cannot find merge key `{merge_key}` in merging list element:{item}");
-                Err(PatchError::malformed(text))
+                Err(PatchError::unmergeable(text))
             }
         })
         .collect()

@@ -39,7 +39,7 @@ pub(super) fn maps(original: &mut Object, modified: &Object, type_: Type<'_>, op
         };
         if key == DIRECTIVE {
             if !old.is_string() || !value.is_string() {
-                return Err(PatchError::malformed(format!("invalid value for special key: {DIRECTIVE}")));
+                return Err(PatchError::unmergeable(format!("invalid value for special key: {DIRECTIVE}")));
             }
             if old != value {
                 patch.insert(key.clone(), value.clone());

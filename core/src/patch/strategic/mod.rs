@@ -95,7 +95,7 @@ fn document(value: Value) -> Outcome<Object> {
 /// The type of the field `key` of `parent`, and how it is merged.
 fn lookup<'s>(parent: Type<'s>, key: &str) -> Outcome<(Type<'s>, PatchStrategy)> {
     let missing = |name: &str| {
-        PatchError::not_applicable(format!("unable to find api field in struct {name} for the json field {key:?}"))
+        PatchError::unmergeable(format!("unable to find api field in struct {name} for the json field {key:?}"))
     };
     let kind = match parent.node() {
         Node::Struct(object) => {
@@ -108,9 +108,7 @@ fn lookup<'s>(parent: Type<'s>, key: &str) -> Outcome<(Type<'s>, PatchStrategy)>
         Node::Scalar(scalar) if scalar.go_kind() == "struct" => return Err(missing(&format!("{scalar:?}"))),
         Node::Scalar(scalar) => scalar.go_kind(),
     };
-    Err(PatchError::not_applicable(format!(
-        "merging an object in json but data type is not struct, instead is: {kind}"
-    )))
+    Err(PatchError::unmergeable(format!("merging an object in json but data type is not struct, instead is: {kind}")))
 }
 
 /// The type of the items of the list `key` of `parent`, and how the list is merged.
@@ -121,11 +119,11 @@ fn lookup_list<'s>(parent: Type<'s>, key: &str) -> Outcome<(Type<'s>, PatchStrat
         Node::Any => field,
         _ => {
             let kind = if matches!(parent.node(), Node::Map(_)) { "map" } else { "struct" };
-            return Err(PatchError::not_applicable(format!("expected slice or array type, but got: {kind}")));
+            return Err(PatchError::unmergeable(format!("expected slice or array type, but got: {kind}")));
         }
     };
     if matches!(items.node(), Node::List(_)) {
-        return Err(PatchError::not_applicable("unexpected slice of slice"));
+        return Err(PatchError::unmergeable("unexpected slice of slice"));
     }
     Ok((items, strategy))
 }
@@ -136,34 +134,36 @@ fn holds_objects(lists: &[&[Value]]) -> Outcome<bool> {
     for item in lists.iter().copied().flatten() {
         let name = go_format::type_name(item);
         match found {
-            None if item.is_array() => return Err(PatchError::not_applicable("lists of lists are not supported")),
+            None if item.is_array() => {
+                return Err(PatchError::NotApplicable("lists of lists are not supported".to_owned()));
+            }
             None => found = Some(name),
             Some(first) if first != name => {
                 let lists: Vec<String> = lists.iter().map(|list| go_format::list(list)).collect();
                 let text = format!("list element types are not identical: [{}]", lists.join(" "));
-                return Err(PatchError::not_applicable(text));
+                return Err(PatchError::unmergeable(text));
             }
             Some(_) => {}
         }
     }
     match found {
-        None => Err(PatchError::not_applicable("no elements in any of the given slices")),
+        None => Err(PatchError::unmergeable("no elements in any of the given slices")),
         Some(name) => Ok(name.starts_with("map")),
     }
 }
 
 fn wrong_type(expected: &str, found: &Value) -> PatchError {
-    PatchError::malformed(format!("expected a {expected}, but received a {}", go_format::type_name(found)))
+    PatchError::unmergeable(format!("expected a {expected}, but received a {}", go_format::type_name(found)))
 }
 
 fn no_merge_key(item: &Value, merge_key: &str) -> PatchError {
     let item = go_format::plain(item);
-    PatchError::malformed(format!("map: {item} does not contain declared merge key: {merge_key}"))
+    PatchError::unmergeable(format!("map: {item} does not contain declared merge key: {merge_key}"))
 }
 
 fn bad_directive(directive: &Value, patch: &Value) -> PatchError {
     let (directive, patch) = (go_format::string(directive), go_format::plain(patch));
-    PatchError::malformed(format!("unknown patch type: {directive} in map: {patch}"))
+    PatchError::unmergeable(format!("unknown patch type: {directive} in map: {patch}"))
 }
 
 /// The list that a value must be.
