@@ -17,8 +17,10 @@ pub mod quantity;
 pub mod queue;
 pub mod runtime;
 pub mod schema;
+pub mod selector;
 pub mod store;
 pub mod strings;
+pub mod table;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod validation;

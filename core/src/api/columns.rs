@@ -1,5 +1,7 @@
 //! What the printer columns of many kinds share.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
@@ -42,4 +44,12 @@ pub(crate) fn age(metadata: &ObjectMeta, now: Timestamp) -> Value {
 /// Time since `time`, for people; `<unknown>` if there is none.
 pub(crate) fn since(time: Option<Timestamp>, now: Timestamp) -> String {
     time.map_or_else(|| "<unknown>".to_owned(), |time| human_duration(now.duration_since(time)))
+}
+
+/// Labels as `a=1,b=2`; `<none>` if there are none.
+pub(crate) fn labels(labels: &BTreeMap<String, String>) -> String {
+    if labels.is_empty() {
+        return "<none>".to_owned();
+    }
+    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }

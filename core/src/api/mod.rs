@@ -2,7 +2,7 @@
 
 mod columns;
 mod rules;
-mod wire;
+pub(crate) mod wire;
 
 pub mod byte_string;
 pub mod condition;
@@ -14,12 +14,14 @@ pub mod event;
 pub mod ingress;
 pub mod lease;
 pub mod namespace;
+pub mod pod_disruption_budget;
 pub mod priority_class;
 pub mod protocol;
 pub mod reference;
 pub mod role;
 pub mod scale;
 pub mod secret;
+pub mod service;
 pub mod service_account;
 pub mod storage_class;
 
@@ -33,6 +35,7 @@ pub use event::Event;
 pub use ingress::Ingress;
 pub use lease::Lease;
 pub use namespace::Namespace;
+pub use pod_disruption_budget::PodDisruptionBudget;
 pub use priority_class::PriorityClass;
 pub use protocol::Protocol;
 pub use reference::{
@@ -41,6 +44,7 @@ pub use reference::{
 pub use role::Role;
 pub use scale::Scale;
 pub use secret::Secret;
+pub use service::Service;
 pub use service_account::ServiceAccount;
 pub use storage_class::StorageClass;
 pub use wire::{
@@ -59,8 +63,10 @@ static KINDS: &[&KindType] = &[
     KindType::of::<Event>(),
     KindType::of::<Lease>(),
     KindType::of::<Namespace>(),
+    KindType::of::<PodDisruptionBudget>(),
     KindType::of::<PriorityClass>(),
     KindType::of::<Secret>(),
+    KindType::of::<Service>(),
     KindType::of::<ServiceAccount>(),
     KindType::of::<StorageClass>(),
 ];

@@ -47,7 +47,7 @@ pub struct PolicyRule {
     /// Paths that are not objects; only for cluster roles.
     #[serde(rename = "nonResourceURLs", default, skip_serializing_if = "is_default")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
-    pub non_resource_ur_ls: Vec<String>,
+    pub non_resource_urls: Vec<String>,
 }
 
 kind!(Role, "rbac.authorization.k8s.io"/v1, "roles", singular "role", Namespaced, short [], categories [], subresources []);
