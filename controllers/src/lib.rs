@@ -1,1 +1,20 @@
 //! Controllers that decide as pure functions, and the driver that acts.
+//!
+//! A controller is a [`Controller`]: `reconcile(view, key, now)` looks at what the caches show of one object's world and
+//! answers with a [`Plan`], a list of actions. It cannot act, wait or fail. Everything else is done once, for all of
+//! them, by the [`Driver`]: queues, carrying plans out, retries, and what to believe after a write whose outcome is
+//! unknown. A controller sees its own writes (see [`longshore_core::informer`]), so it needs no book-keeping of what it
+//! expects to happen.
+
+mod controller;
+mod driver;
+pub mod garbage_collector;
+mod plan;
+
+pub use controller::{Controller, Failure, Triggers, View};
+pub use driver::{Driver, Settings};
+pub use garbage_collector::GarbageCollector;
+pub use plan::{Action, ObjectRef, Plan};
+
+#[cfg(test)]
+mod testing;

@@ -40,6 +40,9 @@ impl fmt::Display for ObjectKey {
 /// What an index sorts by: the values under which an object is found.
 pub(super) type IndexFn = Arc<dyn Fn(&dyn AnyObject) -> Vec<String> + Send + Sync>;
 
+/// The keys under each value of an index.
+type Entries = BTreeMap<String, BTreeSet<Arc<ObjectKey>>>;
+
 /// One change of the cache. `T` is the shared object.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change<T> {
@@ -73,7 +76,7 @@ impl<T> Change<T> {
     }
 
     /// The state known now, if any.
-    pub fn new(&self) -> Option<&T> {
+    pub fn current(&self) -> Option<&T> {
         match self {
             Self::Added(new) | Self::Modified { new, .. } => Some(new),
             Self::Deleted(_) => None,
@@ -102,7 +105,7 @@ impl<T> Change<T> {
 #[derive(Default)]
 pub(super) struct Cache {
     objects: BTreeMap<Arc<ObjectKey>, DynObject>,
-    indexes: Vec<(&'static str, IndexFn, BTreeMap<String, BTreeSet<Arc<ObjectKey>>>)>,
+    indexes: Vec<(&'static str, IndexFn, Entries)>,
     progress: u64,
     /// Uids of objects that are gone although the watch has not said so, with the last version we know of them.
     buried: FxHashMap<String, u64>,
@@ -147,7 +150,7 @@ impl Cache {
         if self.has_index(name) {
             return;
         }
-        let mut entries: BTreeMap<String, BTreeSet<Arc<ObjectKey>>> = BTreeMap::new();
+        let mut entries = Entries::new();
         for (key, object) in &self.objects {
             for value in function(&**object) {
                 entries.entry(value).or_default().insert(key.clone());

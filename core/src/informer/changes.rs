@@ -42,7 +42,7 @@ impl Shared {
         let entry = waiting
             .entry(ObjectKey::of(&**change.object()))
             .or_insert_with(|| Waiting { old: change.old().cloned(), new: None });
-        entry.new = change.new().cloned();
+        entry.new = change.current().cloned();
         drop(waiting);
         self.news.notify_one();
     }

@@ -184,6 +184,12 @@ impl DynInformer {
         let _ = self.shared.synced.subscribe().wait_for(|synced| *synced).await;
     }
 
+    /// Lets go of the handlers. They often know the informer, which would keep each other alive.
+    pub(super) fn drop_handlers(&self) {
+        let handlers = std::mem::take(&mut *self.handlers());
+        drop(handlers);
+    }
+
     fn change(&self, change: impl FnOnce(&mut Cache) -> Vec<Change<DynObject>>) {
         let handlers = self.handlers();
         let changes = change(&mut self.shared.cache.write().unwrap_or_else(PoisonError::into_inner));

@@ -61,7 +61,8 @@ impl Informers {
         }
     }
 
-    /// Runs the informers that there are until cancelled, each as a task of its own that this future awaits.
+    /// Runs the informers that there are until cancelled, each as a task of its own that this future awaits. Then their
+    /// handlers are let go.
     pub async fn run(&self, cancel: CancellationToken) {
         let mut tasks = JoinSet::new();
         for informer in self.all() {
@@ -72,6 +73,9 @@ impl Informers {
             if let Err(error) = ended {
                 tracing::error!(%error, "an informer's task broke");
             }
+        }
+        for informer in self.all() {
+            informer.drop_handlers();
         }
     }
 }

@@ -291,15 +291,155 @@ fn selects(selector: Option<&str>, namespace: Option<&str>, object: &dyn AnyObje
         })
 }
 
+/// The calls without the waiting.
+impl FakeServer {
+    fn create_now(&self, mut object: Box<dyn AnyObject>, params: &PostParams) -> Result<DynObject, Error> {
+        let mut state = self.lock();
+        let kind = object.kind_type();
+        let answer_lost = self.fault(&mut state, &format!("create {}", kind.info.singular), true)?;
+        let prefix = object.meta().generate_name.clone().unwrap_or_default();
+        if object.meta().name.as_deref().unwrap_or_default().is_empty() {
+            const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+            let suffix: String =
+                (0..5).map(|_| char::from(ALPHABET[state.rng.random_range(0..ALPHABET.len())])).collect();
+            object.meta_mut().name = Some(format!("{prefix}{suffix}"));
+        }
+        let key = ObjectKey::of(&*object);
+        let target = Target { kind, namespace: &key.namespace, name: &key.name };
+        if state.objects.contains_key(&place(&target)) {
+            let text = format!("{} \"{}\" already exists", kind.info.resource(), key.name);
+            return Err(about(&target, 409, "AlreadyExists", text));
+        }
+        let uid = format!("00000000-0000-4000-8000-{:012x}", state.rng.random::<u64>() >> 16);
+        let meta = object.meta_mut();
+        meta.uid = Some(uid);
+        meta.creation_timestamp = Some(Time(self.clock.now()));
+        meta.deletion_timestamp = None;
+        object.prepare_for_create();
+        if params.dry_run {
+            return Ok(object.into());
+        }
+        let created = self.commit(&mut state, kind, None, Some(object));
+        if answer_lost { Err(lost("create")) } else { Ok(created) }
+    }
+
+    fn update_now(&self, object: Box<dyn AnyObject>, subresource: Option<Subresource>) -> Result<DynObject, Error> {
+        let mut state = self.lock();
+        let kind = object.kind_type();
+        let answer_lost = self.fault(&mut state, &format!("update {}", kind.info.singular), true)?;
+        let key = ObjectKey::of(&*object);
+        let target = Target { kind, namespace: &key.namespace, name: &key.name };
+        let old = Self::stored(&state, &target)?;
+        let (given, have) = (object.meta(), old.meta());
+        let stale = |given: &Option<String>, have: &Option<String>| given.is_some() && given != have;
+        if stale(&given.resource_version, &have.resource_version) || stale(&given.uid, &have.uid) {
+            let text = format!(
+                "Operation cannot be fulfilled on {} \"{}\": the object has been modified; please apply your changes to the latest version and try again",
+                kind.info.resource(),
+                key.name
+            );
+            return Err(about(&target, 409, "Conflict", text));
+        }
+        let stored = self.put(&mut state, old, object, subresource);
+        if answer_lost { Err(lost("update")) } else { Ok(stored) }
+    }
+
+    fn patch_now(
+        &self,
+        target: Target<'_>,
+        subresource: Option<Subresource>,
+        patch: &Patch<Value>,
+    ) -> Result<DynObject, Error> {
+        let mut state = self.lock();
+        let answer_lost = self.fault(&mut state, &format!("patch {target}"), true)?;
+        let old = Self::stored(&state, &target)?;
+        let (Patch::Merge(patch) | Patch::Strategic(patch)) = patch else {
+            return Err(about(&target, 415, "UnsupportedMediaType", "the fake server knows merge patches only".into()));
+        };
+        let mut value = old.to_value();
+        merge(&mut value, patch);
+        let new = (target.kind.from_value)(value)
+            .map_err(|error| about(&target, 422, "Invalid", format!("the patch does not fit: {error}")))?;
+        if new.meta().resource_version != old.meta().resource_version || new.meta().uid != old.meta().uid {
+            let text = format!("the precondition of the patch of {target} does not hold");
+            return Err(about(&target, 409, "Conflict", text));
+        }
+        let stored = self.put(&mut state, old, new, subresource);
+        if answer_lost { Err(lost("patch")) } else { Ok(stored) }
+    }
+
+    fn delete_now(&self, target: Target<'_>, params: &DeleteParams) -> Result<Deleted, Error> {
+        let mut state = self.lock();
+        let answer_lost = self.fault(&mut state, &format!("delete {target}"), true)?;
+        let old = Self::stored(&state, &target)?;
+        if let Some(preconditions) = &params.preconditions {
+            let differs = |want: &Option<String>, have: &Option<String>| want.is_some() && want != have;
+            if differs(&preconditions.uid, &old.meta().uid)
+                || differs(&preconditions.resource_version, &old.meta().resource_version)
+            {
+                let text = format!("the precondition of the deletion of {target} does not hold");
+                return Err(about(&target, 409, "Conflict", text));
+            }
+        }
+        let mut new = old.clone_box();
+        let mut finalizers = old.meta().finalizers.clone().unwrap_or_default();
+        let hold = match &params.propagation_policy {
+            Some(PropagationPolicy::Foreground) => Some("foregroundDeletion"),
+            Some(PropagationPolicy::Orphan) => Some("orphan"),
+            _ => None,
+        };
+        if let Some(hold) = hold
+            && !finalizers.iter().any(|have| have == hold)
+        {
+            finalizers.push(hold.to_owned());
+        }
+        let deleted = if finalizers.is_empty() {
+            Deleted::Gone(self.commit(&mut state, target.kind, Some(old), None))
+        } else {
+            let meta = new.meta_mut();
+            meta.finalizers = Some(finalizers);
+            if meta.deletion_timestamp.is_none() {
+                meta.deletion_timestamp = Some(Time(self.clock.now()));
+                meta.deletion_grace_period_seconds = Some(0);
+            }
+            if new.equals(&*old) {
+                Deleted::Pending(old)
+            } else {
+                Deleted::Pending(self.commit(&mut state, target.kind, Some(old), Some(new)))
+            }
+        };
+        if answer_lost { Err(lost("delete")) } else { Ok(deleted) }
+    }
+
+    fn bind_now(&self, bind: &Bind) -> Result<(), Error> {
+        let mut state = self.lock();
+        let answer_lost = self.fault(&mut state, &format!("bind pods {}/{}", bind.namespace, bind.pod), true)?;
+        let key = ("", "Pod", ObjectKey::new(&bind.namespace, &bind.pod));
+        let missing = || refusal(404, "NotFound", format!("pods \"{}\" not found", bind.pod));
+        let old = state.objects.get(&key).cloned().ok_or_else(missing)?;
+        let mut value = old.to_value();
+        if value["spec"]["nodeName"].as_str().is_some_and(|node| !node.is_empty()) {
+            let text = format!("pod {} is already assigned to node {}", bind.pod, value["spec"]["nodeName"]);
+            return Err(refusal(409, "Conflict", text));
+        }
+        value["spec"]["nodeName"] = Value::from(bind.node.as_str());
+        let new = (old.kind_type().from_value)(value).expect("a pod with a node name is a pod");
+        self.commit(&mut state, old.kind_type(), Some(old), Some(new));
+        if answer_lost { Err(lost("bind")) } else { Ok(()) }
+    }
+}
+
 #[async_trait]
 impl Client for FakeServer {
     async fn get(&self, target: Target<'_>, _: &GetParams) -> Result<DynObject, Error> {
+        tokio::task::yield_now().await;
         let mut state = self.lock();
         self.fault(&mut state, &format!("get {target}"), false)?;
         Self::stored(&state, &target)
     }
 
     async fn list(&self, scope: Scope<'_>, params: &ListParams) -> Result<DynList, Error> {
+        tokio::task::yield_now().await;
         let mut state = self.lock();
         self.fault(&mut state, &format!("list {}", scope.kind.info.plural), false)?;
         let items = (state.objects.values())
@@ -385,34 +525,12 @@ impl Client for FakeServer {
         Ok(stream.boxed())
     }
 
-    async fn create(&self, mut object: Box<dyn AnyObject>, params: &PostParams) -> Result<DynObject, Error> {
-        let mut state = self.lock();
-        let kind = object.kind_type();
-        let answer_lost = self.fault(&mut state, &format!("create {}", kind.info.singular), true)?;
-        let prefix = object.meta().generate_name.clone().unwrap_or_default();
-        if object.meta().name.as_deref().unwrap_or_default().is_empty() {
-            const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-            let suffix: String =
-                (0..5).map(|_| char::from(ALPHABET[state.rng.random_range(0..ALPHABET.len())])).collect();
-            object.meta_mut().name = Some(format!("{prefix}{suffix}"));
-        }
-        let key = ObjectKey::of(&*object);
-        let target = Target { kind, namespace: &key.namespace, name: &key.name };
-        if state.objects.contains_key(&place(&target)) {
-            let text = format!("{} \"{}\" already exists", kind.info.resource(), key.name);
-            return Err(about(&target, 409, "AlreadyExists", text));
-        }
-        let uid = format!("00000000-0000-4000-8000-{:012x}", state.rng.random::<u64>() >> 16);
-        let meta = object.meta_mut();
-        meta.uid = Some(uid);
-        meta.creation_timestamp = Some(Time(self.clock.now()));
-        meta.deletion_timestamp = None;
-        object.prepare_for_create();
-        if params.dry_run {
-            return Ok(object.into());
-        }
-        let created = self.commit(&mut state, kind, None, Some(object));
-        if answer_lost { Err(lost("create")) } else { Ok(created) }
+    async fn create(&self, object: Box<dyn AnyObject>, params: &PostParams) -> Result<DynObject, Error> {
+        // Callers can be dropped before and after the effect.
+        tokio::task::yield_now().await;
+        let result = self.create_now(object, params);
+        tokio::task::yield_now().await;
+        result
     }
 
     async fn update(
@@ -421,24 +539,11 @@ impl Client for FakeServer {
         subresource: Option<Subresource>,
         _: &PostParams,
     ) -> Result<DynObject, Error> {
-        let mut state = self.lock();
-        let kind = object.kind_type();
-        let answer_lost = self.fault(&mut state, &format!("update {}", kind.info.singular), true)?;
-        let key = ObjectKey::of(&*object);
-        let target = Target { kind, namespace: &key.namespace, name: &key.name };
-        let old = Self::stored(&state, &target)?;
-        let (given, have) = (object.meta(), old.meta());
-        let stale = |given: &Option<String>, have: &Option<String>| given.is_some() && given != have;
-        if stale(&given.resource_version, &have.resource_version) || stale(&given.uid, &have.uid) {
-            let text = format!(
-                "Operation cannot be fulfilled on {} \"{}\": the object has been modified; please apply your changes to the latest version and try again",
-                kind.info.resource(),
-                key.name
-            );
-            return Err(about(&target, 409, "Conflict", text));
-        }
-        let stored = self.put(&mut state, old, object, subresource);
-        if answer_lost { Err(lost("update")) } else { Ok(stored) }
+        // Callers can be dropped before and after the effect.
+        tokio::task::yield_now().await;
+        let result = self.update_now(object, subresource);
+        tokio::task::yield_now().await;
+        result
     }
 
     async fn patch(
@@ -448,82 +553,27 @@ impl Client for FakeServer {
         patch: &Patch<Value>,
         _: &PatchParams,
     ) -> Result<DynObject, Error> {
-        let mut state = self.lock();
-        let answer_lost = self.fault(&mut state, &format!("patch {target}"), true)?;
-        let old = Self::stored(&state, &target)?;
-        let (Patch::Merge(patch) | Patch::Strategic(patch)) = patch else {
-            return Err(about(&target, 415, "UnsupportedMediaType", "the fake server knows merge patches only".into()));
-        };
-        let mut value = old.to_value();
-        merge(&mut value, patch);
-        let new = (target.kind.from_value)(value)
-            .map_err(|error| about(&target, 422, "Invalid", format!("the patch does not fit: {error}")))?;
-        if new.meta().resource_version != old.meta().resource_version || new.meta().uid != old.meta().uid {
-            let text = format!("the precondition of the patch of {target} does not hold");
-            return Err(about(&target, 409, "Conflict", text));
-        }
-        let stored = self.put(&mut state, old, new, subresource);
-        if answer_lost { Err(lost("patch")) } else { Ok(stored) }
+        // Callers can be dropped before and after the effect.
+        tokio::task::yield_now().await;
+        let result = self.patch_now(target, subresource, patch);
+        tokio::task::yield_now().await;
+        result
     }
 
     async fn delete(&self, target: Target<'_>, params: &DeleteParams) -> Result<Deleted, Error> {
-        let mut state = self.lock();
-        let answer_lost = self.fault(&mut state, &format!("delete {target}"), true)?;
-        let old = Self::stored(&state, &target)?;
-        if let Some(preconditions) = &params.preconditions {
-            let differs = |want: &Option<String>, have: &Option<String>| want.is_some() && want != have;
-            if differs(&preconditions.uid, &old.meta().uid)
-                || differs(&preconditions.resource_version, &old.meta().resource_version)
-            {
-                let text = format!("the precondition of the deletion of {target} does not hold");
-                return Err(about(&target, 409, "Conflict", text));
-            }
-        }
-        let mut new = old.clone_box();
-        let mut finalizers = old.meta().finalizers.clone().unwrap_or_default();
-        let hold = match &params.propagation_policy {
-            Some(PropagationPolicy::Foreground) => Some("foregroundDeletion"),
-            Some(PropagationPolicy::Orphan) => Some("orphan"),
-            _ => None,
-        };
-        if let Some(hold) = hold
-            && !finalizers.iter().any(|have| have == hold)
-        {
-            finalizers.push(hold.to_owned());
-        }
-        let deleted = if finalizers.is_empty() {
-            Deleted::Gone(self.commit(&mut state, target.kind, Some(old), None))
-        } else {
-            let meta = new.meta_mut();
-            meta.finalizers = Some(finalizers);
-            if meta.deletion_timestamp.is_none() {
-                meta.deletion_timestamp = Some(Time(self.clock.now()));
-                meta.deletion_grace_period_seconds = Some(0);
-            }
-            if new.equals(&*old) {
-                Deleted::Pending(old)
-            } else {
-                Deleted::Pending(self.commit(&mut state, target.kind, Some(old), Some(new)))
-            }
-        };
-        if answer_lost { Err(lost("delete")) } else { Ok(deleted) }
+        // Callers can be dropped before and after the effect.
+        tokio::task::yield_now().await;
+        let result = self.delete_now(target, params);
+        tokio::task::yield_now().await;
+        result
     }
 
     async fn bind(&self, bind: &Bind) -> Result<(), Error> {
-        let mut state = self.lock();
-        let answer_lost = self.fault(&mut state, &format!("bind pods {}/{}", bind.namespace, bind.pod), true)?;
-        let key = ("", "Pod", ObjectKey::new(&bind.namespace, &bind.pod));
-        let missing = || refusal(404, "NotFound", format!("pods \"{}\" not found", bind.pod));
-        let old = state.objects.get(&key).cloned().ok_or_else(missing)?;
-        let mut value = old.to_value();
-        if value["spec"]["nodeName"].as_str().is_some_and(|node| !node.is_empty()) {
-            let text = format!("pod {} is already assigned to node {}", bind.pod, value["spec"]["nodeName"]);
-            return Err(refusal(409, "Conflict", text));
-        }
-        value["spec"]["nodeName"] = Value::from(bind.node.as_str());
-        let new = (old.kind_type().from_value)(value).expect("a pod with a node name is a pod");
-        self.commit(&mut state, old.kind_type(), Some(old), Some(new));
-        if answer_lost { Err(lost("bind")) } else { Ok(()) }
+        // Callers can be dropped before and after the effect.
+        tokio::task::yield_now().await;
+        let result = self.bind_now(bind);
+        tokio::task::yield_now().await;
+        result
     }
 }
 

@@ -1,0 +1,246 @@
+//! Runs a controller: takes keys from its queue, has it decide, and carries its plans out.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::future::join_all;
+use longshore_core::client::params::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions};
+use longshore_core::client::{Client, Error};
+use longshore_core::clock::Clock;
+use longshore_core::informer::{DynInformer, Informers};
+use longshore_core::kind::KindType;
+use longshore_core::queue::{Backoff, QueueMetrics, Work, WorkQueue};
+use rustc_hash::FxHashMap;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::controller::{Controller, Failure, Triggers, View};
+use crate::plan::{Action, Plan};
+
+/// How a driver runs its controller.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How many keys are worked on at once.
+    pub workers: usize,
+    /// How long a failed key waits.
+    pub backoff: Backoff,
+    /// How many creations or deletions of one plan run side by side at most.
+    pub batch_max: usize,
+}
+
+impl Default for Settings {
+    /// Five workers, as upstream's controllers have.
+    fn default() -> Self {
+        Self { workers: 5, backoff: Backoff::default(), batch_max: 64 }
+    }
+}
+
+/// A controller with its queue.
+///
+/// A plan ends at its first failure; the key is tried again after its back-off, with a fresh look. If the outcome of a
+/// write is unknown, the caches of the kinds concerned are read anew before the key is decided about again, so that
+/// nothing is done twice.
+#[derive(Debug)]
+pub struct Driver<C: Controller> {
+    controller: C,
+    informers: Informers,
+    clock: Arc<dyn Clock>,
+    queue: WorkQueue<C::Key>,
+    settings: Settings,
+    memory: Mutex<FxHashMap<C::Key, Memory>>,
+}
+
+/// What the driver keeps about a key whose last plan failed.
+#[derive(Debug, Clone)]
+struct Memory {
+    failure: Failure,
+    /// The kinds about which the cache may be wrong.
+    doubtful: Vec<&'static KindType>,
+}
+
+/// How carrying out an action ended, if not well.
+#[derive(Debug)]
+enum Stop {
+    Failed {
+        action: String,
+        error: Error,
+        kind: &'static KindType,
+    },
+    /// The world is not as the view showed it: look again.
+    Stale,
+    /// Nothing can be done and nothing will change that.
+    Moot,
+}
+
+impl<C: Controller> Driver<C> {
+    /// A driver that does nothing until [`Driver::run`]. Registers the controller's triggers, so make every driver
+    /// before the informers run.
+    pub fn new(
+        controller: C,
+        informers: &Informers,
+        clock: Arc<dyn Clock>,
+        settings: Settings,
+        metrics: &QueueMetrics,
+    ) -> Self {
+        let queue = WorkQueue::with_metrics(clock.clone(), settings.backoff, metrics, controller.name());
+        controller.triggers(&Triggers::new(informers.clone(), queue.clone()));
+        Self { controller, informers: informers.clone(), clock, queue, settings, memory: Mutex::default() }
+    }
+
+    /// The queue of keys that wait.
+    pub fn queue(&self) -> &WorkQueue<C::Key> {
+        &self.queue
+    }
+
+    fn memory(&self) -> MutexGuard<'_, FxHashMap<C::Key, Memory>> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Works until cancelled, beginning when the informers have their first listings. A plan that is being carried out
+    /// when the cancellation comes is finished.
+    pub async fn run(self: Arc<Self>, cancel: CancellationToken) {
+        if cancel.run_until_cancelled(self.informers.synced()).await.is_none() {
+            return;
+        }
+        let mut workers = JoinSet::new();
+        for _ in 0..self.settings.workers.max(1) {
+            let (driver, cancel) = (self.clone(), cancel.clone());
+            workers.spawn(async move {
+                while let Some(Some(work)) = cancel.run_until_cancelled(driver.queue.get()).await {
+                    driver.process(work).await;
+                }
+            });
+        }
+        while let Some(ended) = workers.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(controller = self.controller.name(), %error, "a worker broke");
+            }
+        }
+    }
+
+    /// Works on one key.
+    pub(crate) async fn process(&self, work: Work<C::Key>) {
+        let remembered = self.memory().get(work.key()).cloned();
+        if let Some(memory) = &remembered {
+            for kind in &memory.doubtful {
+                if let Err(error) = self.informers.of_kind(kind).refresh().await {
+                    tracing::debug!(controller = self.controller.name(), key = ?work.key(), %error, "still in doubt");
+                    work.failed();
+                    return;
+                }
+            }
+        }
+        let view = View::new(&self.informers, remembered.as_ref().map(|memory| &memory.failure));
+        let Plan { actions, look_again } = self.controller.reconcile(&view, work.key(), self.clock.now());
+        match self.carry_out(actions).await {
+            Ok(()) => {
+                self.memory().remove(work.key());
+                match look_again {
+                    Some(delay) => work.done_until(delay),
+                    None => work.done(),
+                }
+            }
+            Err(Stop::Moot) => {
+                self.memory().remove(work.key());
+                work.done();
+            }
+            Err(Stop::Stale) => {
+                self.memory().remove(work.key());
+                work.failed();
+            }
+            Err(Stop::Failed { action, error, kind }) => {
+                tracing::debug!(controller = self.controller.name(), key = ?work.key(), %action, %error, "trying again");
+                let doubtful = match &error {
+                    Error::Api(_) if !error.is_conflict() && !error.is_not_found() && !error.is_already_exists() => {
+                        Vec::new()
+                    }
+                    // The outcome is unknown, or the cache was behind.
+                    _ => vec![kind],
+                };
+                self.memory().insert(work.key().clone(), Memory { failure: Failure { action, error }, doubtful });
+                work.failed();
+            }
+        }
+    }
+
+    async fn carry_out(&self, actions: Vec<Action>) -> Result<(), Stop> {
+        let mut actions = actions.into_iter().peekable();
+        let (mut size, mut last) = (1, None);
+        while let Some(first) = actions.next() {
+            let sort = first.sort();
+            // A batch of one finds out whether such actions work at all before many are tried.
+            size = if sort.is_some() && sort == last { (size * 2).min(self.settings.batch_max) } else { 1 };
+            last = sort;
+            let mut batch = vec![first];
+            while batch.len() < size
+                && let Some(next) = actions.next_if(|next| next.sort() == sort)
+            {
+                batch.push(next);
+            }
+            let ended = join_all(batch.into_iter().map(|action| self.act(action))).await;
+            for result in ended {
+                result?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn act(&self, action: Action) -> Result<(), Stop> {
+        let (text, kind) = (action.to_string(), action.kind());
+        let informer = self.informers.of_kind(kind);
+        match self.write(&informer, action).await {
+            Ok(()) => Ok(()),
+            Err(Stop::Failed { error, .. }) if error.is_namespace_terminating() => Err(Stop::Moot),
+            Err(Stop::Failed { error, .. }) => Err(Stop::Failed { action: text, error, kind }),
+            Err(stop) => Err(stop),
+        }
+    }
+
+    async fn write(&self, informer: &DynInformer, action: Action) -> Result<(), Stop> {
+        let client: &Arc<dyn Client> = self.informers.client();
+        let kind = action.kind();
+        let failed = |error| Stop::Failed { action: String::new(), error, kind };
+        let post = PostParams::default();
+        let written = match action {
+            Action::Create(object) => client.create(object, &post).await.map_err(failed)?,
+            Action::Update { object, subresource } => {
+                client.update(object, subresource, &post).await.map_err(failed)?
+            }
+            Action::Patch { target, subresource, patch } => {
+                let (patch, params) = (Patch::Merge(patch), PatchParams::default());
+                client.patch(target.target(), subresource, &patch, &params).await.map_err(failed)?
+            }
+            Action::Delete { target, resource_version, propagation, grace_seconds } => {
+                let preconditions = Preconditions { uid: Some(target.uid.clone()), resource_version };
+                let params = DeleteParams {
+                    grace_period_seconds: grace_seconds,
+                    propagation_policy: propagation,
+                    preconditions: Some(preconditions),
+                    ..DeleteParams::default()
+                };
+                match client.delete(target.target(), &params).await {
+                    Ok(deleted) => informer.observe_delete(&deleted),
+                    Err(error) if error.is_not_found() => {}
+                    Err(error) => return Err(failed(error)),
+                }
+                return Ok(());
+            }
+            Action::ConfirmGone(target) => {
+                return match client.get(target.target(), &GetParams::default()).await {
+                    Ok(object) if object.meta().uid.as_deref() == Some(&target.uid) => {
+                        informer.observe_write(&object);
+                        Err(Stop::Stale)
+                    }
+                    Ok(_) => Ok(()),
+                    Err(error) if error.is_not_found() => Ok(()),
+                    Err(error) => Err(failed(error)),
+                };
+            }
+        };
+        informer.observe_write(&written);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "driver_tests.rs"]
+mod tests;
