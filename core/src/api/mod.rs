@@ -13,11 +13,16 @@ pub mod endpoints;
 pub mod event;
 pub mod ingress;
 pub mod lease;
+pub mod limit_range;
 pub mod namespace;
+pub mod node;
+pub mod persistent_volume_claim;
 pub mod pod_disruption_budget;
 pub mod priority_class;
 pub mod protocol;
 pub mod reference;
+pub mod resource_quota;
+pub mod resources;
 pub mod role;
 pub mod scale;
 pub mod secret;
@@ -34,13 +39,18 @@ pub use endpoints::Endpoints;
 pub use event::Event;
 pub use ingress::Ingress;
 pub use lease::Lease;
+pub use limit_range::LimitRange;
 pub use namespace::Namespace;
+pub use node::Node;
+pub use persistent_volume_claim::PersistentVolumeClaim;
 pub use pod_disruption_budget::PodDisruptionBudget;
 pub use priority_class::PriorityClass;
 pub use protocol::Protocol;
 pub use reference::{
     LocalObjectReference, ObjectReference, SecretReference, TypedLocalObjectReference, TypedObjectReference,
 };
+pub use resource_quota::ResourceQuota;
+pub use resources::ResourceList;
 pub use role::Role;
 pub use scale::Scale;
 pub use secret::Secret;
@@ -62,9 +72,13 @@ static KINDS: &[&KindType] = &[
     KindType::of::<Endpoints>(),
     KindType::of::<Event>(),
     KindType::of::<Lease>(),
+    KindType::of::<LimitRange>(),
     KindType::of::<Namespace>(),
+    KindType::of::<Node>(),
+    KindType::of::<PersistentVolumeClaim>(),
     KindType::of::<PodDisruptionBudget>(),
     KindType::of::<PriorityClass>(),
+    KindType::of::<ResourceQuota>(),
     KindType::of::<Secret>(),
     KindType::of::<Service>(),
     KindType::of::<ServiceAccount>(),

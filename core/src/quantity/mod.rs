@@ -257,7 +257,7 @@ impl schemars::JsonSchema for Quantity {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "oneOf": [{ "type": "string" }, { "type": "number" }] })
+        schemars::json_schema!({ "format": "quantity", "oneOf": [{ "type": "string" }, { "type": "number" }] })
     }
 }
 

@@ -84,7 +84,7 @@ impl<'v> Builder<'v> {
             let scalar = if name.contains("Quantity") { Scalar::Quantity } else { Scalar::IntOrString };
             return self.push(Node::Scalar(scalar));
         }
-        if name == "Quantity" {
+        if name == "Quantity" || format == "quantity" {
             return self.push(Node::Scalar(Scalar::Quantity));
         }
         let node = match type_name(schema) {

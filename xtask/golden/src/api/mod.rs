@@ -1,6 +1,7 @@
 //! The families of `api`: how upstream's API machinery behaves, one file a family.
 
 mod decode;
+mod defaulting;
 mod fieldset;
 mod kinds;
 mod patch;
@@ -13,6 +14,7 @@ use crate::Family;
 /// Every family of `api`. A new one is one more line here.
 pub(crate) const FAMILIES: &[Family] = &[
     Family { name: "decode", run: decode::run, same: decode::same },
+    Family { name: "defaulting", run: defaulting::run, same: defaulting::same },
     Family { name: "fieldset", run: fieldset::run, same: equal },
     Family { name: "patch", run: patch::run, same: equal },
     Family { name: "ssa", run: ssa::run, same: equal },
