@@ -113,6 +113,16 @@ impl FieldManager {
             }
             _ => kept.clone(),
         };
+        // The cheap way out for writes that change nothing: no sets, no JSON.
+        if let Some(live) = live
+            && entries == kept
+        {
+            new.meta_mut().managed_fields.clone_from(&kept);
+            if live.equals(new) {
+                return;
+            }
+            new.meta_mut().managed_fields = None;
+        }
         let mut managed = entries.as_deref().map(Managed::decode).transpose().ok().flatten().unwrap_or_default();
         let created = live.is_none_or(|live| live.meta().uid.as_deref().unwrap_or_default().is_empty());
         if managed.fields.is_empty() && !created {
@@ -120,12 +130,7 @@ impl FieldManager {
             return;
         }
         let live = live.map_or_else(|| self.empty(), without_managed_fields);
-        let written = new.to_value();
-        if entries == kept && live == written {
-            new.meta_mut().managed_fields = kept;
-            return;
-        }
-        self.note_update(&live, &written, &mut managed, manager, now);
+        self.note_update(&live, &new.to_value(), &mut managed, manager, now);
         new.meta_mut().managed_fields = managed.encode();
     }
 
