@@ -1,1 +1,14 @@
-//! The registry, its watch caches, the local client and the HTTP server that kubectl drives.
+//! The API server: the registry, its watch cache, the local client, and the HTTP server that kubectl drives.
+//!
+//! [`Registry`] is the one write path and needs no HTTP. [`LocalClient`] is the client of parts in the same process.
+
+mod admission;
+mod cache;
+mod key;
+mod local;
+mod registry;
+mod selector;
+mod status;
+
+pub use local::LocalClient;
+pub use registry::{Options, PatchBody, Registry, StartError, Warnings};

@@ -1,0 +1,127 @@
+//! Creation.
+
+use longshore_core::apply::FieldManager;
+use longshore_core::apply::fields::Set;
+use longshore_core::client::Error;
+use longshore_core::client::params::PostParams;
+use longshore_core::kind::{AnyObject, DynObject, KindType, Subresource};
+use longshore_core::store::Transaction;
+
+use super::{PutOutcome, Registry, Warnings, name_of, namespace_of};
+use crate::admission::Operation;
+use crate::{key, status};
+
+/// How many names are tried for a `generateName`.
+const NAME_ATTEMPTS: usize = 8;
+
+/// Who writes, where a request does not say.
+pub(super) const DEFAULT_MANAGER: &str = "longshore";
+
+impl Registry {
+    /// Creates an object in its metadata's namespace.
+    ///
+    /// # Errors
+    /// 409 AlreadyExists, 422 Invalid, or what admission says.
+    pub async fn create(
+        &self,
+        object: Box<dyn AnyObject>,
+        params: &PostParams,
+    ) -> Result<(DynObject, Warnings), Error> {
+        self.create_tracked(object, params, true).await
+    }
+
+    /// Creates; `tracks` says that ownership of fields is still to be noted.
+    pub(super) async fn create_tracked(
+        &self,
+        mut object: Box<dyn AnyObject>,
+        params: &PostParams,
+        tracks: bool,
+    ) -> Result<(DynObject, Warnings), Error> {
+        let kind = object.kind_type();
+        let info = &kind.info;
+        let cache = self.cache.kind(kind)?;
+        let mut warnings = Warnings::new();
+        if object.meta().resource_version.as_deref().is_some_and(|version| !version.is_empty() && version != "0") {
+            return Err(status::unknown("resourceVersion should not be set on objects to be created"));
+        }
+        if info.namespaced && namespace_of(&*object).is_empty() {
+            return Err(status::bad_request("an empty namespace may not be set during creation"));
+        }
+        if !info.namespaced && !namespace_of(&*object).is_empty() {
+            return Err(status::bad_request("namespace may not be set on an object without namespace"));
+        }
+        let brought = object.meta_mut().managed_fields.take();
+        let base = self.fill_metadata(&mut *object);
+        object.set_defaults();
+        self.admission.mutate(self, Operation::Create, &mut *object, None, &mut warnings).await?;
+        object.prepare_for_create();
+        object.set_defaults();
+        check(kind, &*object)?;
+        object.meta_mut().managed_fields = brought;
+        let manager = params.field_manager.as_deref().unwrap_or(DEFAULT_MANAGER);
+        if tracks {
+            field_manager(kind, "").update(None, &mut *object, manager, self.clock.now());
+        }
+        let mut attempt = 1;
+        loop {
+            let name = name_of(&*object).to_owned();
+            let short = key::short(namespace_of(&*object), &name);
+            if params.dry_run {
+                if self.current(cache, &short, true).await?.is_some() {
+                    return Err(status::already_exists(info, &name));
+                }
+                return Ok((object.into(), warnings));
+            }
+            let returned = match self.put(info, &short, 0, object, Transaction::new()).await? {
+                PutOutcome::Done(stored) => return Ok((stored, warnings)),
+                PutOutcome::Conflict(returned) => returned,
+            };
+            match (&base, returned) {
+                (Some(base), Some(returned)) if attempt < NAME_ATTEMPTS => {
+                    object = returned;
+                    object.meta_mut().name = Some(self.random.name(base));
+                    attempt += 1;
+                }
+                (Some(base), _) => return Err(status::generate_name_conflict(info, base)),
+                (None, _) => return Err(status::already_exists(info, &name)),
+            }
+        }
+    }
+
+    /// Sets what only the system sets, and a name where one is to be generated; returns what the name starts with.
+    fn fill_metadata(&self, object: &mut dyn AnyObject) -> Option<String> {
+        let meta = object.meta_mut();
+        meta.deletion_timestamp = None;
+        meta.deletion_grace_period_seconds = None;
+        meta.creation_timestamp = Some(self.now());
+        meta.uid = Some(self.random.uid());
+        meta.resource_version = None;
+        meta.self_link = None;
+        meta.generation = None;
+        if !meta.name.as_deref().unwrap_or_default().is_empty() {
+            return None;
+        }
+        let base = meta.generate_name.clone().filter(|base| !base.is_empty())?;
+        meta.name = Some(self.random.name(&base));
+        Some(base)
+    }
+}
+
+/// Validates a new object.
+fn check(kind: &KindType, object: &dyn AnyObject) -> Result<(), Error> {
+    let errors = object.validate();
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(status::invalid(&kind.info, name_of(object), &errors))
+}
+
+/// Ownership through the object's own path (`subresource` empty) or another.
+pub(super) fn field_manager(kind: &'static KindType, subresource: &'static str) -> FieldManager {
+    let reset = match subresource {
+        "" if kind.info.has(Subresource::Status) => Set::of_fields(&[&["status"]]),
+        "status" => Set::of_fields(&[&["spec"]]),
+        _ => Set::of_fields(&[]),
+    };
+    FieldManager::new(kind, subresource, reset)
+}

@@ -1,0 +1,185 @@
+//! Deletion: at once, by grace period, or held by finalizers.
+
+use jiff::SignedDuration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use longshore_core::client::params::{DeleteParams, PropagationPolicy};
+use longshore_core::client::{Deleted, Error, Target};
+use longshore_core::kind::{AnyObject, DynObject};
+
+use super::Registry;
+use super::update::{Attempts, Change, Changed};
+use crate::status;
+
+/// Held by the garbage collector until the dependents are gone.
+const FOREGROUND: &str = "foregroundDeletion";
+/// Held by the garbage collector until the dependents are let go.
+const ORPHAN: &str = "orphan";
+
+impl Registry {
+    /// Deletes an object, or begins to where finalizers or a grace period hold it.
+    ///
+    /// # Errors
+    /// 404, or 409 Conflict if a precondition does not hold.
+    pub async fn delete(&self, target: Target<'_>, params: &DeleteParams) -> Result<Deleted, Error> {
+        let cache = self.cache.kind(target.kind)?;
+        let mut attempts = Attempts::default();
+        while let Some(current) = self.attempt(cache, target, &mut attempts).await? {
+            let change = self.decide_delete(target, &current.object, params);
+            let done = self.carry_out(cache, target, &mut attempts, &current, change, params.dry_run).await?;
+            match done {
+                Some(Changed::Removed(object)) => return Ok(Deleted::Gone(object)),
+                Some(Changed::Put(object) | Changed::Nothing(object)) => return Ok(Deleted::Pending(object)),
+                None => {}
+            }
+        }
+        Err(status::conflict(&target.kind.info, target.name, status::MODIFIED))
+    }
+
+    fn decide_delete(&self, target: Target<'_>, old: &DynObject, params: &DeleteParams) -> Result<Change, Error> {
+        check_preconditions(target, &**old, params)?;
+        if is_namespace(&**old) && old.meta().deletion_timestamp.is_some() && !may_go(&**old) {
+            let why = "The system is ensuring all content is removed from this namespace.  Upon completion, this \
+                       namespace will automatically be purged by the system.";
+            return Err(status::conflict(&target.kind.info, target.name, why));
+        }
+        let mut new = old.clone_box();
+        let grace = match self.begin_grace(&mut *new, params) {
+            Grace::Pending => return Ok(Change::Nothing),
+            grace => grace,
+        };
+        set_finalizers(&mut *new, params.propagation_policy.as_ref());
+        let held = new.meta().finalizers.as_ref().is_some_and(|finalizers| !finalizers.is_empty()) || !may_go(&*new);
+        match grace {
+            Grace::Period(period) if period > 0 || held => Ok(Change::Put(new)),
+            Grace::None if held => {
+                self.mark(&mut *new, 0);
+                if is_namespace(&*new) {
+                    new = with_phase_terminating(&*new)?;
+                }
+                if new.equals(&**old) { Ok(Change::Nothing) } else { Ok(Change::Put(new)) }
+            }
+            _ => Ok(Change::Remove(new)),
+        }
+    }
+
+    /// Puts the time of deletion into an object whose kind is deleted by grace period.
+    fn begin_grace(&self, object: &mut dyn AnyObject, params: &DeleteParams) -> Grace {
+        let Some(own) = grace_period(object) else { return Grace::None };
+        let wanted = params.grace_period_seconds.map(i64::from);
+        let meta = object.meta_mut();
+        if let Some(ends) = &meta.deletion_timestamp {
+            let Some(period) = meta.deletion_grace_period_seconds else { return Grace::None };
+            return match wanted {
+                // The period can only become shorter.
+                Some(wanted) if wanted < period => {
+                    let ends = ends.0 - SignedDuration::from_secs(period) + SignedDuration::from_secs(wanted);
+                    meta.deletion_timestamp = Some(Time(ends));
+                    meta.deletion_grace_period_seconds = Some(wanted);
+                    Grace::Period(wanted)
+                }
+                _ => Grace::Pending,
+            };
+        }
+        let period = if is_stopped(object) { 0 } else { wanted.unwrap_or(own) };
+        let period = if period < 0 { 1 } else { period };
+        self.mark(object, period);
+        Grace::Period(period)
+    }
+
+    fn mark(&self, object: &mut dyn AnyObject, period: i64) {
+        let now = self.now();
+        let meta = object.meta_mut();
+        if meta.deletion_timestamp.is_none() {
+            meta.generation = meta.generation.filter(|generation| *generation > 0).map(|generation| generation + 1);
+            meta.deletion_timestamp = Some(Time(now.0 + SignedDuration::from_secs(period)));
+        }
+        meta.deletion_grace_period_seconds = Some(period);
+    }
+}
+
+enum Grace {
+    /// The kind knows no grace period.
+    None,
+    /// Deletion is on its way and stays as it is.
+    Pending,
+    /// The object has this many seconds.
+    Period(i64),
+}
+
+fn check_preconditions(target: Target<'_>, object: &dyn AnyObject, params: &DeleteParams) -> Result<(), Error> {
+    let Some(wanted) = &params.preconditions else { return Ok(()) };
+    let meta = object.meta();
+    for (what, wanted, own) in
+        [("UID", &wanted.uid, &meta.uid), ("ResourceVersion", &wanted.resource_version, &meta.resource_version)]
+    {
+        if let Some(wanted) = wanted
+            && Some(wanted) != own.as_ref()
+        {
+            let own = own.as_deref().unwrap_or_default();
+            let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {own}");
+            return Err(status::conflict(&target.kind.info, target.name, why));
+        }
+    }
+    Ok(())
+}
+
+/// The finalizers that a propagation policy asks of the garbage collector.
+fn set_finalizers(object: &mut dyn AnyObject, policy: Option<&PropagationPolicy>) {
+    let info = &object.kind_type().info;
+    // Kinds of the first days orphan unless told otherwise.
+    let orphans = matches!((info.group, info.kind), ("", "ReplicationController") | ("batch", "Job"));
+    let finalizers = object.meta_mut().finalizers.get_or_insert_default();
+    let wanted = match policy {
+        Some(PropagationPolicy::Orphan) => Some(ORPHAN),
+        Some(PropagationPolicy::Foreground) => Some(FOREGROUND),
+        Some(PropagationPolicy::Background) => None,
+        None => [FOREGROUND, ORPHAN]
+            .into_iter()
+            .find(|name| finalizers.iter().any(|finalizer| finalizer == name))
+            .or(orphans.then_some(ORPHAN)),
+    };
+    finalizers.retain(|finalizer| ![FOREGROUND, ORPHAN].contains(&finalizer.as_str()) || Some(&**finalizer) == wanted);
+    if let Some(wanted) = wanted
+        && !finalizers.iter().any(|finalizer| finalizer == wanted)
+    {
+        finalizers.push(wanted.to_owned());
+    }
+    if finalizers.is_empty() {
+        object.meta_mut().finalizers = None;
+    }
+}
+
+/// The grace period in seconds that an object of this kind has by itself; `None` for kinds that have none.
+fn grace_period(object: &dyn AnyObject) -> Option<i64> {
+    let info = &object.kind_type().info;
+    if info.kind != "Pod" || !info.group.is_empty() {
+        return None;
+    }
+    let value = object.to_value();
+    Some(value["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(0))
+}
+
+/// Whether a pod runs nowhere, so that nobody has to stop it.
+fn is_stopped(object: &dyn AnyObject) -> bool {
+    object.field("spec.nodeName").unwrap_or_default().is_empty()
+        || matches!(object.field("status.phase").as_deref(), Some("Failed" | "Succeeded"))
+}
+
+fn is_namespace(object: &dyn AnyObject) -> bool {
+    let info = &object.kind_type().info;
+    info.group.is_empty() && info.kind == "Namespace"
+}
+
+/// Whether nothing besides `metadata.finalizers` holds the object: a namespace has finalizers of its own.
+pub(super) fn may_go(object: &dyn AnyObject) -> bool {
+    if !is_namespace(object) {
+        return true;
+    }
+    object.to_value()["spec"]["finalizers"].as_array().is_none_or(Vec::is_empty)
+}
+
+fn with_phase_terminating(object: &dyn AnyObject) -> Result<Box<dyn AnyObject>, Error> {
+    let mut value = object.to_value();
+    value["status"]["phase"] = "Terminating".into();
+    (object.kind_type().from_value)(value).map_err(status::internal)
+}

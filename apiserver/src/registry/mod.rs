@@ -1,0 +1,231 @@
+//! The registry: the one way in which objects are written, and the one place from which they are read.
+//!
+//! A write goes decode → admission (may change) → defaults → preparation → validation → admission (may refuse) →
+//! commit. Everything is optimistic: an update reads, computes, and commits on the condition that nothing changed.
+
+mod bind;
+mod create;
+mod delete;
+mod patch;
+mod random;
+mod read;
+#[cfg(test)]
+mod tests;
+mod update;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use longshore_core::api::Namespace;
+use longshore_core::client::params::PostParams;
+use longshore_core::client::{Error, Target};
+use longshore_core::clock::Clock;
+use longshore_core::kind::{AnyObject, DynObject, KindInfo, KindType};
+use longshore_core::store::{self, Committed, KeyValue, Revision, Store, Transaction};
+use tokio::task::JoinSet;
+
+use crate::admission::Admission;
+use crate::cache::{Cache, Cached, Feed, KindCache, feed};
+use crate::{key, status};
+
+pub use patch::PatchBody;
+
+use random::Random;
+
+/// How often a write is tried again that lost against another, unless it named a version.
+const ATTEMPTS: usize = 32;
+
+/// Namespaces that every cluster has.
+const SYSTEM_NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
+
+/// How a registry is set up.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Options {
+    /// The kinds that are served.
+    pub kinds: Vec<&'static KindType>,
+    /// Events that are kept of each kind for watches that start in the past.
+    pub window: usize,
+    /// Seed of uids and generated names; two registries over one store must not share it.
+    pub seed: u64,
+}
+
+impl Options {
+    /// All kinds, 4096 events each, and this seed.
+    pub fn new(seed: u64) -> Self {
+        Self { kinds: longshore_core::api::kinds().to_vec(), window: 4096, seed }
+    }
+}
+
+/// Why a registry could not start.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The objects in the store cannot be read.
+    #[error("cannot read the objects in the store: {0}")]
+    Store(#[from] store::Error),
+    /// A namespace that every cluster has cannot be created.
+    #[error("cannot create namespace {name}: {source}")]
+    Namespace {
+        /// The namespace.
+        name: &'static str,
+        /// What the registry said.
+        source: Error,
+    },
+}
+
+/// What a write has to say besides its result; sent as `Warning` headers.
+pub type Warnings = Vec<String>;
+
+/// Objects in a store, with the rules of their kinds.
+///
+/// Dropping it ends its watches.
+#[derive(Debug)]
+pub struct Registry {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    cache: Arc<Cache>,
+    admission: Admission,
+    random: Random,
+    kinds: Vec<&'static KindType>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.cache.close();
+    }
+}
+
+impl Registry {
+    /// Reads the store and starts to follow it. Must be called on a tokio runtime.
+    ///
+    /// # Errors
+    /// The store could not be read, or holds an object that cannot be decoded.
+    pub async fn start(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        options: Options,
+    ) -> Result<Arc<Self>, StartError> {
+        let cache = Arc::new(Cache::new(&options.kinds, options.window));
+        let feed = Feed { cache: Arc::clone(&cache), store: Arc::clone(&store), clock: Arc::clone(&clock) };
+        let revision = feed.load().await?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(feed.follow(revision));
+        let registry = Arc::new(Self {
+            store,
+            clock,
+            cache,
+            admission: Admission::default(),
+            random: Random::new(options.seed),
+            kinds: options.kinds,
+            tasks: Mutex::new(tasks),
+        });
+        registry.ensure_namespaces().await?;
+        Ok(registry)
+    }
+
+    /// Creates the namespaces that every cluster has, where they are missing.
+    async fn ensure_namespaces(&self) -> Result<(), StartError> {
+        let kind = KindType::of::<Namespace>();
+        if self.cache.kind(kind).is_err() {
+            return Ok(());
+        }
+        for name in SYSTEM_NAMESPACES {
+            if self.cached(Target { kind, namespace: "", name }).is_some() {
+                continue;
+            }
+            let mut namespace = Namespace::default();
+            namespace.metadata.name = Some(name.to_owned());
+            match self.create(Box::new(namespace), &PostParams::default()).await {
+                Err(error) if !error.is_already_exists() => return Err(StartError::Namespace { name, source: error }),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops following the store and ends all watches.
+    pub async fn stop(&self) {
+        self.cache.close();
+        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        tasks.shutdown().await;
+    }
+
+    /// The kinds that are served.
+    pub fn kinds(&self) -> &[&'static KindType] {
+        &self.kinds
+    }
+
+    /// The registry's clock.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// How many objects of a kind there are, as far as the cache knows; `None` if the kind is not served.
+    pub fn count(&self, kind: &KindType) -> Option<usize> {
+        self.cache.kind(kind).ok().map(|cache| cache.len())
+    }
+
+    fn now(&self) -> Time {
+        // The wire format has whole seconds.
+        let now = self.clock.now();
+        Time(jiff::Timestamp::from_second(now.as_second()).unwrap_or(now))
+    }
+
+    /// The object as the cache knows it, else as the store does.
+    async fn current(&self, cache: &KindCache, short: &str, from_store: bool) -> Result<Option<Cached>, Error> {
+        if !from_store && let Some(cached) = cache.get(short) {
+            return Ok(Some(cached));
+        }
+        let key = key::full(&cache.kind.info, short);
+        let read = self.store.get(&key).await.map_err(|error| status::from_store(error, "read"))?;
+        read.value.map(|entry| self.decode(cache, &entry)).transpose()
+    }
+
+    fn decode(&self, cache: &KindCache, entry: &KeyValue) -> Result<Cached, Error> {
+        let object = feed::decode(cache.kind, entry).map_err(|error| status::from_store(error, "read"))?;
+        Ok(Cached { object, revision: entry.revision })
+    }
+
+    /// Puts an object on the condition that its key was last put at `expected` (0: is absent).
+    async fn put(
+        &self,
+        info: &KindInfo,
+        short: &str,
+        expected: Revision,
+        mut object: Box<dyn AnyObject>,
+        also: Transaction,
+    ) -> Result<PutOutcome, Error> {
+        object.meta_mut().resource_version = None;
+        let bytes = Bytes::from(object.to_vec());
+        let claim = self.cache.handoff.offer(&bytes, object);
+        let key = key::full(info, short);
+        let mut transaction = Transaction::new().expect(key.clone(), expected).put(key, bytes);
+        transaction.compare.extend(also.compare);
+        transaction.operations.extend(also.operations);
+        match self.store.commit(transaction).await {
+            Ok(Committed::Done(revision)) => Ok(PutOutcome::Done(claim.committed(revision))),
+            Ok(Committed::Conflict { .. }) => Ok(PutOutcome::Conflict(claim.refused())),
+            Err(error) => {
+                drop(claim);
+                Err(status::from_store(error, &format!("write {} {short}", info.resource())))
+            }
+        }
+    }
+}
+
+enum PutOutcome {
+    Done(DynObject),
+    /// Somebody else was faster. The object comes back to be tried again.
+    Conflict(Option<Box<dyn AnyObject>>),
+}
+
+fn namespace_of(object: &dyn AnyObject) -> &str {
+    object.meta().namespace.as_deref().unwrap_or_default()
+}
+
+fn name_of(object: &dyn AnyObject) -> &str {
+    object.meta().name.as_deref().unwrap_or_default()
+}
