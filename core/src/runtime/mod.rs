@@ -14,6 +14,10 @@
 //! 6. **Events are hints.** [`Runtime::events`] says that something changed soon after it did; after a gap
 //!    ([`Event::Resync`]) or a reconnect the caller lists.
 
+mod image_name;
+
+pub use image_name::ImageName;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;

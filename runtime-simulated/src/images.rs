@@ -1,0 +1,96 @@
+//! Images that are names only.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use longshore_core::runtime::{Credentials, Error, Image, ImageId, ImageName, Images};
+
+use crate::Host;
+
+/// The names on a node and those that no registry has.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    pub(crate) present: BTreeSet<ImageName>,
+    pub(crate) absent: BTreeSet<ImageName>,
+}
+
+#[derive(Debug)]
+pub(crate) struct SimulatedImages {
+    pub(crate) host: Arc<Host>,
+    pub(crate) names: Mutex<Names>,
+}
+
+impl SimulatedImages {
+    pub(crate) fn names(&self) -> std::sync::MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn has(&self, id: &ImageId) -> bool {
+        self.names().present.iter().any(|name| id_of(name) == *id)
+    }
+}
+
+#[async_trait]
+impl Images for SimulatedImages {
+    async fn resolve(&self, name: &str) -> Result<Option<Image>, Error> {
+        let name = ImageName::parse(name)?;
+        Ok(self.names().present.contains(&name).then(|| image(&name)))
+    }
+
+    async fn pull(&self, name: &str, _credentials: &Credentials) -> Result<Image, Error> {
+        let parsed = ImageName::parse(name)?;
+        self.host.clock.sleep(self.host.options.pull_delay).await;
+        let mut names = self.names();
+        if names.absent.contains(&parsed) {
+            return Err(Error::Image { image: name.to_owned(), reason: "not found".to_owned() });
+        }
+        let pulled = image(&parsed);
+        names.present.insert(parsed);
+        Ok(pulled)
+    }
+
+    async fn list(&self) -> Result<Vec<Image>, Error> {
+        Ok(self.names().present.iter().map(image).collect())
+    }
+
+    async fn remove(&self, name: &str) -> Result<(), Error> {
+        let name = ImageName::parse(name)?;
+        let id = id_of(&name);
+        if self.host.lock().uses(&id) {
+            return Err(Error::WrongState {
+                operation: "remove".to_owned(),
+                what: format!("image {name}"),
+                state: "used by a container".to_owned(),
+            });
+        }
+        if !self.names().present.remove(&name) {
+            return Err(Error::NotFound { what: format!("image {name}") });
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn image(name: &ImageName) -> Image {
+    let id = id_of(name);
+    Image {
+        tags: name.tagged().into_iter().collect(),
+        digests: vec![format!("{}@{}", name.repository(), name.digest().unwrap_or(&id.0))],
+        id,
+        size: 0,
+        user: String::new(),
+    }
+}
+
+/// A stable stand-in for a digest: FNV-1a of the name, with four starting values.
+fn id_of(name: &ImageName) -> ImageId {
+    let name = name.to_string();
+    let mut id = "sha256:".to_owned();
+    for start in 0..4_u64 {
+        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325 ^ start, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        id.push_str(&format!("{hash:016x}"));
+    }
+    ImageId(id)
+}
