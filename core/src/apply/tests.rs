@@ -160,3 +160,13 @@ fn what_was_applied_can_be_extracted() {
     assert_eq!(manager().extract(&*live, "m2").unwrap(), note(json!({"c": "1"})));
     assert_eq!(manager().extract(&*live, "m3"), None);
 }
+
+#[test]
+fn a_key_left_out_stands_for_its_default() {
+    let manager = FieldManager::new(KindType::of::<crate::api::Service>(), "", Set::default());
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "namespace": "n"},
+        "spec": {"ports": [{"port": 80, "name": "http"}]}});
+    let live = manager.apply(None, &service, "m1", false, at(0)).unwrap();
+    let ports = &owners(&*live)[0].1["f:spec"]["f:ports"];
+    assert_eq!(ports.as_object().unwrap().keys().collect::<Vec<_>>(), [r#"k:{"port":80,"protocol":"TCP"}"#]);
+}

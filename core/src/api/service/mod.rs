@@ -115,6 +115,7 @@ pub struct ServicePort {
     pub name: String,
     /// `TCP`, `UDP` or `SCTP`; `TCP` if unset.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = "TCP"))]
     pub protocol: Protocol,
     /// What is spoken on the port, as a hint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
