@@ -167,31 +167,27 @@ async fn nothing_acknowledged_is_lost_by_200_kills() {
     for kill in 0..KILLS {
         let mut victim = Victim::start(directory.path());
         let lines = BufReader::new(victim.0.stdout.take().expect("the output is piped")).lines();
-        let (opened, is_open) = tokio::sync::oneshot::channel();
+        let (said, mut hear) = tokio::sync::mpsc::unbounded_channel();
         let reader = tokio::task::spawn_blocking(move || {
-            let (mut opened, mut all) = (Some(opened), Vec::new());
-            for line in lines.map_while(Result::ok) {
-                if line.starts_with("open ") {
-                    opened.take().map(|opened| opened.send(()));
-                }
-                all.push(line);
-            }
-            all
+            // The test may have failed and stopped listening.
+            lines.map_while(Result::ok).try_for_each(|line| said.send(line))
         });
-        // One in eight dies anywhere from its start on, the others while they commit.
-        if kill % 8 != 7 {
-            is_open.await.expect("the victim opens the store");
+        // One in eight dies anywhere from its start on, the others when they have committed a little.
+        let least = if kill % 8 == 7 { 0 } else { acknowledged.count + random.random_range(1..40) };
+        while acknowledged.count < least {
+            acknowledged.line(&hear.recv().await.expect("the victim commits until it is killed"));
         }
-        clock.sleep(Duration::from_micros(random.random_range(0..40_000))).await;
+        clock.sleep(Duration::from_micros(random.random_range(0..10_000))).await;
         victim.kill();
-        for line in reader.await.expect("the reader ends with the victim") {
+        while let Some(line) = hear.recv().await {
             acknowledged.line(&line);
         }
+        reader.await.expect("the reader ends with the victim").expect("everything it read was heard");
         // Now and then the next victim finds the file as the last one left it.
         if kill % 3 != 2 || kill + 1 == KILLS {
             acknowledged.check(directory.path()).await;
         }
     }
     println!("{} commits acknowledged, none lost, at revision {}", acknowledged.count, acknowledged.revision);
-    assert!(acknowledged.count > KILLS * 10, "{} acknowledgements are too few to tell", acknowledged.count);
+    assert!(acknowledged.count >= KILLS * 7 / 8, "each victim but those killed early committed something");
 }
