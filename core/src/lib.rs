@@ -12,6 +12,7 @@ pub mod informer;
 pub mod int_or_string;
 pub mod kind;
 pub mod network;
+pub mod openapi;
 pub mod patch;
 pub mod quantity;
 pub mod queue;
