@@ -17,6 +17,7 @@ pub mod limit_range;
 pub mod namespace;
 pub mod node;
 pub mod persistent_volume_claim;
+pub mod pod;
 pub mod pod_disruption_budget;
 pub mod priority_class;
 pub mod protocol;
@@ -43,6 +44,7 @@ pub use limit_range::LimitRange;
 pub use namespace::Namespace;
 pub use node::Node;
 pub use persistent_volume_claim::PersistentVolumeClaim;
+pub use pod::{Binding, Pod, PodTemplate, PodTemplateSpec};
 pub use pod_disruption_budget::PodDisruptionBudget;
 pub use priority_class::PriorityClass;
 pub use protocol::Protocol;
@@ -76,7 +78,9 @@ static KINDS: &[&KindType] = &[
     KindType::of::<Namespace>(),
     KindType::of::<Node>(),
     KindType::of::<PersistentVolumeClaim>(),
+    KindType::of::<Pod>(),
     KindType::of::<PodDisruptionBudget>(),
+    KindType::of::<PodTemplate>(),
     KindType::of::<PriorityClass>(),
     KindType::of::<ResourceQuota>(),
     KindType::of::<Secret>(),

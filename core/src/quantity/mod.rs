@@ -10,7 +10,7 @@ mod parse;
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
-use std::ops::{AddAssign, SubAssign};
+use std::ops::{AddAssign, Neg, SubAssign};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -138,10 +138,13 @@ impl Quantity {
             _ => None,
         };
     }
+}
 
-    /// The amount with the other sign.
-    #[must_use]
-    pub fn neg(mut self) -> Self {
+/// The amount with the other sign.
+impl Neg for Quantity {
+    type Output = Self;
+
+    fn neg(mut self) -> Self {
         self.text = None;
         self.nanos = self.nanos.neg();
         self

@@ -1,0 +1,274 @@
+//! What a pod's user may leave out, as upstream's `SetDefaults_*` of core/v1.
+
+use super::{
+    Container, ContainerPort, DnsPolicy, DownwardAPIVolumeFile, EmptyDirVolumeSource, EnvVar, EphemeralContainer,
+    HTTPGetAction, HostPathType, Lifecycle, Pod, PodSpec, Probe, PullPolicy, ResourceRequirements, RestartPolicy,
+    TerminationMessagePolicy, UriScheme, Volume, VolumeProjection,
+};
+use crate::api::Protocol;
+use crate::api::persistent_volume_claim::PersistentVolumeMode;
+
+/// Mode bits of files that hold keys and fields.
+const FILE_MODE: i32 = 0o644;
+
+/// Seconds that a service account's token is valid.
+const TOKEN_SECONDS: i64 = 3600;
+
+/// Defaults of a pod that is created, requests included.
+pub(super) fn set_pod_defaults(pod: &mut Pod) {
+    for container in pod.spec.containers.iter_mut().chain(&mut pod.spec.init_containers) {
+        set_requests(&mut container.resources);
+    }
+    if pod.spec.enable_service_links.is_none() {
+        pod.spec.enable_service_links = Some(true);
+    }
+    set_spec_defaults(&mut pod.spec);
+}
+
+/// Defaults of a pod's specification, alone or in a template.
+pub(super) fn set_spec_defaults(spec: &mut PodSpec) {
+    if spec.dns_policy.is_unset() {
+        spec.dns_policy = DnsPolicy::ClusterFirst;
+    }
+    if spec.restart_policy.is_unset() {
+        spec.restart_policy = RestartPolicy::Always;
+    }
+    spec.security_context.get_or_insert_default();
+    spec.termination_grace_period_seconds.get_or_insert(30);
+    if spec.scheduler_name.is_empty() {
+        "default-scheduler".clone_into(&mut spec.scheduler_name);
+    }
+    for volume in &mut spec.volumes {
+        set_volume_defaults(volume);
+    }
+    let host_network = spec.host_network;
+    for container in spec.init_containers.iter_mut().chain(&mut spec.containers) {
+        set_container_defaults(container);
+        if host_network {
+            for port in &mut container.ports {
+                if port.host_port == 0 {
+                    port.host_port = port.container_port;
+                }
+            }
+        }
+    }
+    for container in &mut spec.ephemeral_containers {
+        set_ephemeral_defaults(container);
+    }
+}
+
+fn set_requests(resources: &mut ResourceRequirements) {
+    for (name, limit) in &resources.limits {
+        if !resources.requests.contains_key(name) {
+            resources.requests.insert(name.clone(), limit.clone());
+        }
+    }
+}
+
+/// What containers of both sorts have in common.
+struct Common<'a> {
+    image: &'a str,
+    ports: &'a mut [ContainerPort],
+    env: &'a mut [EnvVar],
+    resources: &'a mut ResourceRequirements,
+    probes: [Option<&'a mut Probe>; 3],
+    lifecycle: Option<&'a mut Lifecycle>,
+    image_pull_policy: &'a mut PullPolicy,
+    termination_message_path: &'a mut String,
+    termination_message_policy: &'a mut TerminationMessagePolicy,
+}
+
+fn set_container_defaults(container: &mut Container) {
+    set_common_defaults(Common {
+        image: &container.image,
+        ports: &mut container.ports,
+        env: &mut container.env,
+        resources: &mut container.resources,
+        probes: [
+            container.liveness_probe.as_deref_mut(),
+            container.readiness_probe.as_deref_mut(),
+            container.startup_probe.as_deref_mut(),
+        ],
+        lifecycle: container.lifecycle.as_deref_mut(),
+        image_pull_policy: &mut container.image_pull_policy,
+        termination_message_path: &mut container.termination_message_path,
+        termination_message_policy: &mut container.termination_message_policy,
+    });
+}
+
+fn set_ephemeral_defaults(container: &mut EphemeralContainer) {
+    set_common_defaults(Common {
+        image: &container.image,
+        ports: &mut container.ports,
+        env: &mut container.env,
+        resources: &mut container.resources,
+        probes: [
+            container.liveness_probe.as_deref_mut(),
+            container.readiness_probe.as_deref_mut(),
+            container.startup_probe.as_deref_mut(),
+        ],
+        lifecycle: container.lifecycle.as_deref_mut(),
+        image_pull_policy: &mut container.image_pull_policy,
+        termination_message_path: &mut container.termination_message_path,
+        termination_message_policy: &mut container.termination_message_policy,
+    });
+}
+
+fn set_common_defaults(container: Common<'_>) {
+    set_pull_policy(container.image_pull_policy, container.image);
+    if container.termination_message_path.is_empty() {
+        "/dev/termination-log".clone_into(container.termination_message_path);
+    }
+    if container.termination_message_policy.is_unset() {
+        *container.termination_message_policy = TerminationMessagePolicy::File;
+    }
+    for port in container.ports {
+        if port.protocol.is_unset() {
+            port.protocol = Protocol::Tcp;
+        }
+    }
+    for variable in container.env {
+        if let Some(field) = variable.value_from.as_deref_mut().and_then(|source| source.field_ref.as_mut()) {
+            set_field_version(&mut field.api_version);
+        }
+    }
+    for amount in container.resources.limits.values_mut().chain(container.resources.requests.values_mut()) {
+        amount.round_up(-3);
+    }
+    for probe in container.probes.into_iter().flatten() {
+        set_probe_defaults(probe);
+    }
+    if let Some(lifecycle) = container.lifecycle {
+        for handler in [&mut lifecycle.post_start, &mut lifecycle.pre_stop].into_iter().flatten() {
+            if let Some(request) = &mut handler.http_get {
+                set_http_defaults(request);
+            }
+        }
+    }
+}
+
+/// Without a policy, an image that can change under its name is always fetched.
+fn set_pull_policy(policy: &mut PullPolicy, image: &str) {
+    if policy.is_unset() {
+        *policy = if is_latest(image) { PullPolicy::Always } else { PullPolicy::IfNotPresent };
+    }
+}
+
+/// Whether an image's name has the tag `latest`, or neither tag nor digest.
+fn is_latest(image: &str) -> bool {
+    let (name, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
+    // A colon before the last slash belongs to a registry's port.
+    let last = name.rsplit('/').next().unwrap_or(name);
+    match last.split_once(':') {
+        Some((_, tag)) => tag == "latest",
+        None => digest.is_none(),
+    }
+}
+
+fn set_probe_defaults(probe: &mut Probe) {
+    for (field, value) in [
+        (&mut probe.timeout_seconds, 1),
+        (&mut probe.period_seconds, 10),
+        (&mut probe.success_threshold, 1),
+        (&mut probe.failure_threshold, 3),
+    ] {
+        if *field == 0 {
+            *field = value;
+        }
+    }
+    if let Some(request) = &mut probe.http_get {
+        set_http_defaults(request);
+    }
+    if let Some(call) = &mut probe.grpc {
+        call.service.get_or_insert_default();
+    }
+}
+
+fn set_http_defaults(request: &mut HTTPGetAction) {
+    if request.path.is_empty() {
+        "/".clone_into(&mut request.path);
+    }
+    if request.scheme.is_unset() {
+        request.scheme = UriScheme::Http;
+    }
+}
+
+fn set_field_version(version: &mut String) {
+    if version.is_empty() {
+        "v1".clone_into(version);
+    }
+}
+
+fn set_files_defaults(files: &mut [DownwardAPIVolumeFile]) {
+    for field in files.iter_mut().filter_map(|file| file.field_ref.as_mut()) {
+        set_field_version(&mut field.api_version);
+    }
+}
+
+fn set_volume_defaults(volume: &mut Volume) {
+    if *volume == (Volume { name: volume.name.clone(), ..Volume::default() }) {
+        volume.empty_dir = Some(Box::new(EmptyDirVolumeSource::default()));
+    }
+    if let Some(source) = &mut volume.host_path {
+        source.type_.get_or_insert(HostPathType::Unset);
+    }
+    if let Some(source) = &mut volume.secret {
+        source.default_mode.get_or_insert(FILE_MODE);
+    }
+    if let Some(source) = &mut volume.config_map {
+        source.default_mode.get_or_insert(FILE_MODE);
+    }
+    if let Some(source) = &mut volume.downward_api {
+        source.default_mode.get_or_insert(FILE_MODE);
+        set_files_defaults(&mut source.items);
+    }
+    if let Some(source) = &mut volume.projected {
+        source.default_mode.get_or_insert(FILE_MODE);
+        source.sources.iter_mut().for_each(set_projection_defaults);
+    }
+    if let Some(source) = &mut volume.ephemeral
+        && let Some(template) = &mut source.volume_claim_template
+    {
+        template.spec.volume_mode.get_or_insert(PersistentVolumeMode::Filesystem);
+    }
+    if let Some(source) = &mut volume.image {
+        set_pull_policy(&mut source.pull_policy, &source.reference);
+    }
+    set_disk_defaults(volume);
+}
+
+fn set_projection_defaults(projection: &mut VolumeProjection) {
+    if let Some(source) = &mut projection.downward_api {
+        set_files_defaults(&mut source.items);
+    }
+    if let Some(source) = &mut projection.service_account_token {
+        source.expiration_seconds.get_or_insert(TOKEN_SECONDS);
+    }
+}
+
+fn set_if_empty(field: &mut String, value: &str) {
+    if field.is_empty() {
+        value.clone_into(field);
+    }
+}
+
+fn set_disk_defaults(volume: &mut Volume) {
+    if let Some(source) = &mut volume.iscsi {
+        set_if_empty(&mut source.iscsi_interface, "default");
+    }
+    if let Some(source) = &mut volume.rbd {
+        set_if_empty(&mut source.pool, "rbd");
+        set_if_empty(&mut source.user, "admin");
+        set_if_empty(&mut source.keyring, "/etc/ceph/keyring");
+    }
+    if let Some(source) = &mut volume.azure_disk {
+        source.caching_mode.get_or_insert_with(|| "ReadWrite".to_owned());
+        source.kind.get_or_insert_with(|| "Shared".to_owned());
+        source.fs_type.get_or_insert_with(|| "ext4".to_owned());
+        source.read_only.get_or_insert(false);
+    }
+    if let Some(source) = &mut volume.scale_io {
+        set_if_empty(&mut source.storage_mode, "ThinProvisioned");
+        set_if_empty(&mut source.fs_type, "xfs");
+    }
+}
