@@ -4,11 +4,13 @@
 
 mod admission;
 mod cache;
+pub mod http;
 mod key;
 mod local;
 mod registry;
 mod selector;
 mod status;
 
+pub use crate::http::HttpService;
 pub use local::LocalClient;
 pub use registry::{Options, PatchBody, Registry, StartError, Warnings};

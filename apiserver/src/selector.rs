@@ -53,11 +53,6 @@ impl Filter {
         Ok(Self { labels, fields })
     }
 
-    /// The one name that can match, if the selector pins it.
-    pub(crate) fn name(&self) -> Option<&str> {
-        self.fields.iter().find(|field| field.equals && field.label == "metadata.name").map(|field| &*field.value)
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.labels.is_empty() && self.fields.is_empty()
     }

@@ -108,11 +108,6 @@ pub(crate) fn forbidden_because(
     error
 }
 
-pub(crate) fn method_not_allowed(info: &KindInfo, action: &str) -> Error {
-    let message = format!("{action} is not supported on resources of kind {:?}", info.resource());
-    about(failure(405, "MethodNotAllowed", message), info.group, info.plural, "")
-}
-
 pub(crate) fn expired(message: impl AsRef<str>) -> Error {
     failure(410, "Expired", message)
 }

@@ -1,0 +1,158 @@
+//! The registry over HTTP, as a tower service that needs neither port nor TLS.
+//!
+//! The service trusts its caller: who serves it on a port authenticates first.
+
+mod answer;
+mod discovery;
+mod path;
+mod resource;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use ::http::{Method, Request, Response};
+use axum::body::Body;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use longshore_core::client::Error;
+use longshore_core::decode::MAX_BODY_BYTES;
+
+use crate::registry::Registry;
+use crate::status;
+use path::Route;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The API over HTTP. Cheap to clone; every clone serves the same registry.
+///
+/// It is a `tower::Service` over any body, so it can be served on a port or be called directly, for instance by
+/// `kube::Client::new(service, "default")`.
+#[derive(Debug, Clone)]
+pub struct HttpService {
+    registry: Arc<Registry>,
+}
+
+impl HttpService {
+    /// A service over this registry.
+    pub fn new(registry: Arc<Registry>) -> Self {
+        Self { registry }
+    }
+}
+
+impl<B> tower::Service<Request<B>> for HttpService
+where
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let registry = Arc::clone(&self.registry);
+        Box::pin(async move {
+            Ok(match handle(registry, request).await {
+                Ok(response) => response,
+                Err(error) => answer::error(&error),
+            })
+        })
+    }
+}
+
+/// A request whose body was read.
+struct Call {
+    method: Method,
+    query: Vec<(String, String)>,
+    accept: String,
+    content_type: String,
+    user_agent: String,
+    body: Vec<u8>,
+}
+
+impl Call {
+    /// The first value of a query parameter; empty if there is none.
+    fn param(&self, name: &str) -> &str {
+        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).unwrap_or_default()
+    }
+
+    /// A query parameter that is not empty.
+    fn given(&self, name: &str) -> Option<String> {
+        Some(self.param(name)).filter(|value| !value.is_empty()).map(str::to_owned)
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        matches!(self.param(name), "1" | "true" | "True" | "TRUE" | "t" | "T")
+    }
+}
+
+async fn handle<B>(registry: Arc<Registry>, request: Request<B>) -> Result<Response<Body>, Error>
+where
+    B: http_body::Body + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let (head, body) = request.into_parts();
+    let query = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&head.uri)
+        .map(|query| query.0)
+        .map_err(|error| status::bad_request(error.to_string()))?;
+    let header = |name: ::http::HeaderName| {
+        let value = head.headers.get(name).and_then(|value| value.to_str().ok());
+        value.unwrap_or_default().to_owned()
+    };
+    let mut call = Call {
+        query,
+        accept: header(::http::header::ACCEPT),
+        content_type: header(::http::header::CONTENT_TYPE),
+        user_agent: header(::http::header::USER_AGENT),
+        method: head.method,
+        body: Vec::new(),
+    };
+    let route = path::parse(registry.kinds(), head.uri.path()).ok_or_else(nothing_here)?;
+    if let Route::Resource(route) = route {
+        if call.method != Method::GET && call.method != Method::HEAD {
+            call.body = read_body(body).await?;
+        }
+        return resource::serve(registry, call, route).await;
+    }
+    if call.method != Method::GET && call.method != Method::HEAD {
+        return Err(status::failure(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        ));
+    }
+    Ok(match route {
+        Route::Health => answer::text("ok"),
+        Route::Version => answer::json(200, &discovery::version()),
+        Route::Discovery(what) => discovery::serve(registry.kinds(), &call.accept, &what),
+        Route::Resource(_) => unreachable!("served above"),
+    })
+}
+
+fn nothing_here() -> Error {
+    status::failure(404, "NotFound", "the server could not find the requested resource")
+}
+
+async fn read_body<B>(body: B) -> Result<Vec<u8>, Error>
+where
+    B: http_body::Body + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    match Limited::new(body, MAX_BODY_BYTES).collect().await {
+        Ok(body) => Ok(body.to_bytes().to_vec()),
+        Err(error) if error.is::<LengthLimitError>() => Err(status::failure(
+            413,
+            "RequestEntityTooLarge",
+            format!("Request entity is too large: limit is {MAX_BODY_BYTES}"),
+        )),
+        Err(error) => Err(status::bad_request(format!("unable to read the request's body: {error}"))),
+    }
+}

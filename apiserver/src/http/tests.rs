@@ -1,0 +1,131 @@
+//! Requests against the service, without a port.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use http_body_util::BodyExt;
+use longshore_core::clock::VirtualClock;
+use longshore_core::store::MemoryStore;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use super::HttpService;
+use crate::registry::{Options, Registry};
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+async fn service() -> HttpService {
+    let store = Arc::new(MemoryStore::new());
+    HttpService::new(Registry::start(store, Arc::new(VirtualClock::new()), Options::new(1)).await.unwrap())
+}
+
+async fn send(
+    service: &HttpService,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Body>,
+) -> (u16, ::http::HeaderMap, Value) {
+    let mut request = ::http::Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let response = service.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap();
+    let (head, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    (head.status.as_u16(), head.headers, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+}
+
+fn map(name: &str) -> String {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"key": "1"}}).to_string()
+}
+
+#[tokio::test]
+async fn objects_are_created_read_patched_and_deleted() {
+    let service = service().await;
+    let (code, _, created) = send(&service, "POST", MAPS, &[("user-agent", "kubectl/v1.32")], map("a")).await;
+    assert_eq!(code, 201, "{created}");
+    assert_eq!(created["metadata"]["managedFields"][0]["manager"], "kubectl");
+    let path = format!("{MAPS}/a");
+    let patch = [("content-type", "application/strategic-merge-patch+json")];
+    let (code, _, patched) = send(&service, "PATCH", &path, &patch, r#"{"data":{"more":"2"}}"#).await;
+    assert_eq!((code, &patched["data"]), (200, &json!({"key": "1", "more": "2"})));
+    let yaml = [("content-type", "application/apply-patch+yaml")];
+    let config = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\ndata: {x: y}\n";
+    let (code, _, applied) = send(&service, "PATCH", &format!("{MAPS}/b?fieldManager=me"), &yaml, config).await;
+    assert!(code == 200 || code == 201, "{applied}");
+    let (_, _, list) = send(&service, "GET", MAPS, &[], "").await;
+    assert_eq!((list["kind"].as_str(), list["items"].as_array().map(Vec::len)), (Some("ConfigMapList"), Some(2)));
+    let (code, _, gone) = send(&service, "DELETE", &path, &[], "").await;
+    assert_eq!((code, gone["status"].as_str()), (200, Some("Success")));
+    let (code, _, missing) = send(&service, "GET", &path, &[], "").await;
+    assert_eq!(code, 404);
+    assert_eq!(missing["message"], "configmaps \"a\" not found");
+    assert_eq!(missing["details"], json!({"name": "a", "kind": "configmaps"}));
+}
+
+#[tokio::test]
+async fn tables_and_discovery_are_what_kubectl_asks_for() {
+    let service = service().await;
+    let accept = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io,application/json")];
+    let (_, _, table) = send(&service, "GET", "/api/v1/namespaces", &accept, "").await;
+    assert_eq!(table["kind"], "Table");
+    assert_eq!(table["columnDefinitions"][0]["name"], "Name");
+    assert_eq!(table["rows"].as_array().map(Vec::len), Some(4));
+    let accept = [("accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json")];
+    let (_, headers, all) = send(&service, "GET", "/api", &accept, "").await;
+    assert_eq!(headers["content-type"], "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList");
+    let resources = all["items"][0]["versions"][0]["resources"].as_array().unwrap();
+    assert!(resources.iter().any(|resource| resource["resource"] == "configmaps"));
+    let (_, _, plain) = send(&service, "GET", "/api/v1", &[], "").await;
+    assert!(plain["resources"].as_array().unwrap().iter().any(|resource| resource["name"] == "namespaces"));
+    let (code, _, version) = send(&service, "GET", "/version", &[], "").await;
+    assert_eq!((code, version["minor"].as_str()), (200, Some("35")));
+}
+
+#[tokio::test]
+async fn bad_requests_are_answered_as_upstream_does_and_store_nothing() {
+    let service = service().await;
+    let deep =
+        format!(r#"{{"kind":"ConfigMap","apiVersion":"v1","data":{}1{}}}"#, "[".repeat(10_001), "]".repeat(10_001));
+    let strict = format!("{MAPS}?fieldValidation=Strict");
+    let unknown = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"extra":1}"#;
+    let cases: [(&str, &str, &str, String, u16); 9] = [
+        ("POST", MAPS, "application/json", "x".repeat(4 << 20), 413),
+        ("POST", MAPS, "application/json", deep, 400),
+        ("POST", MAPS, "application/json", "{\"kind\":\"Conf".to_owned(), 400),
+        ("POST", MAPS, "application/vnd.kubernetes.protobuf", map("a"), 415),
+        ("POST", &strict, "application/json", unknown.to_owned(), 400),
+        ("POST", "/api/v1/configmaps", "application/json", map("a"), 405),
+        ("POST", "/api/v1/namespaces/nowhere/configmaps", "application/json", map("a"), 404),
+        ("GET", "/api/v1/nothings", "", String::new(), 404),
+        ("POST", MAPS, "application/json", map("Not_A_Name"), 422),
+    ];
+    for (method, path, content_type, body, expected) in cases {
+        let (code, _, status) = send(&service, method, path, &[("content-type", content_type)], body).await;
+        assert_eq!(code, expected, "{method} {path} {content_type}: {status}");
+        assert_eq!((status["kind"].as_str(), status["code"].as_u64()), (Some("Status"), Some(expected.into())));
+    }
+    let (_, _, list) = send(&service, "GET", MAPS, &[], "").await;
+    assert_eq!(list["items"], json!([]));
+    let (code, headers, _) = send(&service, "POST", MAPS, &[("content-type", "application/json")], unknown).await;
+    assert_eq!((code, headers["warning"].to_str().unwrap()), (201, "299 - \"unknown field \\\"extra\\\"\""));
+}
+
+#[tokio::test]
+async fn a_watch_sends_lines_and_says_when_a_version_is_too_old() {
+    let service = service().await;
+    let request = ::http::Request::get(format!("{MAPS}?watch=1&sendInitialEvents=true&allowWatchBookmarks=true"));
+    let response = service.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    let mut body = response.into_body();
+    let bookmark = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    let bookmark: Value = serde_json::from_slice(&bookmark).unwrap();
+    assert_eq!(bookmark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
+    send(&service, "POST", MAPS, &[], map("a")).await;
+    let added = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    let added: Value = serde_json::from_slice(&added).unwrap();
+    assert_eq!((added["type"].as_str(), added["object"]["metadata"]["name"].as_str()), (Some("ADDED"), Some("a")));
+    // The cache of namespaces began at the store's first revision; what lies before is unknown.
+    let (code, _, error) = send(&service, "GET", &format!("{MAPS}?limit=1&continue=%21"), &[], "").await;
+    assert_eq!((code, error["reason"].as_str()), (400, Some("BadRequest")));
+}
