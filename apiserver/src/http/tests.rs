@@ -51,7 +51,7 @@ async fn objects_are_created_read_patched_and_deleted() {
     let (code, _, patched) = send(&service, "PATCH", &path, &patch, r#"{"data":{"more":"2"}}"#).await;
     assert_eq!((code, &patched["data"]), (200, &json!({"key": "1", "more": "2"})));
     let yaml = [("content-type", "application/apply-patch+yaml")];
-    let config = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\ndata: {x: y}\n";
+    let config = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\ndata: {x: z}\n";
     let (code, _, applied) = send(&service, "PATCH", &format!("{MAPS}/b?fieldManager=me"), &yaml, config).await;
     assert!(code == 200 || code == 201, "{applied}");
     let (_, _, list) = send(&service, "GET", MAPS, &[], "").await;
@@ -99,7 +99,7 @@ async fn bad_requests_are_answered_as_upstream_does_and_store_nothing() {
         ("POST", "/api/v1/configmaps", "application/json", map("a"), 405),
         ("POST", "/api/v1/namespaces/nowhere/configmaps", "application/json", map("a"), 404),
         ("GET", "/api/v1/nothings", "", String::new(), 404),
-        ("POST", MAPS, "application/json", map("Not_A_Name"), 422),
+        ("POST", MAPS, "application/json", map("a/b"), 422),
     ];
     for (method, path, content_type, body, expected) in cases {
         let (code, _, status) = send(&service, method, path, &[("content-type", content_type)], body).await;

@@ -6,6 +6,8 @@ use longshore_core::client::Error;
 use longshore_core::client::params::PostParams;
 use longshore_core::kind::{AnyObject, DynObject, KindType, Subresource};
 use longshore_core::store::Transaction;
+use longshore_core::validation::{self, ErrorType};
+use serde_json::Value;
 
 use super::{PutOutcome, Registry, Warnings, name_of, namespace_of};
 use crate::admission::Operation;
@@ -109,11 +111,32 @@ impl Registry {
 
 /// Validates a new object.
 fn check(kind: &KindType, object: &dyn AnyObject) -> Result<(), Error> {
-    let errors = object.validate();
+    let mut errors = object.validate();
+    if errors.is_empty() {
+        errors.extend(segment_error("metadata.name", name_of(object)));
+        errors.extend(segment_error("metadata.namespace", namespace_of(object)).filter(|_| kind.info.namespaced));
+    }
     if errors.is_empty() {
         return Ok(());
     }
     Err(status::invalid(&kind.info, name_of(object), &errors))
+}
+
+/// What makes a name unfit to be part of a path or a key, whatever the kind's own rules say.
+fn segment_error(field: &str, name: &str) -> Option<validation::Error> {
+    let error = |type_, bad_value: Value, detail: String| {
+        Some(validation::Error { type_, field: field.to_owned(), bad_value, detail })
+    };
+    if name.is_empty() {
+        let detail = "name or generateName is required".to_owned();
+        return error(ErrorType::FieldValueRequired, Value::Null, detail);
+    }
+    let invalid = |detail| error(ErrorType::FieldValueInvalid, name.into(), detail);
+    if name == "." || name == ".." {
+        return invalid(format!("may not be '{name}'"));
+    }
+    let unfit = ['/', '%'].into_iter().find(|character| name.contains(*character))?;
+    invalid(format!("may not contain '{unfit}'"))
 }
 
 /// Ownership through the object's own path (`subresource` empty) or another.
