@@ -113,7 +113,7 @@ async fn bad_requests_are_answered_as_upstream_does_and_store_nothing() {
 }
 
 #[tokio::test]
-async fn a_watch_sends_lines_and_says_when_a_version_is_too_old() {
+async fn a_watch_sends_lines_and_a_made_up_token_is_refused() {
     let service = service().await;
     let request = ::http::Request::get(format!("{MAPS}?watch=1&sendInitialEvents=true&allowWatchBookmarks=true"));
     let response = service.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
@@ -125,7 +125,7 @@ async fn a_watch_sends_lines_and_says_when_a_version_is_too_old() {
     let added = body.frame().await.unwrap().unwrap().into_data().unwrap();
     let added: Value = serde_json::from_slice(&added).unwrap();
     assert_eq!((added["type"].as_str(), added["object"]["metadata"]["name"].as_str()), (Some("ADDED"), Some("a")));
-    // The cache of namespaces began at the store's first revision; what lies before is unknown.
+    // A token that nobody gave out.
     let (code, _, error) = send(&service, "GET", &format!("{MAPS}?limit=1&continue=%21"), &[], "").await;
     assert_eq!((code, error["reason"].as_str()), (400, Some("BadRequest")));
 }
