@@ -1,4 +1,5 @@
-//! Longshore: a library for building container orchestrators.
+#![doc = include_str!("../README.md")]
+
 pub use longshore_core as core;
 #[cfg(feature = "embedded")]
 pub use longshore_storage_embedded as storage_embedded;

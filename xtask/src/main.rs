@@ -4,6 +4,8 @@
 
 mod deny;
 mod features;
+#[cfg(test)]
+mod floors;
 mod golden;
 mod install;
 mod test;

@@ -261,6 +261,7 @@ pub struct ContainerPort {
     pub container_port: i32,
     /// Transport protocol; TCP by default.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = "TCP"))]
     pub protocol: Protocol,
     /// Address of the node to bind the host port to; all if empty.
     #[serde(rename = "hostIP", default, skip_serializing_if = "is_default")]

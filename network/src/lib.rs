@@ -1,1 +1,0 @@
-//! Pod networks (bridge, host, none) and the nftables service proxy.

@@ -1,1 +1,0 @@
-//! The node agent: one state machine a pod, probes, volumes and status.

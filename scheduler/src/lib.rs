@@ -1,1 +1,0 @@
-//! The scheduling engine and the built-in policies.
