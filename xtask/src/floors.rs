@@ -55,9 +55,11 @@ fn arrows_point_down() {
     let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
     let workspace = read("Cargo.toml");
     let architecture = read("ARCHITECTURE.md");
-    let members = workspace.lines().skip_while(|line| !line.starts_with("members")).take_while(|line| !line.starts_with(']'));
+    let members =
+        workspace.lines().skip_while(|line| !line.starts_with("members")).take_while(|line| !line.starts_with(']'));
     let mut checked = 0;
-    for member in members.flat_map(|line| line.split('"').skip(1).step_by(2)).filter(|name| !name.starts_with("xtask")) {
+    for member in members.flat_map(|line| line.split('"').skip(1).step_by(2)).filter(|name| !name.starts_with("xtask"))
+    {
         let manifest = read(&format!("{member}/Cargo.toml"));
         assert_eq!(violations(member, &manifest), Vec::<String>::new());
         let drawn = if member == "." { "longshore" } else { member };
