@@ -54,7 +54,7 @@ impl Format {
 /// assert_eq!(cpu.to_string(), "3");
 /// # Ok::<(), longshore_core::quantity::ParseError>(())
 /// ```
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Quantity {
     nanos: Amount,
     format: Format,
@@ -162,6 +162,12 @@ impl AddAssign<&Self> for Quantity {
 impl SubAssign<&Self> for Quantity {
     fn sub_assign(&mut self, other: &Self) {
         self.combine(other, Amount::sub);
+    }
+}
+
+impl Default for Quantity {
+    fn default() -> Self {
+        Self { nanos: Amount::default(), format: Format::default(), scale: Some(0), text: None }
     }
 }
 

@@ -78,6 +78,7 @@ fn interpret(suffix: &str) -> Result<(Format, i32), ParseError> {
 pub(super) fn parse(text: &str) -> Result<Quantity, ParseError> {
     let Parts { negative, whole, fraction, suffix } = split(text)?;
     let (format, power) = interpret(suffix)?;
+    let whole = whole.trim_start_matches('0');
     let length = whole.len() + fraction.len();
     if length > DIGITS_MAX || power.abs() > EXPONENT_MAX {
         return Err(ParseError::Numeric);
@@ -108,19 +109,17 @@ pub(super) fn parse(text: &str) -> Result<Quantity, ParseError> {
     let format = if tiny { Format::DecimalSi } else { format };
     let quantity =
         Quantity { scale: short.then(|| i8::try_from(scale).expect("bounded above")), nanos, format, text: None };
-    Ok(if fraction.is_empty() { keep_text(quantity, text, whole, suffix) } else { quantity })
+    let keeps = short
+        && match format {
+            Format::BinarySi => digits.parse::<u64>().is_ok_and(|digits| digits & 7 != 0),
+            _ => scale % 3 == 0 && !digits.ends_with("000") && !whole.is_empty(),
+        };
+    Ok(if keeps { keep_text(quantity, text) } else { quantity })
 }
 
-/// Keeps the text where it names the canonical number and suffix, only written otherwise.
-fn keep_text(mut quantity: Quantity, text: &str, whole: &str, suffix: &str) -> Quantity {
-    let canonical = quantity.to_string();
-    if quantity.is_zero() || canonical == text {
-        return quantity;
-    }
-    let unsigned = canonical.trim_start_matches('-');
-    let (number, unit) = unsigned.split_at(unsigned.bytes().take_while(u8::is_ascii_digit).count());
-    let same_unit = unit == suffix || (unit.starts_with('e') && unit[1..] == *suffix.get(1..).unwrap_or_default());
-    if number == whole.trim_start_matches('0') && same_unit {
+/// Keeps a text that upstream takes for canonical although it prints such amounts otherwise (`5.`, `1E3`, `+1`).
+fn keep_text(mut quantity: Quantity, text: &str) -> Quantity {
+    if quantity.to_string() != text {
         quantity.text = Some(text.into());
     }
     quantity

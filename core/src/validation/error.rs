@@ -80,3 +80,147 @@ impl fmt::Display for Path {
         f.write_str(&self.0)
     }
 }
+
+impl Error {
+    fn new(type_: ErrorType, field: &Path, bad_value: Value, detail: impl Into<String>) -> Self {
+        Self { type_, field: field.to_string(), bad_value, detail: detail.into() }
+    }
+
+    /// Something the value names does not exist.
+    pub fn not_found(field: &Path, value: impl Into<Value>) -> Self {
+        Self::new(ErrorType::FieldValueNotFound, field, value.into(), "")
+    }
+
+    /// The value is missing; `detail` may be empty.
+    pub fn required(field: &Path, detail: impl Into<String>) -> Self {
+        Self::new(ErrorType::FieldValueRequired, field, Value::String(String::new()), detail)
+    }
+
+    /// The value is there twice.
+    pub fn duplicate(field: &Path, value: impl Into<Value>) -> Self {
+        Self::new(ErrorType::FieldValueDuplicate, field, value.into(), "")
+    }
+
+    /// The value is malformed; `detail` says what is right.
+    pub fn invalid(field: &Path, value: impl Into<Value>, detail: impl Into<String>) -> Self {
+        Self::new(ErrorType::FieldValueInvalid, field, value.into(), detail)
+    }
+
+    /// The value has the wrong type.
+    pub fn type_invalid(field: &Path, value: impl Into<Value>, detail: impl Into<String>) -> Self {
+        Self::new(ErrorType::FieldValueTypeInvalid, field, value.into(), detail)
+    }
+
+    /// The value is none of those allowed, which are listed in the order given.
+    pub fn not_supported(field: &Path, value: impl Into<Value>, allowed: &[&str]) -> Self {
+        let allowed: Vec<String> = allowed.iter().map(|text| go_quote(text)).collect();
+        let detail =
+            if allowed.is_empty() { String::new() } else { format!("supported values: {}", allowed.join(", ")) };
+        Self::new(ErrorType::FieldValueNotSupported, field, value.into(), detail)
+    }
+
+    /// The value may not be used here.
+    pub fn forbidden(field: &Path, detail: impl Into<String>) -> Self {
+        Self::new(ErrorType::FieldValueForbidden, field, Value::String(String::new()), detail)
+    }
+
+    /// The value is longer than `max` bytes; it is not repeated in the message.
+    pub fn too_long(field: &Path, max: i64) -> Self {
+        let detail = match max {
+            i64::MIN..=-1 => "value is too long".to_owned(),
+            1 => "may not be more than 1 byte".to_owned(),
+            max => format!("may not be more than {max} bytes"),
+        };
+        Self::new(ErrorType::FieldValueTooLong, field, "<value omitted>".into(), detail)
+    }
+
+    /// A list or map of `actual` items where `max` are allowed.
+    pub fn too_many(field: &Path, actual: i64, max: i64) -> Self {
+        let detail = match max {
+            i64::MIN..=-1 => "has too many items".to_owned(),
+            1 => "must have at most 1 item".to_owned(),
+            max => format!("must have at most {max} items"),
+        };
+        Self::new(ErrorType::FieldValueTooMany, field, actual.into(), detail)
+    }
+
+    /// Something broke while checking.
+    pub fn internal(field: &Path, detail: impl Into<String>) -> Self {
+        Self::new(ErrorType::InternalError, field, Value::Null, detail)
+    }
+
+    /// The whole message: field, what is wrong, the value where it helps, and the detail.
+    pub fn message(&self) -> String {
+        format!("{}: {}", self.field, self.body())
+    }
+
+    /// The message without the field, as a status cause has it.
+    pub fn body(&self) -> String {
+        let kind = self.type_.describe();
+        let mut body = match self.type_ {
+            ErrorType::FieldValueRequired
+            | ErrorType::FieldValueForbidden
+            | ErrorType::FieldValueTooLong
+            | ErrorType::InternalError => kind.to_owned(),
+            ErrorType::FieldValueInvalid if self.bad_value == "" && self.detail == "" => kind.to_owned(),
+            _ => match &self.bad_value {
+                Value::String(text) => format!("{kind}: {}", go_quote(text)),
+                value => format!("{kind}: {value}"),
+            },
+        };
+        if !self.detail.is_empty() {
+            body.push_str(": ");
+            body.push_str(&self.detail);
+        }
+        body
+    }
+}
+
+impl ErrorType {
+    /// What is wrong, in upstream's words.
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::FieldValueNotFound => "Not found",
+            Self::FieldValueRequired => "Required value",
+            Self::FieldValueDuplicate => "Duplicate value",
+            Self::FieldValueInvalid | Self::FieldValueTypeInvalid => "Invalid value",
+            Self::FieldValueNotSupported => "Unsupported value",
+            Self::FieldValueForbidden => "Forbidden",
+            Self::FieldValueTooLong => "Too long",
+            Self::FieldValueTooMany => "Too many",
+            Self::InternalError => "Internal error",
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message())
+    }
+}
+
+/// A text in quotes as Go's `%q` prints it.
+pub fn go_quote(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            '\u{7}' => quoted.push_str("\\a"),
+            '\u{8}' => quoted.push_str("\\b"),
+            '\u{b}' => quoted.push_str("\\v"),
+            '\u{c}' => quoted.push_str("\\f"),
+            c if (c as u32) < 0x20 || c == '\u{7f}' => quoted.push_str(&format!("\\x{:02x}", c as u32)),
+            // Rust's own escaping knows what is printable, Go's differs only in how the escape looks.
+            c if c.is_ascii() || c.escape_debug().count() == 1 => quoted.push(c),
+            c if (c as u32) < 0x1_0000 => quoted.push_str(&format!("\\u{:04x}", c as u32)),
+            c => quoted.push_str(&format!("\\U{:08x}", c as u32)),
+        }
+    }
+    quoted.push('"');
+    quoted
+}

@@ -1,5 +1,10 @@
 //! Field errors and the rules that many kinds share.
 
 mod error;
+pub mod names;
+mod object_meta;
 
-pub use error::{Error, ErrorList, ErrorType, Path};
+pub use error::{Error, ErrorList, ErrorType, Path, go_quote};
+pub use object_meta::{
+    NameRule, validate_annotations, validate_labels, validate_object_meta, validate_object_meta_update,
+};

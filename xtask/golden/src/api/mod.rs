@@ -4,7 +4,9 @@ mod decode;
 mod defaulting;
 mod fieldset;
 mod kinds;
+mod names;
 mod patch;
+mod quantity;
 mod ssa;
 
 use serde_json::Value;
@@ -16,7 +18,9 @@ pub(crate) const FAMILIES: &[Family] = &[
     Family { name: "decode", run: decode::run, same: decode::same },
     Family { name: "defaulting", run: defaulting::run, same: defaulting::same },
     Family { name: "fieldset", run: fieldset::run, same: equal },
+    Family { name: "names", run: names::run, same: equal },
     Family { name: "patch", run: patch::run, same: equal },
+    Family { name: "quantity", run: quantity::run, same: quantity::same },
     Family { name: "ssa", run: ssa::run, same: equal },
 ];
 
