@@ -1,13 +1,15 @@
 //! What the printer columns of many kinds share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
 use crate::age::human_duration;
+use crate::api::PodTemplateSpec;
 use crate::kind::Column;
+use crate::selector::{LabelSelector, LabelSelectorOperator};
 
 /// The object's name.
 pub(crate) const NAME: Column = Column {
@@ -52,4 +54,39 @@ pub(crate) fn labels(labels: &BTreeMap<String, String>) -> String {
         return "<none>".to_owned();
     }
     labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
+/// A selector as `a=1,b in (x,y),!c`, by label; `<none>` if it has no requirements.
+pub(crate) fn selector(selector: Option<&LabelSelector>) -> String {
+    let Some(selector) = selector else { return "<none>".to_owned() };
+    let equal = selector.match_labels.iter().map(|(key, value)| (key.as_str(), format!("{key}={value}")));
+    let others = selector.match_expressions.iter().map(|requirement| {
+        let key = requirement.key.as_str();
+        let values = || requirement.values.iter().map(String::as_str).collect::<BTreeSet<_>>();
+        let values = || values().into_iter().collect::<Vec<_>>().join(",");
+        let text = match requirement.operator {
+            LabelSelectorOperator::In => format!("{key} in ({})", values()),
+            LabelSelectorOperator::NotIn => format!("{key} notin ({})", values()),
+            LabelSelectorOperator::Exists => key.to_owned(),
+            LabelSelectorOperator::DoesNotExist => format!("!{key}"),
+            _ => "<error>".to_owned(),
+        };
+        (key, text)
+    });
+    let mut all: Vec<(&str, String)> = equal.chain(others).collect();
+    if all.is_empty() {
+        return "<none>".to_owned();
+    }
+    all.sort_by_key(|(key, _)| *key);
+    all.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(",")
+}
+
+/// Names and images of a template's containers, each joined by commas.
+pub(crate) fn containers(template: &PodTemplateSpec) -> (String, String) {
+    let join = |texts: Vec<&str>| texts.join(",");
+    let containers = &template.spec.containers;
+    (
+        join(containers.iter().map(|container| container.name.as_str()).collect()),
+        join(containers.iter().map(|container| container.image.as_str()).collect()),
+    )
 }

@@ -8,10 +8,14 @@ pub mod byte_string;
 pub mod condition;
 pub mod config_map;
 pub mod controller_revision;
+pub mod cron_job;
+pub mod daemon_set;
+pub mod deployment;
 pub mod endpoint_slice;
 pub mod endpoints;
 pub mod event;
 pub mod ingress;
+pub mod job;
 pub mod lease;
 pub mod limit_range;
 pub mod namespace;
@@ -22,6 +26,8 @@ pub mod pod_disruption_budget;
 pub mod priority_class;
 pub mod protocol;
 pub mod reference;
+pub mod replica_set;
+pub mod replication_controller;
 pub mod resource_quota;
 pub mod resources;
 pub mod role;
@@ -29,21 +35,28 @@ pub mod scale;
 pub mod secret;
 pub mod service;
 pub mod service_account;
+pub mod stateful_set;
 pub mod storage_class;
 
 pub use byte_string::ByteString;
 pub use condition::ConditionStatus;
 pub use config_map::ConfigMap;
 pub use controller_revision::ControllerRevision;
+pub use cron_job::CronJob;
+pub use daemon_set::DaemonSet;
+pub use deployment::Deployment;
 pub use endpoint_slice::EndpointSlice;
 pub use endpoints::Endpoints;
 pub use event::Event;
 pub use ingress::Ingress;
+pub use job::{Job, JobSpec, JobTemplateSpec};
 pub use lease::Lease;
 pub use limit_range::LimitRange;
 pub use namespace::Namespace;
 pub use node::Node;
-pub use persistent_volume_claim::PersistentVolumeClaim;
+pub use persistent_volume_claim::{
+    PersistentVolumeClaim, PersistentVolumeClaimPhase, PersistentVolumeClaimSpec, PersistentVolumeClaimStatus,
+};
 pub use pod::{Binding, Pod, PodTemplate, PodTemplateSpec};
 pub use pod_disruption_budget::PodDisruptionBudget;
 pub use priority_class::PriorityClass;
@@ -51,6 +64,8 @@ pub use protocol::Protocol;
 pub use reference::{
     LocalObjectReference, ObjectReference, SecretReference, TypedLocalObjectReference, TypedObjectReference,
 };
+pub use replica_set::ReplicaSet;
+pub use replication_controller::ReplicationController;
 pub use resource_quota::ResourceQuota;
 pub use resources::ResourceList;
 pub use role::Role;
@@ -58,6 +73,7 @@ pub use scale::Scale;
 pub use secret::Secret;
 pub use service::Service;
 pub use service_account::ServiceAccount;
+pub use stateful_set::StatefulSet;
 pub use storage_class::StorageClass;
 pub use wire::{
     AppsV1, AutoscalingV1, BatchV1, CoordinationV1, DiscoveryV1, NetworkingV1, PolicyV1, RbacV1, SchedulingV1,
@@ -70,6 +86,12 @@ use crate::kind::KindType;
 static KINDS: &[&KindType] = &[
     KindType::of::<ConfigMap>(),
     KindType::of::<ControllerRevision>(),
+    KindType::of::<DaemonSet>(),
+    KindType::of::<Deployment>(),
+    KindType::of::<Job>(),
+    KindType::of::<ReplicaSet>(),
+    KindType::of::<ReplicationController>(),
+    KindType::of::<StatefulSet>(),
     KindType::of::<EndpointSlice>(),
     KindType::of::<Endpoints>(),
     KindType::of::<Event>(),
@@ -104,3 +126,6 @@ pub fn find(api_version: &str, kind: &str) -> Option<&'static KindType> {
 pub fn find_resource(group: &str, version: &str, plural: &str) -> Option<&'static KindType> {
     KINDS.iter().copied().find(|of| of.info.plural == plural && of.info.group == group && of.info.version == version)
 }
+
+#[cfg(test)]
+mod workload_tests;
