@@ -3,8 +3,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::join_all;
-use longshore_core::client::params::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions};
-use longshore_core::client::{Client, Error};
+use longshore_core::client::params::{
+    DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, Preconditions,
+};
+use longshore_core::client::{Client, Error, Scope};
 use longshore_core::clock::Clock;
 use longshore_core::informer::{DynInformer, Informers};
 use longshore_core::kind::KindType;
@@ -234,6 +236,15 @@ impl<C: Controller> Driver<C> {
                     Err(error) if error.is_not_found() => Ok(()),
                     Err(error) => Err(failed(error)),
                 };
+            }
+            Action::ConfirmEmpty { kind, namespace } => {
+                let params = ListParams { limit: Some(1), ..ListParams::default() };
+                let scope = Scope { kind, namespace: Some(&namespace) };
+                if client.list(scope, &params).await.map_err(failed)?.items.is_empty() {
+                    return Ok(());
+                }
+                informer.refresh().await.map_err(failed)?;
+                return Err(Stop::Stale);
             }
         };
         informer.observe_write(&written);

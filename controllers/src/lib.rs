@@ -9,12 +9,20 @@
 mod controller;
 mod driver;
 pub mod garbage_collector;
+mod manager;
+mod namespace;
 mod plan;
+mod root_ca;
+mod service_account;
 
 pub use controller::{Controller, Failure, Triggers, View};
 pub use driver::{Driver, Settings};
 pub use garbage_collector::GarbageCollector;
+pub use manager::{ControllerManager, Options};
+pub use namespace::NamespaceController;
 pub use plan::{Action, ObjectRef, Plan};
+pub use root_ca::RootCaPublisher;
+pub use service_account::ServiceAccountController;
 
 #[cfg(test)]
 mod testing;

@@ -73,6 +73,14 @@ pub enum Action {
     /// Ask the server, not the cache, whether an object is gone; if it is not, the rest of the plan is dropped and the
     /// key looked at again.
     ConfirmGone(ObjectRef),
+    /// Ask the server, not the cache, whether a namespace holds no object of a kind; if it does, the rest of the plan is
+    /// dropped and the key looked at again.
+    ConfirmEmpty {
+        /// The kind.
+        kind: &'static KindType,
+        /// The namespace.
+        namespace: Box<str>,
+    },
 }
 
 impl Action {
@@ -81,7 +89,7 @@ impl Action {
         match self {
             Self::Create(_) => Some(0),
             Self::Delete { .. } => Some(1),
-            Self::ConfirmGone(_) => Some(2),
+            Self::ConfirmGone(_) | Self::ConfirmEmpty { .. } => Some(2),
             Self::Update { .. } | Self::Patch { .. } => None,
         }
     }
@@ -91,6 +99,7 @@ impl Action {
         match self {
             Self::Create(object) | Self::Update { object, .. } => object.kind_type(),
             Self::Patch { target, .. } | Self::Delete { target, .. } | Self::ConfirmGone(target) => target.kind,
+            Self::ConfirmEmpty { kind, .. } => kind,
         }
     }
 }
@@ -113,6 +122,7 @@ impl fmt::Display for Action {
                 propagation.as_ref().map_or(Ok(()), |propagation| write!(f, " {propagation:?}"))
             }
             Self::ConfirmGone(target) => write!(f, "confirm gone {target}"),
+            Self::ConfirmEmpty { kind, namespace } => write!(f, "confirm no {} in {namespace}", kind.info.plural),
         }
     }
 }

@@ -47,7 +47,13 @@ impl World {
         let (informers, driver) = self.driver(controller);
         let cancel = CancellationToken::new();
         let test = async {
-            informers.synced().await;
+            let synced = informers.synced();
+            tokio::pin!(synced);
+            // Listing may fail and wait before it tries again.
+            while futures::poll!(&mut synced).is_pending() {
+                self.yield_all().await;
+                self.clock.advance_to_next();
+            }
             test.await
         };
         let process = async { tokio::join!(informers.run(cancel.clone()), driver.run(cancel.clone())) };

@@ -258,7 +258,8 @@ impl FakeServer {
         let meta = new.meta();
         let gone = meta.deletion_timestamp.is_some()
             && meta.finalizers.as_ref().is_none_or(Vec::is_empty)
-            && meta.deletion_grace_period_seconds.unwrap_or(0) == 0;
+            && meta.deletion_grace_period_seconds.unwrap_or(0) == 0
+            && !is_held_by_spec(&*new);
         if gone {
             // The change that removed the last finalizer is the object's last state.
             let last: DynObject = new.into();
@@ -266,6 +267,12 @@ impl FakeServer {
         }
         self.commit(state, kind, Some(old), Some(new))
     }
+}
+
+/// Namespaces have finalizers in their spec, too.
+fn is_held_by_spec(object: &dyn AnyObject) -> bool {
+    object.kind_type().info.kind == "Namespace"
+        && object.to_value()["spec"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty())
 }
 
 fn lost(operation: &str) -> Error {

@@ -1,0 +1,145 @@
+//! All controllers together.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use longshore_core::client::Client;
+use longshore_core::clock::Clock;
+use longshore_core::informer::Informers;
+use longshore_core::kind::KindType;
+use longshore_core::queue::QueueMetrics;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::controller::Controller;
+use crate::driver::{Driver, Settings};
+use crate::garbage_collector::GarbageCollector;
+use crate::namespace::NamespaceController;
+use crate::root_ca::RootCaPublisher;
+use crate::service_account::ServiceAccountController;
+
+/// What to run, and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How each controller is driven.
+    pub settings: Settings,
+    /// The kinds that the garbage collector and the namespace controller watch over.
+    pub kinds: Vec<&'static KindType>,
+    /// Certificates (PEM) to publish in every namespace; `None` publishes nothing.
+    pub root_ca: Option<String>,
+    /// For the jitter of back-offs.
+    pub seed: u64,
+}
+
+impl Default for Options {
+    /// Every kind that an API server offers, save events, which nobody owns and which expire by themselves.
+    fn default() -> Self {
+        let kinds = longshore_core::api::kinds().iter().copied().filter(|kind| kind.info.kind != "Event").collect();
+        Self { settings: Settings::default(), kinds, root_ca: None, seed: 0 }
+    }
+}
+
+type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Runs controllers over one set of caches.
+pub struct ControllerManager {
+    informers: Informers,
+    clock: Arc<dyn Clock>,
+    settings: Settings,
+    metrics: QueueMetrics,
+    drivers: Vec<(&'static str, Box<dyn FnOnce(CancellationToken) -> Running + Send>)>,
+}
+
+impl fmt::Debug for ControllerManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.drivers.iter().map(|(name, _)| name).collect();
+        f.debug_struct("ControllerManager").field("controllers", &names).finish_non_exhaustive()
+    }
+}
+
+impl ControllerManager {
+    /// A manager of all built-in controllers, which do nothing until [`ControllerManager::run`].
+    pub fn new(client: Arc<dyn Client>, clock: Arc<dyn Clock>, options: Options) -> Self {
+        let Options { settings, kinds, root_ca, seed } = options;
+        let mut manager = Self::empty(client, clock, settings, seed);
+        manager.add(NamespaceController::new(&kinds));
+        manager.add(GarbageCollector::new(kinds));
+        manager.add(ServiceAccountController);
+        if let Some(bundle) = root_ca {
+            manager.add(RootCaPublisher::new(bundle));
+        }
+        manager
+    }
+
+    /// A manager of no controllers, to [add](ControllerManager::add) to.
+    pub fn empty(client: Arc<dyn Client>, clock: Arc<dyn Clock>, settings: Settings, seed: u64) -> Self {
+        let informers = Informers::new(client, clock.clone(), seed);
+        Self { informers, clock, settings, metrics: QueueMetrics::default(), drivers: Vec::new() }
+    }
+
+    /// Adds a controller of one's own, which shares the caches of the others.
+    pub fn add<C: Controller>(&mut self, controller: C) {
+        let name = controller.name();
+        let (informers, clock) = (&self.informers, self.clock.clone());
+        let driver = Arc::new(Driver::new(controller, informers, clock, self.settings.clone(), &self.metrics));
+        self.drivers.push((name, Box::new(move |cancel| Box::pin(driver.run(cancel)))));
+    }
+
+    /// The caches that the controllers share.
+    pub fn informers(&self) -> &Informers {
+        &self.informers
+    }
+
+    /// The metrics of the controllers' queues, to register.
+    pub fn metrics(&self) -> &QueueMetrics {
+        &self.metrics
+    }
+
+    /// Runs everything until cancelled; every task that it starts has ended when it returns.
+    pub async fn run(self, cancel: CancellationToken) {
+        let mut tasks = JoinSet::new();
+        for (_, start) in self.drivers {
+            tasks.spawn(start(cancel.clone()));
+        }
+        // The caches outlive the controllers' last plans.
+        let caches = CancellationToken::new();
+        let drivers = async {
+            while let Some(ended) = tasks.join_next().await {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a controller broke");
+                }
+            }
+            caches.cancel();
+        };
+        tokio::join!(self.informers.run(caches.clone()), drivers);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_core::api::{ConfigMap, Namespace, ServiceAccount};
+    use longshore_core::client::params::PostParams;
+
+    use super::*;
+    use crate::testing::World;
+
+    #[tokio::test]
+    async fn runs_all_and_ends_when_told() {
+        let world = World::new(1);
+        let options = Options { root_ca: Some("PEM".into()), ..Options::default() };
+        let manager = ControllerManager::new(world.client.clone(), Arc::new(world.clock.clone()), options);
+        let cancel = CancellationToken::new();
+        let test = async {
+            let mut namespace = Namespace::default();
+            namespace.metadata.name = Some("ns".into());
+            world.client.create(Box::new(namespace), &PostParams::default()).await.unwrap();
+            world.settle().await;
+            assert!(world.api::<ServiceAccount>().get("default").await.is_ok());
+            assert!(world.api::<ConfigMap>().get("kube-root-ca.crt").await.is_ok());
+            cancel.cancel();
+        };
+        tokio::join!(manager.run(cancel.clone()), test);
+    }
+}
