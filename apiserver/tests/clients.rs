@@ -1,5 +1,7 @@
 //! What a client promises, checked on the local client and on the remote one over the HTTP service.
 
+#![allow(clippy::unwrap_used, reason = "the whole file is a test")]
+
 use std::sync::Arc;
 
 use futures::StreamExt;
