@@ -1,1 +1,278 @@
 //! Containers run by an OCI runtime (runc, crun), one shim process a pod.
+//!
+//! [`OciRuntime`] needs root, overlayfs and `runc` or `crun`. All that it makes on the host (control groups, mounts,
+//! network namespaces, processes) is below one control group `longshore-<instance>` and one state directory, where it is
+//! recorded before it is made; [`OciRuntime::clean_up`] removes it all.
+//!
+//! The program that uses this crate must hand `argv[1] == "shim"` to [`shim::main`] before anything else.
+
+mod bundle;
+mod cgroup;
+mod disk;
+mod exec;
+mod host;
+mod images;
+pub mod shim;
+mod unpack;
+
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::stream::{self, BoxStream, StreamExt};
+use longshore_core::clock::Clock;
+use longshore_core::runtime::{
+    Capabilities, Container, ContainerConfig, ContainerRef, Error, Event, ExecRequest, Image, Images, Info, Runtime,
+    Sandbox, SandboxConfig, Session, Usage,
+};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use tokio::io::unix::AsyncFd;
+
+use disk::failed;
+use host::Host;
+pub use images::ImageFile;
+use images::{LocalImages, Store};
+
+const NAME: &str = "longshore";
+
+/// Where an [`OciRuntime`] keeps its things and what it runs.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Directory of the images; on a file system that can be overlayfs' lower directory.
+    pub root: PathBuf,
+    /// Directory of sandboxes and containers.
+    pub state: PathBuf,
+    /// What tells this installation from others on the host: letters, digits and `-`.
+    pub instance: String,
+    /// The OCI runtime; `None` for the first of `runc` and `crun` on `PATH`.
+    pub program: Option<PathBuf>,
+    /// The program that handles `shim` as its first argument; usually this one.
+    pub shim: PathBuf,
+}
+
+/// Runs containers by an OCI runtime. Opening it again finds everything that ran.
+#[derive(Debug)]
+pub struct OciRuntime {
+    host: Arc<Host>,
+    images: LocalImages,
+}
+
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(Error::Failed { operation: "run a step".to_owned(), reason: error.to_string() }))
+}
+
+impl OciRuntime {
+    /// Opens the runtime.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if this is not root, there is no OCI runtime or the instance's name is malformed;
+    /// [`Error::Failed`] if the directories cannot be made.
+    pub fn open(options: Options, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        let invalid = |reason: &str| Error::Invalid { reason: reason.to_owned() };
+        disk::check_name("instance", &options.instance)?;
+        if !nix::unistd::geteuid().is_root() {
+            return Err(invalid("running containers needs root: run it with sudo, or choose the simulated runtime"));
+        }
+        let program = match &options.program {
+            Some(program) => program.clone(),
+            None => on_path(&["runc", "crun"]).ok_or_else(|| {
+                invalid("neither runc nor crun is on PATH: install one of them (apt-get install runc)")
+            })?,
+        };
+        let images = Arc::new(Store::open(options.root.clone())?);
+        let host = Arc::new(Host { options, program, clock, images: images.clone() });
+        for directory in [host.events(), host.runtime_root(), host.options.state.join("sandboxes")] {
+            std::fs::create_dir_all(&directory).map_err(failed(format!("create {}", directory.display())))?;
+        }
+        let sandboxes = host.options.state.join("sandboxes");
+        Ok(Self { host, images: LocalImages { store: images, sandboxes } })
+    }
+
+    /// Imports a `docker save` archive or an OCI layout (a directory or a tar file, also compressed).
+    ///
+    /// # Errors
+    /// [`Error::Image`] saying what is wrong with it.
+    pub async fn import(&self, path: &Path) -> Result<Vec<Image>, Error> {
+        let (store, path) = (self.host.images.clone(), path.to_owned());
+        blocking(move || store.import(&path)).await
+    }
+
+    /// Makes an image of files of this machine, without a registry.
+    ///
+    /// # Errors
+    /// [`Error::Image`] if a file cannot be read or the name is malformed.
+    pub async fn build_image(
+        &self,
+        name: &str,
+        files: Vec<ImageFile>,
+        entrypoint: Vec<String>,
+    ) -> Result<Image, Error> {
+        let (store, name) = (self.host.images.clone(), name.to_owned());
+        blocking(move || store.build(&name, &files, &entrypoint)).await
+    }
+
+    /// Ends every sandbox and removes whatever the runtime made on the host, save images and logs.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] naming what is left; doing it again is safe.
+    pub async fn clean_up(&self) -> Result<(), Error> {
+        self.with(Host::clean_up).await
+    }
+
+    async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Host) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let host = self.host.clone();
+        blocking(move || work(&host)).await
+    }
+}
+
+fn on_path(programs: &[&str]) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let directories: Vec<PathBuf> =
+        std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]).collect();
+    let candidates =
+        programs.iter().flat_map(|program| directories.iter().map(move |directory| directory.join(program)));
+    candidates.into_iter().find(|path| path.is_file())
+}
+
+/// An inotify instance that tokio can wait for.
+struct Watch(Inotify);
+
+impl AsRawFd for Watch {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+/// What a file touched in the events' directory tells.
+fn event(name: &str) -> Event {
+    let parts: Vec<&str> = name.split('_').collect();
+    match parts.as_slice() {
+        [uid, name, attempt] => match attempt.parse() {
+            Ok(attempt) => {
+                Event::Container(ContainerRef { pod_uid: (*uid).to_owned(), name: (*name).to_owned(), attempt })
+            }
+            Err(_) => Event::Resync,
+        },
+        _ => Event::Sandbox { pod_uid: name.to_owned() },
+    }
+}
+
+#[async_trait]
+impl Runtime for OciRuntime {
+    fn info(&self) -> Info {
+        Info {
+            name: NAME.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            capabilities: Capabilities { streams: false, pull: false, real: true },
+        }
+    }
+
+    fn images(&self) -> &dyn Images {
+        &self.images
+    }
+
+    async fn list(&self) -> Result<Vec<Sandbox>, Error> {
+        self.with(|host| host.list().map_err(failed("list sandboxes"))).await
+    }
+
+    async fn events(&self) -> Result<BoxStream<'static, Event>, Error> {
+        #[allow(deprecated, reason = "its successor is unsafe; a Watch owns its descriptor until it is dropped")]
+        let watch = || -> std::io::Result<AsyncFd<Watch>> {
+            let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+            inotify.add_watch(&self.host.events(), AddWatchFlags::IN_CLOSE_WRITE)?;
+            AsyncFd::new(Watch(inotify))
+        };
+        let inotify = watch().map_err(failed("watch for events"))?;
+        let batches = stream::unfold(inotify, |inotify| async move {
+            loop {
+                let mut ready = inotify.readable().await.ok()?;
+                if let Ok(Ok(events)) = ready.try_io(|fd| Ok(fd.get_ref().0.read_events()?)) {
+                    // An event without a name says that the kernel lost some.
+                    let name = |event: nix::sys::inotify::InotifyEvent| event.name.map(|name| event_of(&name));
+                    let events: Vec<Event> =
+                        events.into_iter().map(|event| name(event).unwrap_or(Event::Resync)).collect();
+                    drop(ready);
+                    return Some((stream::iter(events), inotify));
+                }
+            }
+        });
+        Ok(batches.flatten().boxed())
+    }
+
+    async fn create_sandbox(&self, config: &SandboxConfig) -> Result<Sandbox, Error> {
+        let config = config.clone();
+        self.with(move |host| host.create_sandbox(&config)).await
+    }
+
+    async fn remove_sandbox(&self, pod_uid: &str) -> Result<(), Error> {
+        let uid = pod_uid.to_owned();
+        self.with(move |host| host.remove_sandbox(&uid)).await
+    }
+
+    async fn create_container(&self, config: &ContainerConfig) -> Result<Container, Error> {
+        let config = config.clone();
+        self.with(move |host| host.create_container(&config)).await
+    }
+
+    async fn start_container(&self, container: &ContainerRef) -> Result<(), Error> {
+        let container = container.clone();
+        self.with(move |host| host.start_container(&container)).await
+    }
+
+    async fn stop_container(&self, container: &ContainerRef, grace: Duration) -> Result<(), Error> {
+        /// A killed process that is not gone by then hangs in the kernel.
+        const KILL_MAX: Duration = Duration::from_secs(10);
+        for (kill, patience) in [(grace.is_zero(), grace), (true, KILL_MAX)] {
+            let name = container.clone();
+            if !self.with(move |host| host.signal(&name, kill)).await? {
+                return Ok(());
+            }
+            let start = self.host.clock.elapsed();
+            while self.host.clock.elapsed() - start < patience {
+                self.host.clock.sleep(Duration::from_millis(20)).await;
+                let name = container.clone();
+                if self.with(move |host| Ok(host.running("stop", &name).is_err())).await? {
+                    return Ok(());
+                }
+            }
+        }
+        Err(Error::Failed {
+            operation: format!("stop container {container}"),
+            reason: "its process does not end".to_owned(),
+        })
+    }
+
+    async fn remove_container(&self, container: &ContainerRef) -> Result<(), Error> {
+        let container = container.clone();
+        self.with(move |host| host.remove_container(&container)).await
+    }
+
+    async fn exec(&self, container: &ContainerRef, request: &ExecRequest) -> Result<Session, Error> {
+        let name = container.clone();
+        let record = self.with(move |host| host.running("exec in", &name)).await?;
+        exec::exec(&self.host, &record.id, request)
+    }
+
+    async fn attach(&self, container: &ContainerRef) -> Result<Session, Error> {
+        let name = container.clone();
+        self.with(move |host| host.running("attach to", &name)).await?;
+        Err(Error::Unsupported { runtime: NAME.to_owned(), what: "attach".to_owned() })
+    }
+
+    async fn usage(&self, container: &ContainerRef) -> Result<Usage, Error> {
+        let container = container.clone();
+        self.with(move |host| host.usage(&container)).await
+    }
+}
+
+fn event_of(name: &std::ffi::OsStr) -> Event {
+    event(&name.to_string_lossy())
+}

@@ -1,0 +1,96 @@
+//! Control groups, of version 2 and of version 1: finding, killing and removing what is in one.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::poll::{PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const ROOT: &str = "/sys/fs/cgroup";
+
+/// Whether the machine has version 2 alone.
+pub(crate) fn unified() -> bool {
+    Path::new(ROOT).join("cgroup.controllers").exists()
+}
+
+/// The group's directory in every hierarchy that has it.
+fn directories(group: &str) -> Vec<PathBuf> {
+    let group = group.trim_start_matches('/');
+    if unified() {
+        return vec![Path::new(ROOT).join(group)];
+    }
+    let Ok(hierarchies) = fs::read_dir(ROOT) else { return Vec::new() };
+    hierarchies.flatten().map(|entry| entry.path().join(group)).filter(|path| path.is_dir()).collect()
+}
+
+/// A group's file, such as `memory.oom_control`, in the hierarchy of its controller.
+pub(crate) fn read(group: &str, controller: &str, file: &str) -> io::Result<String> {
+    let hierarchy = if unified() { Path::new(ROOT).to_owned() } else { Path::new(ROOT).join(controller) };
+    fs::read_to_string(hierarchy.join(group.trim_start_matches('/')).join(file))
+}
+
+/// Whether the kernel has killed a process of the group for want of memory.
+pub(crate) fn oom_killed(group: &str) -> bool {
+    let file = if unified() { "memory.events" } else { "memory.oom_control" };
+    let Ok(text) = read(group, "memory", file) else { return false };
+    text.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count.trim() != "0"))
+}
+
+/// Moves this process out of its caller's groups, so that what ends those does not end it.
+pub(crate) fn enter(group: &str) -> io::Result<()> {
+    let group = group.trim_start_matches('/');
+    let hierarchies: Vec<PathBuf> = if unified() {
+        vec![ROOT.into()]
+    } else {
+        ["systemd", "unified", "memory", "pids"]
+            .iter()
+            .map(|h| Path::new(ROOT).join(h))
+            .filter(|h| h.is_dir())
+            .collect()
+    };
+    for hierarchy in hierarchies {
+        let directory = hierarchy.join(group);
+        fs::create_dir_all(&directory)?;
+        fs::write(directory.join("cgroup.procs"), "0")?;
+    }
+    Ok(())
+}
+
+fn tree(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            tree(&entry.path(), found);
+        }
+    }
+    // Children before their parent: the order in which they can be removed.
+    found.push(directory.to_owned());
+}
+
+/// Kills every process in the group and below, and removes it. Answers whether all are gone.
+pub(crate) fn destroy(group: &str) -> bool {
+    for _ in 0..200 {
+        let mut groups = Vec::new();
+        directories(group).iter().filter(|path| path.exists()).for_each(|path| tree(path, &mut groups));
+        if groups.is_empty() {
+            return true;
+        }
+        for directory in &groups {
+            let processes = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+            for pid in processes.lines().filter_map(|line| line.parse().ok()) {
+                // One that has ended meanwhile is what is wanted.
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+            let _ = fs::remove_dir(directory);
+        }
+        pause(Duration::from_millis(10));
+    }
+    false
+}
+
+/// Waits for a moment in code that has a thread of its own.
+pub(crate) fn pause(duration: Duration) {
+    let _ = poll(&mut [], PollTimeout::try_from(duration).unwrap_or(PollTimeout::ZERO));
+}

@@ -1,0 +1,397 @@
+//! Images on this node: imported archives, unpacked layer by layer.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use longshore_core::runtime::{Credentials, Error, Image, ImageId, ImageName, Images};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::disk::{self, failed};
+use crate::unpack::unpack;
+
+/// The parts of an image's configuration that matter here; the names are the format's.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Configuration {
+    pub(crate) config: Defaults,
+    pub(crate) rootfs: RootFs,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(crate) struct Defaults {
+    pub(crate) env: Option<Vec<String>>,
+    pub(crate) cmd: Option<Vec<String>>,
+    pub(crate) entrypoint: Option<Vec<String>>,
+    pub(crate) working_dir: String,
+    pub(crate) user: String,
+    pub(crate) stop_signal: String,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct RootFs {
+    pub(crate) r#type: String,
+    pub(crate) diff_ids: Vec<String>,
+}
+
+/// An entry of a `docker save` archive's `manifest.json`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Saved {
+    config: PathBuf,
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Descriptor {
+    digest: String,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Index {
+    manifests: Vec<Descriptor>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Manifest {
+    config: Descriptor,
+    layers: Vec<Descriptor>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Record {
+    configuration: Configuration,
+    size: u64,
+}
+
+/// A file of an image that is made on the spot.
+#[derive(Debug, Clone)]
+pub struct ImageFile {
+    /// Path in the image.
+    pub target: PathBuf,
+    /// File of this machine to copy.
+    pub source: PathBuf,
+    /// Access rights, such as `0o755`.
+    pub mode: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Store {
+    root: PathBuf,
+    /// Held while names change.
+    names: Mutex<()>,
+}
+
+impl Store {
+    pub(crate) fn open(root: PathBuf) -> Result<Self, Error> {
+        for name in ["layers", "images", "work"] {
+            fs::create_dir_all(root.join(name)).map_err(failed(format!("create {}", root.display())))?;
+        }
+        Ok(Self { root, names: Mutex::new(()) })
+    }
+
+    fn names(&self) -> io::Result<BTreeMap<String, String>> {
+        Ok(disk::read(&self.root.join("names.json"))?.unwrap_or_default())
+    }
+
+    fn record(&self, id: &str) -> io::Result<Option<Record>> {
+        disk::read(&self.root.join("images").join(format!("{}.json", hex(id)?)))
+    }
+
+    pub(crate) fn configuration(&self, id: &ImageId) -> io::Result<Option<Configuration>> {
+        Ok(self.record(&id.0)?.map(|record| record.configuration))
+    }
+
+    /// The unpacked layers, lowest first.
+    pub(crate) fn layers(&self, configuration: &Configuration) -> io::Result<Vec<PathBuf>> {
+        configuration.rootfs.diff_ids.iter().map(|id| Ok(self.root.join("layers").join(hex(id)?))).collect()
+    }
+
+    /// Imports a `docker save` archive or an OCI layout, as a directory or a tar file.
+    pub(crate) fn import(&self, path: &Path) -> Result<Vec<Image>, Error> {
+        let invalid = |error: io::Error| Error::Image { image: path.display().to_string(), reason: error.to_string() };
+        if path.is_dir() {
+            return self.import_directory(path).map_err(invalid);
+        }
+        let work = tempfile::tempdir_in(self.root.join("work")).map_err(failed("import an image"))?;
+        let file = File::open(path).map_err(invalid)?;
+        // The archive's own entries are as little trusted as a layer's.
+        unpack(decompressed(file).map_err(invalid)?, work.path()).map_err(invalid)?;
+        self.import_directory(work.path()).map_err(invalid)
+    }
+
+    fn import_directory(&self, directory: &Path) -> io::Result<Vec<Image>> {
+        let open = |name: &Path| -> io::Result<File> {
+            let plain = name.components().all(|c| matches!(c, std::path::Component::Normal(_)));
+            let path = directory.join(name);
+            if !plain || !fs::canonicalize(&path)?.starts_with(fs::canonicalize(directory)?) {
+                return Err(io::Error::other(format!("{} is outside the archive", name.display())));
+            }
+            File::open(path)
+        };
+        let blob = |digest: &str| -> io::Result<PathBuf> { Ok(Path::new("blobs/sha256").join(hex(digest)?)) };
+        let mut images = Vec::new();
+        if directory.join("manifest.json").exists() {
+            for saved in serde_json::from_reader::<_, Vec<Saved>>(open(Path::new("manifest.json"))?)? {
+                let layers = saved.layers.iter().map(|layer| open(layer)).collect::<Result<_, _>>()?;
+                images.push(self.add(&all(open(&saved.config)?)?, layers, &saved.repo_tags.unwrap_or_default())?);
+            }
+        } else {
+            let index: Index = serde_json::from_reader(open(Path::new("index.json"))?)?;
+            for descriptor in index.manifests {
+                let manifest: Manifest =
+                    serde_json::from_slice(&checked(open(&blob(&descriptor.digest)?)?, &descriptor.digest)?)?;
+                let layers = manifest.layers.iter().map(|l| open(&blob(&l.digest)?)).collect::<Result<_, _>>()?;
+                let config = checked(open(&blob(&manifest.config.digest)?)?, &manifest.config.digest)?;
+                let name = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
+                let name = name.iter().find_map(|key| descriptor.annotations.get(*key)).cloned();
+                images.push(self.add(&config, layers, &Vec::from_iter(name))?);
+            }
+        }
+        Ok(images)
+    }
+
+    /// Makes an image of one layer from files of this machine.
+    pub(crate) fn build(&self, name: &str, files: &[ImageFile], entrypoint: &[String]) -> Result<Image, Error> {
+        let build = || -> io::Result<Image> {
+            let mut layer = tempfile::tempfile_in(self.root.join("work"))?;
+            let mut builder = tar::Builder::new(&mut layer);
+            for file in files {
+                let mut header = tar::Header::new_gnu();
+                header.set_size(fs::metadata(&file.source)?.len());
+                header.set_mode(file.mode);
+                header.set_uid(0);
+                header.set_gid(0);
+                let target = file.target.strip_prefix("/").unwrap_or(&file.target);
+                builder.append_data(&mut header, target, File::open(&file.source)?)?;
+            }
+            builder.finish()?;
+            drop(builder);
+            io::Seek::rewind(&mut layer)?;
+            let mut hash = Sha256::new();
+            io::copy(&mut layer, &mut HashWriter(&mut hash))?;
+            io::Seek::rewind(&mut layer)?;
+            let configuration = serde_json::json!({
+                "architecture": std::env::consts::ARCH, "os": "linux",
+                "config": {"Entrypoint": entrypoint, "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]},
+                "rootfs": {"type": "layers", "diff_ids": [digest(hash)]},
+            });
+            self.add(&serde_json::to_vec(&configuration)?, vec![layer], &[name.to_owned()])
+        };
+        build().map_err(|error| Error::Image { image: name.to_owned(), reason: error.to_string() })
+    }
+
+    fn add(&self, config: &[u8], layers: Vec<File>, names: &[String]) -> io::Result<Image> {
+        let configuration: Configuration = serde_json::from_slice(config)?;
+        if configuration.rootfs.diff_ids.len() != layers.len() {
+            return Err(io::Error::other("the manifest and the configuration name different numbers of layers"));
+        }
+        let mut size = config.len() as u64;
+        for (layer, diff_id) in layers.into_iter().zip(&configuration.rootfs.diff_ids) {
+            size += layer.metadata()?.len();
+            self.add_layer(layer, diff_id)?;
+        }
+        let id = digest(Sha256::new_with_prefix(config));
+        disk::write(&self.root.join("images").join(format!("{}.json", hex(&id)?)), &Record { configuration, size })?;
+        let _held = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.names()?;
+        for name in names {
+            let name = ImageName::parse(name).map_err(io::Error::other)?;
+            known.insert(name.to_string(), id.clone());
+        }
+        disk::write(&self.root.join("names.json"), &known)?;
+        self.image(&known, &id)?.ok_or_else(|| io::Error::other("the image vanished"))
+    }
+
+    fn add_layer(&self, layer: File, diff_id: &str) -> io::Result<()> {
+        let target = self.root.join("layers").join(hex(diff_id)?);
+        if target.is_dir() {
+            return Ok(());
+        }
+        let work = tempfile::tempdir_in(self.root.join("work"))?;
+        let root = work.path().join("layer");
+        fs::create_dir(&root)?;
+        let mut hash = Sha256::new();
+        let mut reader = HashReader { inner: decompressed(layer)?, hash: &mut hash };
+        unpack(&mut reader, &root)?;
+        // The digest covers what follows the archive's end, too.
+        io::copy(&mut reader, &mut io::sink())?;
+        if digest(hash) != diff_id {
+            return Err(io::Error::other(format!("layer {diff_id} is damaged: its content has another digest")));
+        }
+        match fs::rename(&root, &target) {
+            // Somebody else unpacked the same layer meanwhile.
+            Err(_) if target.is_dir() => Ok(()),
+            renamed => renamed,
+        }
+    }
+
+    fn image(&self, names: &BTreeMap<String, String>, id: &str) -> io::Result<Option<Image>> {
+        let Some(record) = self.record(id)? else { return Ok(None) };
+        let tags = names.iter().filter(|(_, named)| *named == id).map(|(name, _)| name.clone()).collect();
+        let user = record.configuration.config.user;
+        Ok(Some(Image { id: ImageId(id.to_owned()), tags, digests: Vec::new(), size: record.size, user }))
+    }
+
+    fn resolve(&self, name: &str) -> Result<Option<Image>, Error> {
+        let find = || {
+            let names = self.names()?;
+            let id = if name.starts_with("sha256:") {
+                Some(name.to_owned())
+            } else {
+                let name = ImageName::parse(name).map_err(io::Error::other)?;
+                names.get(&name.to_string()).cloned()
+            };
+            id.map_or(Ok(None), |id| self.image(&names, &id))
+        };
+        if !name.starts_with("sha256:") {
+            ImageName::parse(name)?;
+        }
+        find().map_err(failed(format!("look up image {name}")))
+    }
+
+    fn list(&self) -> io::Result<Vec<Image>> {
+        let names = self.names()?;
+        let ids: std::collections::BTreeSet<_> = names.values().collect();
+        Ok(ids
+            .into_iter()
+            .map(|id| self.image(&names, id))
+            .collect::<io::Result<Vec<_>>>()?
+            .into_iter()
+            .flatten()
+            .collect())
+    }
+
+    fn remove(&self, name: &str, used: &[ImageId]) -> Result<(), Error> {
+        let name = ImageName::parse(name)?.to_string();
+        let failed = |error| failed(format!("remove image {name}"))(error);
+        let _held = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names = self.names().map_err(failed)?;
+        let Some(id) = names.remove(&name) else { return Err(Error::NotFound { what: format!("image {name}") }) };
+        let last = !names.values().any(|other| *other == id);
+        if last && used.iter().any(|used| used.0 == id) {
+            let state = "used by a container".to_owned();
+            return Err(Error::WrongState { operation: "remove".to_owned(), what: format!("image {name}"), state });
+        }
+        disk::write(&self.root.join("names.json"), &names).map_err(failed)?;
+        if last {
+            self.forget(&id).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Removes an image's record and the layers that no other image has.
+    fn forget(&self, id: &str) -> io::Result<()> {
+        let Some(record) = self.record(id)? else { return Ok(()) };
+        fs::remove_file(self.root.join("images").join(format!("{}.json", hex(id)?)))?;
+        let mut kept = std::collections::BTreeSet::new();
+        for other in fs::read_dir(self.root.join("images"))? {
+            let other: Option<Record> = disk::read(&other?.path())?;
+            kept.extend(other.into_iter().flat_map(|other| other.configuration.rootfs.diff_ids));
+        }
+        for layer in record.configuration.rootfs.diff_ids.iter().filter(|layer| !kept.contains(*layer)) {
+            disk::remove_tree(&self.root.join("layers").join(hex(layer)?))?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct LocalImages {
+    pub(crate) store: Arc<Store>,
+    pub(crate) sandboxes: PathBuf,
+}
+
+#[async_trait]
+impl Images for LocalImages {
+    async fn resolve(&self, name: &str) -> Result<Option<Image>, Error> {
+        self.store.resolve(name)
+    }
+
+    async fn pull(&self, name: &str, _credentials: &Credentials) -> Result<Image, Error> {
+        let what = format!("pulling {name}: load it from an archive instead");
+        Err(Error::Unsupported { runtime: crate::NAME.to_owned(), what })
+    }
+
+    async fn list(&self) -> Result<Vec<Image>, Error> {
+        self.store.list().map_err(failed("list images"))
+    }
+
+    async fn remove(&self, name: &str) -> Result<(), Error> {
+        let used = crate::host::used_images(&self.sandboxes).map_err(failed("list containers"))?;
+        let (store, name) = (self.store.clone(), name.to_owned());
+        crate::blocking(move || store.remove(&name, &used)).await
+    }
+}
+
+struct HashReader<'a, R> {
+    inner: R,
+    hash: &'a mut Sha256,
+}
+
+impl<R: Read> Read for HashReader<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.hash.update(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+struct HashWriter<'a>(&'a mut Sha256);
+
+impl io::Write for HashWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn digest(hash: Sha256) -> String {
+    let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hex}")
+}
+
+fn hex(digest: &str) -> io::Result<&str> {
+    let hex =
+        digest.strip_prefix("sha256:").filter(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()));
+    hex.ok_or_else(|| io::Error::other(format!("{digest:?} is not a sha256 digest")))
+}
+
+/// A small file whole: manifests and configurations are a few kilobytes.
+fn all(file: File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(8 << 20).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn checked(file: File, expected: &str) -> io::Result<Vec<u8>> {
+    let bytes = all(file)?;
+    if digest(Sha256::new_with_prefix(&bytes)) != expected {
+        return Err(io::Error::other(format!("blob {expected} is damaged: its content has another digest")));
+    }
+    Ok(bytes)
+}
+
+fn decompressed(mut file: File) -> io::Result<Box<dyn Read>> {
+    let mut magic = [0; 4];
+    let count = file.read(&mut magic)?;
+    io::Seek::rewind(&mut file)?;
+    Ok(match &magic[..count] {
+        [0x1f, 0x8b, ..] => Box::new(flate2::read::MultiGzDecoder::new(BufReader::new(file))),
+        [0x28, 0xb5, 0x2f, 0xfd] => Box::new(zstd::Decoder::new(file)?),
+        _ => Box::new(BufReader::new(file)),
+    })
+}
