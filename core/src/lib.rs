@@ -8,6 +8,7 @@ pub mod apply;
 pub mod client;
 pub mod clock;
 pub mod decode;
+pub mod downward;
 pub mod events;
 pub mod informer;
 pub mod int_or_string;

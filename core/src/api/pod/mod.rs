@@ -5,6 +5,7 @@ mod columns;
 mod container;
 mod defaults;
 mod env;
+pub mod helpers;
 mod probe;
 mod qos;
 mod resources;
@@ -121,6 +122,7 @@ impl Kind for Pod {
 
     fn prepare_for_create(&mut self) {
         self.metadata.generation = Some(1);
+        helpers::merge_label_keys(self);
         self.status = PodStatus { phase: PodPhase::Pending, qos_class: qos_class(&self.spec), ..PodStatus::default() };
     }
 
