@@ -43,13 +43,16 @@ impl Default for Options {
 
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// A driver that was set up and waits to be run.
+type Start = Box<dyn FnOnce(CancellationToken) -> Running + Send>;
+
 /// Runs controllers over one set of caches.
 pub struct ControllerManager {
     informers: Informers,
     clock: Arc<dyn Clock>,
     settings: Settings,
     metrics: QueueMetrics,
-    drivers: Vec<(&'static str, Box<dyn FnOnce(CancellationToken) -> Running + Send>)>,
+    drivers: Vec<(&'static str, Start)>,
 }
 
 impl fmt::Debug for ControllerManager {

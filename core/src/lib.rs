@@ -1,6 +1,6 @@
 //! The objects, the traits and the machinery that every part of Longshore shares.
 //!
-//! Start at [`kind`] for what an object is, and at [`api`] for the kinds themselves.
+//! Start at [`mod@kind`] for what an object is, and at [`api`] for the kinds themselves.
 
 pub mod age;
 pub mod api;

@@ -1,7 +1,7 @@
 //! Events: telling people what happened to an object, without ever holding up who tells.
 //!
 //! [`EventRecorder`] takes reports and never waits; [`EventWriter`] writes them to the cluster. In between stands the
-//! [`Correlator`](correlator), which keeps a storm from reaching the server: the same report again raises a count,
+//! `Correlator`, which keeps a storm from reaching the server: the same report again raises a count,
 //! similar reports are combined, and an object about which too much is said is ignored for a while.
 
 mod correlator;

@@ -44,7 +44,10 @@ impl ImageName {
             _ => ("docker.io", path),
         };
         let host = if host == "index.docker.io" { "docker.io" } else { host };
-        if host.is_empty() || !host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':')) {
+        // A label between dots is never empty: `..` is a path, no registry.
+        if host.split([':', '.']).any(str::is_empty)
+            || !host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':'))
+        {
             return Err(invalid("the registry is not a host name"));
         }
         if path.is_empty() || path.len() > 255 || !path.split('/').all(is_component) {

@@ -1,7 +1,7 @@
 //! The store: one ordered, revisioned key space.
 //!
 //! A store knows bytes and nothing of kinds. Everything above it (registry, caches, clients) rests on the promises
-//! below, which are etcd's; [`crate::testing::store`] holds the conformance suite that checks them on any
+//! below, which are etcd's; `longshore_core::testing::store` (feature `testing`) holds the conformance suite that checks them on any
 //! implementation.
 //!
 //! # Contract

@@ -162,7 +162,7 @@ impl Error {
             | ErrorType::FieldValueForbidden
             | ErrorType::FieldValueTooLong
             | ErrorType::InternalError => kind.to_owned(),
-            ErrorType::FieldValueInvalid if self.bad_value == "" && self.detail == "" => kind.to_owned(),
+            ErrorType::FieldValueInvalid if self.bad_value == "" && self.detail.is_empty() => kind.to_owned(),
             _ => match &self.bad_value {
                 Value::String(text) => format!("{kind}: {}", go_quote(text)),
                 value => format!("{kind}: {value}"),
