@@ -325,7 +325,7 @@ fn same_kind<K: Kind>(old: &dyn AnyObject) -> &K {
 
 /// Implements [`Described`] and `kube_core::Resource` for a struct that has `metadata: ObjectMeta`.
 ///
-/// ```ignore
+/// ```text
 /// kind!(ReplicaSet, apps/v1, "replicasets", Namespaced, short ["rs"], categories ["all"], subresources [Status, Scale]);
 /// kind!(Node, v1, "nodes", Cluster, short ["no"], categories [], subresources [Status]);
 /// ```
