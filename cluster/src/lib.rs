@@ -1,0 +1,1 @@
+//! Puts the parts together: clusters for laptops and for tests.

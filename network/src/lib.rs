@@ -1,0 +1,1 @@
+//! Pod networks and the service proxy of a node.

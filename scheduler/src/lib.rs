@@ -1,0 +1,1 @@
+//! The scheduling engine and the built-in policies.
