@@ -1,0 +1,247 @@
+//! Where a cluster on one machine keeps everything: one directory, one owner at a time.
+//!
+//! ```text
+//! <data-dir>/
+//!   lock           held by the process that runs the cluster; holds its process id
+//!   cluster.json   what was chosen when the cluster was made, see Settings
+//!   kubeconfig     of the administrator
+//!   pki/           the cluster's CA and the parts' certificates
+//!   store/         the objects
+//!   runtime/       images, sandboxes and containers
+//!   node/          volumes and logs of pods
+//!   network/       addresses of pods
+//!   longshore.log  what a detached cluster says
+//! ```
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// The format of `cluster.json`.
+const VERSION: u32 = 1;
+
+/// What was chosen when the cluster was made; later starts keep it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Settings {
+    /// Format of this record.
+    pub version: u32,
+    /// What tells this cluster's names on the host from another's: four hexadecimal digits.
+    pub instance: String,
+    /// Where objects are kept: `memory` or `embedded`.
+    pub store: String,
+    /// What runs containers: `oci` or `simulated`.
+    pub runtime: String,
+    /// How many nodes.
+    pub nodes: u32,
+    /// Where the API listens.
+    pub address: std::net::SocketAddr,
+    /// Addresses of pods.
+    pub pod_range: String,
+    /// Addresses of Services.
+    pub service_range: String,
+}
+
+impl Settings {
+    /// A record of the present format.
+    pub(crate) fn new(instance: String, store: &str, runtime: &str, nodes: u32) -> Self {
+        Self {
+            version: VERSION,
+            instance,
+            store: store.to_owned(),
+            runtime: runtime.to_owned(),
+            nodes,
+            address: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
+            pod_range: String::new(),
+            service_range: String::new(),
+        }
+    }
+}
+
+/// The directory of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataDir(PathBuf);
+
+/// Held while a process runs the cluster of a directory.
+#[derive(Debug)]
+pub struct Lock(Flock<File>);
+
+impl DataDir {
+    /// Names the directory; does not touch it.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        Self(std::path::absolute(&path).unwrap_or(path))
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// A path in the directory.
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Where the administrator's kubeconfig is.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.join("kubeconfig")
+    }
+
+    /// Where a detached cluster logs.
+    pub fn log(&self) -> PathBuf {
+        self.join("longshore.log")
+    }
+
+    /// Makes the directory, for its owner only, and takes its lock.
+    ///
+    /// # Errors
+    /// [`Error::Running`] if another process has it; [`Error::File`].
+    pub fn lock(&self) -> Result<Lock, Error> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.0)
+            .map_err(Error::file("create directory", &self.0))?;
+        let path = self.join("lock");
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(Error::file("open", &path))?;
+        let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, _)| Error::Running { directory: self.0.clone(), pid: self.holder() })?;
+        let record = || -> std::io::Result<()> {
+            lock.set_len(0)?;
+            write!(lock, "{}", std::process::id())
+        };
+        Self::recorded(record, &path)?;
+        Ok(Lock(lock))
+    }
+
+    fn recorded(mut record: impl FnMut() -> std::io::Result<()>, path: &Path) -> Result<(), Error> {
+        record().map_err(Error::file("write", path))
+    }
+
+    /// The process that runs the cluster, if one does.
+    ///
+    /// # Errors
+    /// [`Error::File`] if the lock cannot be read.
+    pub fn running(&self) -> Result<Option<u32>, Error> {
+        let path = self.join("lock");
+        let file = match OpenOptions::new().read(true).write(true).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::file("open", &path)(error)),
+        };
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(_free) => Ok(None),
+            Err(_) => Ok(Some(self.holder())),
+        }
+    }
+
+    fn holder(&self) -> u32 {
+        let mut text = String::new();
+        let read = File::open(self.join("lock")).and_then(|mut file| file.read_to_string(&mut text));
+        read.ok().and_then(|_| text.trim().parse().ok()).unwrap_or(0)
+    }
+
+    /// What was chosen when the cluster was made; `None` if none was.
+    ///
+    /// # Errors
+    /// [`Error::File`] if the record cannot be read, or a newer version wrote it.
+    pub fn settings(&self) -> Result<Option<Settings>, Error> {
+        let path = self.join("cluster.json");
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::file("read", &path)(error)),
+        };
+        let settings: Settings = serde_json::from_slice(&bytes)
+            .map_err(|error| Error::File { tried: "understand", path: path.clone(), reason: error.to_string() })?;
+        if settings.version != VERSION {
+            let reason = format!("it has format {}, this version knows {VERSION}", settings.version);
+            return Err(Error::File { tried: "understand", path, reason });
+        }
+        Ok(Some(settings))
+    }
+
+    /// Records what was chosen.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub(crate) fn record(&self, settings: &Settings) -> Result<(), Error> {
+        let bytes = serde_json::to_vec_pretty(settings).expect("settings are plain data");
+        self.write("cluster.json", &bytes)
+    }
+
+    /// Writes a file that only its owner can read, whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        let (path, new) = (self.join(name), self.join(&format!(".{name}.new")));
+        let write = || -> std::io::Result<()> {
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&new, &path)?;
+            File::open(&self.0)?.sync_all()
+        };
+        write().map_err(Error::file("write", &path))
+    }
+
+    /// Deletes the directory with everything in it.
+    ///
+    /// # Errors
+    /// [`Error::File`] naming what could not be deleted.
+    pub(crate) fn delete(&self, lock: Lock) -> Result<(), Error> {
+        fs::remove_dir_all(&self.0).map_err(Error::file("delete", &self.0))?;
+        drop(lock);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_owner_at_a_time() {
+        let temp = tempfile::tempdir().unwrap();
+        let directory = DataDir::new(temp.path().join("made"));
+        assert_eq!(directory.running().unwrap(), None);
+        let lock = directory.lock().unwrap();
+        assert_eq!(directory.running().unwrap(), Some(std::process::id()));
+        let error = directory.lock().unwrap_err();
+        assert!(matches!(error, Error::Running { pid, .. } if pid == std::process::id()), "{error}");
+        drop(lock);
+        assert_eq!(directory.running().unwrap(), None);
+        assert!(directory.lock().is_ok());
+    }
+
+    #[test]
+    fn settings_are_kept_and_newer_ones_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let directory = DataDir::new(temp.path());
+        assert_eq!(directory.settings().unwrap(), None);
+        let mut settings = Settings::new("00ab".into(), "memory", "simulated", 3);
+        directory.record(&settings).unwrap();
+        assert_eq!(directory.settings().unwrap().as_ref(), Some(&settings));
+        settings.version += 1;
+        directory.record(&settings).unwrap();
+        assert!(directory.settings().unwrap_err().to_string().contains("format 2"));
+        fs::write(temp.path().join("cluster.json"), "{").unwrap();
+        assert!(directory.settings().is_err());
+    }
+}
