@@ -1,2 +1,151 @@
-//! The command `longshore`.
-fn main() {}
+//! The command `longshore`: a cluster on one machine, or one part of a cluster. Only parses options and says what
+//! happens; the work is done by the crates below.
+
+mod completion;
+mod image;
+mod install;
+mod output;
+mod part;
+mod signals;
+mod up;
+mod view;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use longshore_cluster::{DataDir, Error};
+use tracing_subscriber::EnvFilter;
+
+/// Container orchestration in one program: a cluster that kubectl drives, or any part of one.
+#[derive(Debug, Parser)]
+#[command(name = "longshore", version, propagate_version = true, max_term_width = 110)]
+struct Cli {
+    #[command(flatten)]
+    logging: Logging,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+struct Logging {
+    /// What to log to standard error: error, warn, info, debug, trace, or directives such as `longshore_node=debug`
+    #[arg(long, global = true, env = "LONGSHORE_LOG", value_name = "LEVEL")]
+    log: Option<String>,
+    /// How log lines look
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// Where a cluster keeps everything.
+#[derive(Debug, Clone, Args)]
+struct Place {
+    /// The cluster's directory
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/longshore", env = "LONGSHORE_DATA_DIR")]
+    data_dir: PathBuf,
+}
+
+impl Place {
+    fn directory(&self) -> DataDir {
+        DataDir::new(&self.data_dir)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a cluster on this machine and stay with it
+    Up(up::Options),
+    /// Stop the cluster of a directory and all its pods
+    Down(view::DownOptions),
+    /// Say how the cluster is
+    Status(Place),
+    /// Print a kubeconfig for kubectl
+    Kubeconfig(Place),
+    /// Images on this machine
+    #[command(subcommand)]
+    Image(image::Command),
+    /// Run an API server alone
+    Apiserver(part::ApiserverOptions),
+    /// Run a scheduler alone
+    Scheduler(part::RemoteOptions),
+    /// Run the controllers alone
+    Controllers(part::ControllersOptions),
+    /// Run a node agent alone
+    Node(part::NodeOptions),
+    /// Print a kubeconfig with a certificate of its own for a user, a node or another part
+    Certificate(part::CertificateOptions),
+    /// Print a completion script for a shell
+    Completion(completion::Options),
+}
+
+fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|first| first == "shim") {
+        return longshore_cluster::shim_main();
+    }
+    let cli = Cli::parse();
+    let level = match cli.command {
+        Command::Up(ref options) if !options.is_detached_child() => "warn",
+        Command::Down(_) | Command::Status(_) | Command::Kubeconfig(_) | Command::Image(_) => "warn",
+        _ => "info",
+    };
+    if let Err(error) = log(&cli.logging, level) {
+        eprintln!("error: --log: {error}");
+        return ExitCode::from(2);
+    }
+    // One cluster on a laptop is mostly idle: few threads mean little memory.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let done = runtime.block_on(async {
+        match cli.command {
+            Command::Up(options) => up::run(options).await,
+            Command::Down(options) => view::down(options).await,
+            Command::Status(place) => view::status(&place).await,
+            Command::Kubeconfig(place) => view::kubeconfig(&place),
+            Command::Image(command) => image::run(command).await,
+            Command::Apiserver(options) => part::apiserver(options).await,
+            Command::Scheduler(options) => part::scheduler(options).await,
+            Command::Controllers(options) => part::controllers(options).await,
+            Command::Node(options) => part::node(options).await,
+            Command::Certificate(options) => part::certificate(options),
+            Command::Completion(options) => completion::print(&options, &mut Cli::command()),
+        }
+    });
+    done.unwrap_or_else(|error: Error| {
+        eprintln!("error: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn log(options: &Logging, level: &str) -> Result<(), tracing_subscriber::filter::ParseError> {
+    let filter = EnvFilter::builder().parse(options.log.as_deref().unwrap_or(level))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match options.log_format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

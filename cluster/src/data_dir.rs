@@ -167,8 +167,11 @@ impl DataDir {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::file("read", &path)(error)),
         };
-        let settings: Settings = serde_json::from_slice(&bytes)
-            .map_err(|error| Error::File { tried: "understand", path: path.clone(), reason: error.to_string() })?;
+        let settings: Settings = serde_json::from_slice(&bytes).map_err(|error| Error::File {
+            tried: "understand",
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
         if settings.version != VERSION {
             let reason = format!("it has format {}, this version knows {VERSION}", settings.version);
             return Err(Error::File { tried: "understand", path, reason });

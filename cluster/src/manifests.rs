@@ -44,8 +44,7 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Entry>, Error> {
     let mut entries = Vec::new();
     for (index, document) in documents(text).into_iter().enumerate() {
         let wrong = |reason: String| Error::Manifest { file: file.to_owned(), document: index + 1, reason };
-        let (value, _) =
-            decode::parse(document.as_bytes(), Format::Yaml).map_err(|error| wrong(error.to_string()))?;
+        let (value, _) = decode::parse(document.as_bytes(), Format::Yaml).map_err(|error| wrong(error.to_string()))?;
         if value.is_null() {
             continue;
         }
@@ -84,8 +83,9 @@ fn object(value: &Value) -> Result<Box<dyn AnyObject>, String> {
     if api_version.is_empty() || kind.is_empty() {
         return Err("apiVersion and kind must be given".to_owned());
     }
-    let kind = api::find(&api_version, &kind)
-        .ok_or_else(|| format!("this cluster has no kind {kind} in {api_version}: `kubectl api-resources` lists them"))?;
+    let kind = api::find(&api_version, &kind).ok_or_else(|| {
+        format!("this cluster has no kind {kind} in {api_version}: `kubectl api-resources` lists them")
+    })?;
     let bytes = serde_json::to_vec(value).map_err(|error| error.to_string())?;
     let decoded = decode::decode(kind, &bytes, Format::Json, FieldValidation::Strict)
         .map_err(|error| error.message(kind, &bytes))?;

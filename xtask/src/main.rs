@@ -8,6 +8,7 @@ mod features;
 mod floors;
 mod golden;
 mod install;
+mod leftovers;
 mod test;
 
 use std::path::{Path, PathBuf};

@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use clap::Args;
 
+use crate::leftovers::Host;
 use crate::{Result, cargo, install};
 
 /// Which tests to run.
@@ -55,6 +56,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if !options.no_install {
         install::missing_packages()?;
     }
+    let before = Host::look();
     let mut totals = Totals::default();
     let mut ended_well = true;
     // Not the benchmarks, which would run. The examples in docs cannot be asked for together with other targets.
@@ -72,6 +74,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
         let status = child.wait().map_err(|error| format!("cannot wait for {command:?}: {error}"))?;
         ended_well &= status.success();
+    }
+    let after = Host::look();
+    for left in after.new_since(&before) {
+        println!("LEFT BEHIND: {left}");
+        totals.failed += 1;
     }
     let Totals { passed, failed, skipped } = totals;
     println!("{passed} passed, {failed} failed, {skipped} skipped");

@@ -1,0 +1,68 @@
+//! `longshore image`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use longshore_cluster::{Error, images};
+
+use crate::Place;
+
+/// What to do with images.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Load images from OCI layouts or `docker save` archives, also compressed ones
+    Load {
+        #[command(flatten)]
+        place: Place,
+        /// Directories or files
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<PathBuf>,
+    },
+    /// List images
+    #[command(alias = "list")]
+    Ls {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Remove images by name
+    Rm {
+        #[command(flatten)]
+        place: Place,
+        /// Names, such as `web:1`
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+}
+
+/// Runs the command.
+pub(crate) async fn run(command: Command) -> Result<ExitCode, Error> {
+    match command {
+        Command::Load { place, paths } => {
+            for path in paths {
+                for image in images::load(&place.directory(), &path).await? {
+                    println!("{}", image.tags.first().unwrap_or(&image.id.0));
+                }
+            }
+        }
+        Command::Ls { place } => {
+            let images = images::list(&place.directory()).await?;
+            let names: Vec<_> =
+                images.iter().map(|image| (image.tags.join(", "), image.id.0.clone(), image.size)).collect();
+            let width = names.iter().map(|(name, ..)| name.chars().count()).max().unwrap_or(0).max(4);
+            println!("{:width$}  {:19}  SIZE", "NAME", "ID");
+            for (name, id, size) in names {
+                #[allow(clippy::cast_precision_loss, reason = "shown with one digit")]
+                let mebibytes = size as f64 / 1_048_576.0;
+                println!("{name:width$}  {:.19}  {mebibytes:.1} MiB", id);
+            }
+        }
+        Command::Rm { place, names } => {
+            for name in names {
+                images::remove(&place.directory(), &name).await?;
+                println!("{name}");
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
