@@ -16,8 +16,10 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Options of `up`.
 #[derive(Debug, Args)]
-#[command(after_help = "Ctrl-C or SIGTERM stops the control plane and leaves pods running; the next `up` takes them over. \
-                        `longshore down` stops pods too.")]
+#[command(
+    after_help = "Ctrl-C or SIGTERM stops the control plane and leaves pods running; the next `up` takes them over. \
+                        `longshore down` stops pods too."
+)]
 pub(crate) struct Options {
     #[command(flatten)]
     place: Place,
@@ -125,7 +127,10 @@ fn go_on(directory: &longshore_cluster::DataDir, demo: bool) {
     eprintln!("  export KUBECONFIG={}", directory.kubeconfig().display());
     eprintln!("  kubectl get pods -A -o wide");
     if demo {
-        eprintln!("  curl http://127.0.0.1:{}    # again and again: each replica answers with its name", demo::NODE_PORT);
+        eprintln!(
+            "  curl http://127.0.0.1:{}    # again and again: each replica answers with its name",
+            demo::NODE_PORT
+        );
     }
     eprintln!();
 }
@@ -137,7 +142,8 @@ fn detach(options: &Options) -> Result<ExitCode, Error> {
     drop(directory.lock()?);
     let log = directory.log();
     let cannot = |what: &str, error: std::io::Error| Error::Part { part: "detach", reason: format!("{what}: {error}") };
-    let file = std::fs::File::create(&log).map_err(|error| cannot(&format!("cannot create {}", log.display()), error))?;
+    let file =
+        std::fs::File::create(&log).map_err(|error| cannot(&format!("cannot create {}", log.display()), error))?;
     let program = std::env::current_exe().map_err(|error| cannot("cannot find this program", error))?;
     let mut child = std::process::Command::new(program)
         .args(std::env::args_os().skip(1).filter(|argument| argument != "--detach" && argument != "--install"))
