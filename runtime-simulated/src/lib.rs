@@ -17,6 +17,7 @@
 mod behaviour;
 mod host;
 mod images;
+mod network;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +37,7 @@ use tokio::sync::broadcast;
 pub use behaviour::{ANNOTATION_PREFIX, Behaviour};
 use host::{Host, Life, SimulatedContainer, SimulatedSandbox};
 use images::SimulatedImages;
+pub use network::SimulatedNetwork;
 
 const NAME: &str = "simulated";
 

@@ -1,0 +1,79 @@
+//! What people are told when something is not as it must be.
+
+#![allow(clippy::unwrap_used, reason = "the whole file is a test")]
+
+mod common;
+
+use std::net::TcpListener;
+use std::process::Command;
+
+use common::{Machine, on_own_network, run, texts};
+
+/// Runs a command that must fail, and returns its exit code and what it said.
+#[track_caller]
+fn fails(command: &mut Command) -> (i32, String) {
+    let output = command.output().unwrap();
+    let (_, said) = texts(&output);
+    assert!(!output.status.success(), "{command:?} succeeded: {said}");
+    (output.status.code().unwrap(), said)
+}
+
+#[test]
+fn wrong_options_are_refused_with_what_to_do() {
+    let machine = Machine::new();
+    let (code, said) = fails(machine.longshore(&["up"]).args(["--store", "paper"]));
+    assert_eq!(code, 2);
+    assert!(said.contains("paper") && said.contains("embedded"), "{said}");
+    let (code, said) = fails(machine.longshore(&["up"]).args(["--runtime", "oci", "--nodes", "3"]));
+    assert_eq!(code, 1);
+    assert!(said.contains("--runtime simulated"), "{said}");
+    let (_, said) = fails(machine.longshore(&["up"]).args(["-f", "/no/such/file", "--runtime", "simulated"]));
+    assert!(said.contains("/no/such/file"), "{said}");
+    assert!(!machine.data_dir().exists(), "nothing was made");
+    let (_, said) = fails(&mut machine.longshore(&["kubeconfig"]));
+    assert!(said.contains("there is no cluster in"), "{said}");
+    run(&mut machine.longshore(&["down"]));
+    run(&mut machine.longshore(&["down", "--purge"]));
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_named() {
+    let output = Command::new(env!("CARGO_BIN_EXE_longshore"))
+        .args(["up", "--runtime", "simulated", "--data-dir", "/proc/longshore"])
+        .output()
+        .unwrap();
+    let (_, said) = texts(&output);
+    assert!(!output.status.success() && said.contains("/proc/longshore"), "{said}");
+}
+
+#[test]
+fn a_simulated_cluster_needs_nothing_and_refuses_a_second() {
+    on_own_network(&["kubectl"], || {
+        let machine = Machine::new();
+        machine.up(&["--runtime", "simulated", "--nodes", "3", "--store", "memory"]);
+        assert_eq!(machine.ask(&["get", "nodes", "--no-headers"]).lines().count(), 3);
+        let (code, said) = fails(&mut machine.longshore(&["up"]));
+        assert_eq!(code, 1);
+        assert!(said.contains("runs in") && said.contains(&machine.pid().to_string()), "{said}");
+        let config = run(&mut machine.longshore(&["kubeconfig"]));
+        assert!(config.contains("client-certificate-data"), "{config}");
+        run(&mut machine.longshore(&["status"]));
+        run(&mut machine.longshore(&["down"]));
+        assert_eq!(machine.longshore(&["status"]).status().unwrap().code(), Some(3));
+        // What was chosen when it was made stays.
+        let (_, said) = fails(machine.longshore(&["up"]).args(["--store", "embedded"]));
+        assert!(said.contains("made with --store memory"), "{said}");
+    });
+}
+
+#[test]
+fn a_taken_port_is_named() {
+    on_own_network(&[], || {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        let machine = Machine::new();
+        let (code, said) = fails(machine.longshore(&["up"]).args(["--runtime", "simulated", "--listen", &address]));
+        assert_eq!(code, 1);
+        assert!(said.contains(&address), "{said}");
+    });
+}

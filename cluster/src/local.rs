@@ -1,0 +1,350 @@
+//! A cluster on this machine, in this process: what `longshore up` runs.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use longshore_apiserver::http::Server;
+use longshore_apiserver::pki::{Authority, ServerNames, kubeconfig};
+use longshore_core::api::{Node, Service};
+use longshore_core::client::{Api, Client};
+use longshore_core::clock::{Clock, SystemClock};
+use longshore_core::kind::KindType;
+use longshore_core::store::{MemoryStore, Store};
+use longshore_storage_embedded::EmbeddedStore;
+use tokio_util::sync::CancellationToken;
+
+use crate::control_plane::{ControlPlane, ControlPlaneOptions};
+use crate::data_dir::{DataDir, Lock, Settings};
+use crate::machine::{self, Machine};
+use crate::manifests::{self, Entry};
+use crate::parts::Parts;
+use crate::progress::{Observer, Progress};
+use crate::waiting::{self, Awaited};
+use crate::{Error, demo, random, requirements};
+
+/// Where the API listens if nothing else is said: this machine only, at Kubernetes' port.
+const DEFAULT_ADDRESS: ([u8; 4], u16) = ([127, 0, 0, 1], 6443);
+
+/// Declares an option of the command line with a closed set of values.
+macro_rules! choice {
+    ($(#[$meta:meta])* $name:ident, $option:literal, [$($(#[$doc:meta])* $variant:ident = $text:literal),+ $(,)?]) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name { $($(#[$doc])* $variant),+ }
+
+        impl $name {
+            /// As it is written on a command line.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = String;
+            fn from_str(text: &str) -> Result<Self, String> {
+                match text {
+                    $($text => Ok(Self::$variant),)+
+                    _ => Err(format!(concat!("there is no ", $option, " {:?}; there are: {}"), text, [$($text),+].join(", "))),
+                }
+            }
+        }
+    };
+}
+
+choice! {
+    /// Where objects are kept.
+    StoreKind, "store", [
+        /// In memory: gone with the process.
+        Memory = "memory",
+        /// In one file in the data directory; nothing acknowledged is lost.
+        Embedded = "embedded",
+    ]
+}
+
+choice! {
+    /// What runs containers.
+    RuntimeKind, "runtime", [
+        /// Real containers, by runc or crun.
+        Oci = "oci",
+        /// Containers that only pretend; for many nodes on one machine.
+        Simulated = "simulated",
+    ]
+}
+
+/// What cluster to start.
+#[derive(Debug)]
+pub struct UpOptions {
+    /// Where it keeps everything.
+    pub data_dir: DataDir,
+    /// Where objects are kept; `None` for what was recorded, else embedded.
+    pub store: Option<StoreKind>,
+    /// What runs containers; `None` for what was recorded, else real ones.
+    pub runtime: Option<RuntimeKind>,
+    /// How many nodes; `None` for what was recorded, else one.
+    pub nodes: Option<u32>,
+    /// Where the API listens; port 0 for what was recorded, else a free one.
+    pub listen: Option<SocketAddr>,
+    /// Objects to apply once the API serves.
+    pub manifests: Vec<Entry>,
+    /// Whether the demonstration's image is to be made.
+    pub demo: bool,
+}
+
+/// A cluster that runs. Dropping it aborts the control plane; pods go on.
+#[derive(Debug)]
+pub struct Cluster {
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    client: Arc<dyn Client>,
+    control: ControlPlane,
+    /// The API's port, and the nodes.
+    parts: Parts,
+    awaited: Vec<Awaited>,
+    observer: Observer,
+    embedded: Option<Arc<EmbeddedStore>>,
+    /// Given up last.
+    _lock: Lock,
+}
+
+impl Cluster {
+    /// Starts the control plane and the nodes, and applies manifests.
+    ///
+    /// # Errors
+    /// Says what is missing or taken, and what to do about it; nothing runs then.
+    pub async fn start(options: UpOptions, observer: Observer) -> Result<Self, Error> {
+        let directory = options.data_dir.clone();
+        // Asked before anything is made, and again when the directory is ours.
+        let runtime = settle(&directory, &options)?.runtime;
+        if runtime == RuntimeKind::Oci.as_str() {
+            requirements::check(options.demo)?;
+        }
+        let lock = directory.lock()?;
+        let mut settings = settle(&directory, &options)?;
+        machine::choose_ranges(&mut settings).await?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let step = |text: String| observer(Progress::Step(text));
+
+        let authority = Authority::open(&directory.join("pki"), clock.clone()).map_err(failed("certificates"))?;
+        let (store, embedded) = open_store(&settings, &directory)?;
+        step(format!("store: {} in {}", settings.store, directory.path().display()));
+
+        let seed = random::seed().map_err(failed("randomness"))?;
+        let control = ControlPlane::start(
+            store,
+            clock.clone(),
+            ControlPlaneOptions::new(seed)
+                .root_ca(authority.certificate())
+                .service_range(&settings.service_range)?,
+        )
+        .await?;
+        let client = control.client("longshore");
+
+        let mut names = ServerNames::apiserver([settings.address.ip()]);
+        names.addresses.extend(control.kubernetes_address());
+        let certified = authority.issue_server("kube-apiserver", &names).map_err(failed("certificates"))?;
+        let tls = authority.server_tls(&certified).map_err(failed("certificates"))?;
+        let server = Server::bind(settings.address, tls, control.service()).await.map_err(failed("API server"))?;
+        settings.address = server.local_addr();
+        directory.record(&settings)?;
+        let url = format!("https://{}", settings.address);
+        let admin = authority.issue_client("admin", &["system:masters"]).map_err(failed("certificates"))?;
+        directory.write("kubeconfig", kubeconfig("longshore", &url, &authority, &admin).as_bytes())?;
+        let mut parts = Parts::default();
+        parts.start("API server", |cancel| async move { server.serve(cancel).await.map_err(|error| error.to_string()) });
+        step(format!("API: {url}"));
+
+        let machine = Machine { directory: &directory, settings: &settings, clock: clock.clone(), seed };
+        let mut awaited = Vec::new();
+        for node in machine.nodes(options.demo).await? {
+            control.add_node(&node.name, node.agent.clone());
+            awaited.push(Awaited::new(KindType::of::<Node>(), "", &node.name));
+            parts.start("node", |cancel| async move {
+                node.agent.run(cancel).await;
+                Ok(())
+            });
+        }
+        step(format!("nodes: {} ({})", settings.nodes, settings.runtime));
+
+        let applied = manifests::apply(&client, &options.manifests).await?;
+        awaited.extend(applied.iter().map(Awaited::of));
+        Ok(Self { settings, clock, client, control, parts, awaited, observer, embedded, _lock: lock })
+    }
+
+    /// What the cluster was made with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// A client of the cluster.
+    pub fn client(&self) -> &Arc<dyn Client> {
+        &self.client
+    }
+
+    /// Waits until all nodes are ready and what was applied is available.
+    ///
+    /// # Errors
+    /// [`Error::NotReady`] after `patience`, or at once if something failed for good; [`Error::Part`] if a part broke.
+    pub async fn ready(&mut self, patience: Duration) -> Result<(), Error> {
+        let ready = waiting::until_ready(&self.client, &*self.clock, &self.awaited, patience, &self.observer);
+        tokio::select! {
+            ready = ready => ready,
+            error = broken(&mut self.control, &mut self.parts) => Err(error),
+        }
+    }
+
+    /// Where the demonstration answers; `None` if it does not run.
+    pub async fn demo_url(&self) -> Option<String> {
+        let services = Api::<Service>::namespaced(self.client.clone(), "default");
+        let service = services.get(demo::SERVICE).await.ok()?;
+        let port = service.spec.ports.first().map(|port| port.node_port).filter(|port| *port > 0)?;
+        Some(format!("http://127.0.0.1:{port}"))
+    }
+
+    /// Runs until cancelled, then stops the control plane and leaves pods running.
+    ///
+    /// # Errors
+    /// [`Error::Part`] if a part ended by itself.
+    pub async fn run(mut self, cancel: CancellationToken) -> Result<(), Error> {
+        let ended = tokio::select! {
+            () = cancel.cancelled() => Ok(()),
+            error = broken(&mut self.control, &mut self.parts) => Err(error),
+        };
+        self.stop().await;
+        ended
+    }
+
+    /// Stops the control plane and leaves pods running.
+    pub async fn stop(self) {
+        self.parts.stop().await;
+        self.control.stop().await;
+        if let Some(store) = self.embedded {
+            store.close().await;
+        }
+    }
+}
+
+async fn broken(control: &mut ControlPlane, parts: &mut Parts) -> Error {
+    let (part, reason) = tokio::select! {
+        broken = control.broken() => broken,
+        broken = parts.broken() => broken,
+    };
+    Error::Part { part, reason }
+}
+
+fn failed<E: fmt::Display>(part: &'static str) -> impl Fn(E) -> Error {
+    move |error| Error::Part { part, reason: error.to_string() }
+}
+
+type Opened = (Arc<dyn Store>, Option<Arc<EmbeddedStore>>);
+
+fn open_store(settings: &Settings, directory: &DataDir) -> Result<Opened, Error> {
+    if settings.store == StoreKind::Memory.as_str() {
+        return Ok((Arc::new(MemoryStore::new()), None));
+    }
+    let path: PathBuf = directory.join("store");
+    let store = EmbeddedStore::open(path, longshore_storage_embedded::Options::default()).map_err(failed("store"))?;
+    let store = Arc::new(store);
+    Ok((store.clone(), Some(store)))
+}
+
+/// What was recorded, as far as the options do not contradict it; else what the options say.
+fn settle(directory: &DataDir, options: &UpOptions) -> Result<Settings, Error> {
+    let recorded = directory.settings()?;
+    let mut settings = match recorded {
+        Some(settings) => {
+            let (store, runtime) = (options.store.map(StoreKind::as_str), options.runtime.map(RuntimeKind::as_str));
+            let nodes = options.nodes.map(|nodes| nodes.to_string());
+            for (option, recorded, asked) in [
+                ("store", settings.store.clone(), store.map(str::to_owned)),
+                ("runtime", settings.runtime.clone(), runtime.map(str::to_owned)),
+                ("nodes", settings.nodes.to_string(), nodes),
+            ] {
+                if let Some(asked) = asked.filter(|asked| *asked != recorded) {
+                    return Err(Error::OtherSettings { directory: directory.path().into(), option, recorded, asked });
+                }
+            }
+            settings
+        }
+        None => {
+            let store = options.store.unwrap_or(StoreKind::Embedded).as_str();
+            let runtime = options.runtime.unwrap_or(RuntimeKind::Oci).as_str();
+            let instance = random::instance().map_err(failed("randomness"))?;
+            let mut settings = Settings::new(instance, store, runtime, options.nodes.unwrap_or(1));
+            settings.address = DEFAULT_ADDRESS.into();
+            if options.listen.is_some_and(|listen| listen.port() == 0) {
+                settings.address.set_port(0);
+            }
+            settings
+        }
+    };
+    if settings.nodes == 0 {
+        let (what, remedy) = ("a cluster without nodes runs nothing".to_owned(), "use --nodes 1 or more".to_owned());
+        return Err(Error::Missing { what, remedy });
+    }
+    if settings.runtime == RuntimeKind::Oci.as_str() && settings.nodes > 1 {
+        return Err(Error::Missing {
+            what: format!("--nodes {} with --runtime oci: a machine is one node of real containers", settings.nodes),
+            remedy: "leave --nodes out, or use --runtime simulated".to_owned(),
+        });
+    }
+    if let Some(listen) = options.listen {
+        settings.address.set_ip(listen.ip());
+        if listen.port() != 0 {
+            settings.address.set_port(listen.port());
+        }
+    }
+    Ok(settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(directory: &DataDir) -> UpOptions {
+        UpOptions {
+            data_dir: directory.clone(),
+            store: None,
+            runtime: None,
+            nodes: None,
+            listen: None,
+            manifests: Vec::new(),
+            demo: false,
+        }
+    }
+
+    #[test]
+    fn what_was_recorded_stays() {
+        let temp = tempfile::tempdir().unwrap();
+        let directory = DataDir::new(temp.path());
+        let simulated = UpOptions { runtime: Some(RuntimeKind::Simulated), nodes: Some(3), ..options(&directory) };
+        let mut made = settle(&directory, &simulated).unwrap();
+        assert_eq!((made.store.as_str(), made.nodes, made.address.port()), ("embedded", 3, 6443));
+        made.address.set_port(7777);
+        directory.record(&made).unwrap();
+        assert_eq!(settle(&directory, &options(&directory)).unwrap(), made);
+        let free = UpOptions { listen: Some("127.0.0.1:0".parse().unwrap()), ..options(&directory) };
+        assert_eq!(settle(&directory, &free).unwrap().address.port(), 7777);
+        let other = UpOptions { nodes: Some(4), ..options(&directory) };
+        let error = settle(&directory, &other).unwrap_err().to_string();
+        assert!(error.contains("made with --nodes 3, not 4"), "{error}");
+    }
+
+    #[test]
+    fn a_machine_is_one_node_of_real_containers() {
+        let directory = DataDir::new("/no/such/directory");
+        let two = UpOptions { nodes: Some(2), ..options(&directory) };
+        assert!(settle(&directory, &two).unwrap_err().to_string().contains("--runtime simulated"));
+        assert!(settle(&directory, &UpOptions { nodes: Some(0), ..options(&directory) }).is_err());
+        assert_eq!("paper".parse::<StoreKind>().unwrap_err(), "there is no store \"paper\"; there are: memory, embedded");
+    }
+}
