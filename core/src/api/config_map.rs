@@ -14,7 +14,7 @@ use crate::api::wire::{self, is_default};
 use crate::api::{ByteString, V1};
 use crate::kind;
 use crate::kind::{Column, Kind, Subresource};
-use crate::validation::ErrorList;
+use crate::validation::{ErrorList, NameRule};
 
 /// Configuration data for pods to use.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -43,7 +43,7 @@ const COLUMNS: &[Column] = &[NAME, column("Data", "string", "How many keys there
 
 impl Kind for ConfigMap {
     fn validate(&self) -> ErrorList {
-        rules::validate(self)
+        rules::validate(self, NameRule::DnsSubdomain)
     }
 
     fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {

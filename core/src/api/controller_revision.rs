@@ -12,7 +12,7 @@ use crate::api::rules;
 use crate::api::wire;
 use crate::kind;
 use crate::kind::{Column, Kind, Subresource};
-use crate::validation::ErrorList;
+use crate::validation::{ErrorList, NameRule};
 
 /// A snapshot of the state that a controller rolls out; never changes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -62,7 +62,7 @@ const COLUMNS: &[Column] = &[
 
 impl Kind for ControllerRevision {
     fn validate(&self) -> ErrorList {
-        rules::validate(self)
+        rules::validate(self, NameRule::DnsSubdomain)
     }
 
     fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {

@@ -13,7 +13,7 @@ use crate::api::{AppsV1, ConditionStatus, PodTemplateSpec};
 use crate::int_or_string::IntOrString;
 use crate::kind::{Column, Kind, Subresource};
 use crate::selector::LabelSelector;
-use crate::validation::ErrorList;
+use crate::validation::{ErrorList, NameRule};
 use crate::{kind, string_enum};
 
 /// Pods of one sort, and how a change of them is rolled out.
@@ -207,7 +207,7 @@ impl Kind for Deployment {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self)
+        rules::validate(self, NameRule::DnsSubdomain)
     }
 
     fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {

@@ -13,7 +13,7 @@ use crate::api::rules;
 use crate::api::wire::{self, is_default};
 use crate::api::{DiscoveryV1, ObjectReference, Protocol};
 use crate::kind::{Column, Kind, Subresource};
-use crate::validation::ErrorList;
+use crate::validation::{ErrorList, NameRule};
 use crate::{kind, string_enum};
 
 /// Some of the addresses behind a service, all of one family.
@@ -191,7 +191,7 @@ impl Kind for EndpointSlice {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self)
+        rules::validate(self, NameRule::DnsSubdomain)
     }
 
     fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {

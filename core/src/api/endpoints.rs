@@ -12,7 +12,7 @@ use crate::api::wire::{self, is_default};
 use crate::api::{ObjectReference, Protocol, V1};
 use crate::kind;
 use crate::kind::{Column, Kind, Subresource};
-use crate::validation::ErrorList;
+use crate::validation::{ErrorList, NameRule};
 
 /// The addresses behind a service. Slices ([`EndpointSlice`](super::EndpointSlice)) are the newer form.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -128,7 +128,7 @@ impl Kind for Endpoints {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self)
+        rules::validate(self, NameRule::DnsSubdomain)
     }
 
     fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {

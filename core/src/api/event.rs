@@ -12,7 +12,7 @@ use crate::api::wire::{self, is_default};
 use crate::api::{ObjectReference, V1};
 use crate::kind;
 use crate::kind::{Column, Kind, Subresource};
-use crate::validation::ErrorList;
+use crate::validation::{ErrorList, NameRule};
 
 /// A report that something happened to an object. Kept for a limited time and only as a help for people.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -128,7 +128,7 @@ fn first_given<'a>(one: &'a str, other: &'a str) -> &'a str {
 
 impl Kind for Event {
     fn validate(&self) -> ErrorList {
-        rules::validate(self)
+        rules::validate(self, NameRule::PathSegment)
     }
 
     fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {

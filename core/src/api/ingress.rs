@@ -11,7 +11,7 @@ use crate::api::rules;
 use crate::api::wire::{self, is_default};
 use crate::api::{NetworkingV1, Protocol, TypedLocalObjectReference};
 use crate::kind::{Column, Kind, Subresource};
-use crate::validation::ErrorList;
+use crate::validation::{ErrorList, NameRule};
 
 /// Rules by which HTTP traffic from outside reaches services.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -236,7 +236,7 @@ impl Kind for Ingress {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self)
+        rules::validate(self, NameRule::DnsSubdomain)
     }
 
     fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {

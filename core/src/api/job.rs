@@ -14,7 +14,7 @@ use crate::api::wire::{self, is_default};
 use crate::api::{BatchV1, ConditionStatus, PodTemplateSpec};
 use crate::kind::{Column, Kind, Subresource};
 use crate::selector::LabelSelector;
-use crate::validation::ErrorList;
+use crate::validation::{ErrorList, NameRule};
 use crate::{kind, string_enum};
 
 /// Pods that run to completion.
@@ -397,7 +397,7 @@ impl Kind for Job {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self)
+        rules::validate(self, NameRule::DnsSubdomain)
     }
 
     fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {

@@ -12,7 +12,7 @@ use crate::api::rules;
 use crate::api::wire::{self, is_default};
 use crate::api::{ResourceList, V1};
 use crate::kind::{Column, Kind, Subresource};
-use crate::validation::ErrorList;
+use crate::validation::{ErrorList, NameRule};
 use crate::{kind, string_enum};
 
 /// Bounds and defaults for the resources of single objects in a namespace.
@@ -110,7 +110,7 @@ impl Kind for LimitRange {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self)
+        rules::validate(self, NameRule::DnsSubdomain)
     }
 
     fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {

@@ -11,7 +11,7 @@ use crate::api::rules;
 use crate::api::wire::{self, is_default};
 use crate::api::{ConditionStatus, V1};
 use crate::kind::{Column, Kind, Subresource};
-use crate::validation::ErrorList;
+use crate::validation::{ErrorList, NameRule};
 use crate::{kind, string_enum};
 
 /// A scope in which names of objects are unique.
@@ -127,7 +127,7 @@ impl Kind for Namespace {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self)
+        rules::validate(self, NameRule::DnsLabel)
     }
 
     fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {

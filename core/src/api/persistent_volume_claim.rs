@@ -15,7 +15,7 @@ use crate::api::wire::{self, is_default};
 use crate::api::{ConditionStatus, ResourceList, TypedLocalObjectReference, TypedObjectReference, V1};
 use crate::kind::{Column, Kind, Subresource};
 use crate::selector::LabelSelector;
-use crate::validation::ErrorList;
+use crate::validation::{ErrorList, NameRule};
 use crate::{kind, string_enum};
 
 /// A wish for storage.
@@ -267,7 +267,7 @@ impl Kind for PersistentVolumeClaim {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self)
+        rules::validate(self, NameRule::DnsSubdomain)
     }
 
     fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {

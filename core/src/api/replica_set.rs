@@ -13,7 +13,7 @@ use crate::api::{AppsV1, ConditionStatus, PodTemplateSpec};
 use crate::kind;
 use crate::kind::{Column, Kind, Subresource};
 use crate::selector::LabelSelector;
-use crate::validation::ErrorList;
+use crate::validation::{ErrorList, NameRule};
 
 /// Keeps a number of pods of one sort running.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -135,7 +135,7 @@ impl Kind for ReplicaSet {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self)
+        rules::validate(self, NameRule::DnsSubdomain)
     }
 
     fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {

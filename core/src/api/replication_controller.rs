@@ -14,7 +14,7 @@ use crate::api::wire::{self, is_default};
 use crate::api::{ConditionStatus, PodTemplateSpec, V1};
 use crate::kind;
 use crate::kind::{Column, Kind, Subresource};
-use crate::validation::ErrorList;
+use crate::validation::{ErrorList, NameRule};
 
 /// Keeps a number of pods of one sort running.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -144,7 +144,7 @@ impl Kind for ReplicationController {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self)
+        rules::validate(self, NameRule::DnsSubdomain)
     }
 
     fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {

@@ -1,50 +1,36 @@
 //! What the write rules of many kinds share.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde_json::Value;
 
 use crate::kind::Described;
-use crate::validation::{Error, ErrorList, ErrorType, Path};
+use crate::validation::{
+    ErrorList, NameRule, Path, Report, validate_kube_finalizers, validate_object_meta, validate_object_meta_update,
+};
 
 /// Keeps the old generation, or moves it on by one if the desired state changed.
 pub(crate) fn set_generation(metadata: &mut ObjectMeta, old: &ObjectMeta, changed: bool) {
     metadata.generation = if changed { Some(old.generation.unwrap_or_default() + 1) } else { old.generation };
 }
 
-/// Checks what every new object needs: a name (or a prefix to make one from), and a namespace where the kind has one.
-pub(crate) fn validate<K: Described>(object: &K) -> ErrorList {
+/// Checks the metadata of a new object; `rule` says what the kind's names may look like.
+pub(crate) fn validate<K: Described>(object: &K, rule: NameRule) -> ErrorList {
     let (metadata, path) = (object.meta(), Path::new("metadata"));
-    let given = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
-    let mut errors = ErrorList::new();
-    if !given(&metadata.name) && !given(&metadata.generate_name) {
-        errors.push(required(&path.child("name"), "name or generateName is required"));
-    }
-    if K::INFO.namespaced && !given(&metadata.namespace) {
-        errors.push(required(&path.child("namespace"), ""));
-    }
+    let mut errors = validate_object_meta(metadata, K::INFO.namespaced, rule, &path);
+    validate_kube_finalizers(metadata, &path, &mut errors);
     errors
 }
 
-/// Checks what no update may change: name, namespace and UID.
+/// Checks what an update does to metadata.
 pub(crate) fn validate_update<K: Described>(object: &K, old: &K) -> ErrorList {
-    let (new, old, path) = (object.meta(), old.meta(), Path::new("metadata"));
-    [("name", &new.name, &old.name), ("namespace", &new.namespace, &old.namespace), ("uid", &new.uid, &old.uid)]
-        .into_iter()
-        .filter(|(_, new, old)| new != old)
-        .map(|(field, new, _)| Error {
-            type_: ErrorType::FieldValueInvalid,
-            field: path.child(field).to_string(),
-            bad_value: new.clone().unwrap_or_default().into(),
-            detail: "field is immutable".to_owned(),
-        })
-        .collect()
+    let (metadata, path) = (object.meta(), Path::new("metadata"));
+    let mut errors = validate_object_meta_update(metadata, old.meta(), &path);
+    validate_kube_finalizers(metadata, &path, &mut errors);
+    errors
 }
 
-fn required(path: &Path, detail: &str) -> Error {
-    Error {
-        type_: ErrorType::FieldValueRequired,
-        field: path.to_string(),
-        bad_value: Value::Null,
-        detail: detail.to_owned(),
+/// Checks that an update names the version it is based on, as some kinds demand for their status a second time.
+pub(crate) fn require_resource_version<K: Described>(object: &K, errors: &mut ErrorList) {
+    if object.meta().resource_version.as_deref().unwrap_or_default().is_empty() {
+        errors.required(&Path::new("resourceVersion"), "");
     }
 }

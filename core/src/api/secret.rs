@@ -13,7 +13,7 @@ use crate::api::rules;
 use crate::api::wire::{self, is_default};
 use crate::api::{ByteString, V1};
 use crate::kind::{Column, Kind, Subresource};
-use crate::validation::ErrorList;
+use crate::validation::{ErrorList, NameRule};
 use crate::{kind, string_enum};
 
 /// Sensitive data such as passwords and keys.
@@ -103,7 +103,7 @@ impl Kind for Secret {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self)
+        rules::validate(self, NameRule::DnsSubdomain)
     }
 
     fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {

@@ -12,7 +12,7 @@ use crate::api::wire::{self, is_default};
 use crate::api::{LocalObjectReference, ObjectReference, V1};
 use crate::kind;
 use crate::kind::{Column, Kind, Subresource};
-use crate::validation::ErrorList;
+use crate::validation::{ErrorList, NameRule};
 
 /// An identity that pods of its namespace can run under.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -60,7 +60,7 @@ impl Kind for ServiceAccount {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self)
+        rules::validate(self, NameRule::DnsSubdomain)
     }
 
     fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {

@@ -16,7 +16,7 @@ use crate::api::{
 use crate::int_or_string::IntOrString;
 use crate::kind::{Column, Kind, Subresource};
 use crate::selector::LabelSelector;
-use crate::validation::ErrorList;
+use crate::validation::{ErrorList, NameRule};
 use crate::{kind, string_enum};
 
 /// Pods with stable names and storage, one after the other.
@@ -299,7 +299,7 @@ impl Kind for StatefulSet {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self)
+        rules::validate(self, NameRule::DnsLabel)
     }
 
     fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {

@@ -13,7 +13,7 @@ use crate::api::columns::{self, AGE, NAME, column};
 use crate::api::rules;
 use crate::api::wire::{self, is_default};
 use crate::kind::{Column, Kind, Subresource};
-use crate::validation::ErrorList;
+use crate::validation::{ErrorList, NameRule};
 use crate::{kind, string_enum};
 
 /// How volumes of one sort are made.
@@ -125,7 +125,7 @@ impl Kind for StorageClass {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self)
+        rules::validate(self, NameRule::DnsSubdomain)
     }
 
     fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {

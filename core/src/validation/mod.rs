@@ -3,8 +3,11 @@
 mod error;
 pub mod names;
 mod object_meta;
+mod report;
 
 pub use error::{Error, ErrorList, ErrorType, Path, go_quote};
 pub use object_meta::{
     NameRule, validate_annotations, validate_labels, validate_object_meta, validate_object_meta_update,
 };
+pub(crate) use object_meta::validate_kube_finalizers;
+pub(crate) use report::{FIELD_IMMUTABLE, Report, json};

@@ -208,6 +208,24 @@ fn validate_managed_fields(meta: &ObjectMeta, path: &Path) -> ErrorList {
     errors
 }
 
+/// Finalizers without a domain that the core kinds know.
+const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
+
+/// Checks that a finalizer without a domain is one of the few that are known.
+pub(crate) fn validate_kube_finalizer(name: &str, path: &Path, errors: &mut ErrorList) {
+    if !name.contains('/') && !STANDARD_FINALIZERS.contains(&name) {
+        let why = "name is neither a standard finalizer name nor is it fully qualified";
+        errors.push(Error::invalid(path, name, why));
+    }
+}
+
+/// As [`validate_kube_finalizer`], for all finalizers of an object.
+pub(crate) fn validate_kube_finalizers(meta: &ObjectMeta, path: &Path, errors: &mut ErrorList) {
+    for (index, name) in meta.finalizers.iter().flatten().enumerate() {
+        validate_kube_finalizer(name, &path.child("finalizers").index(index), errors);
+    }
+}
+
 /// Checks what an update does to metadata.
 pub fn validate_object_meta_update(new: &ObjectMeta, old: &ObjectMeta, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();

@@ -11,7 +11,7 @@ use crate::api::rules;
 use crate::api::wire::{self, is_default};
 use crate::api::{ConditionStatus, ResourceList, V1};
 use crate::kind::{Column, Kind, Subresource};
-use crate::validation::ErrorList;
+use crate::validation::{ErrorList, NameRule};
 use crate::{kind, string_enum};
 
 /// A machine that runs pods.
@@ -407,7 +407,7 @@ impl Kind for Node {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self)
+        rules::validate(self, NameRule::DnsSubdomain)
     }
 
     fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {

@@ -13,7 +13,7 @@ use crate::api::wire::{self, is_default};
 use crate::api::{Protocol, V1};
 use crate::int_or_string::IntOrString;
 use crate::kind::{Column, Kind, Subresource};
-use crate::validation::ErrorList;
+use crate::validation::{ErrorList, NameRule};
 use crate::{kind, string_enum};
 
 /// One stable address for a group of pods.
@@ -287,7 +287,7 @@ impl Kind for Service {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self)
+        rules::validate(self, NameRule::Dns1035Label)
     }
 
     fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {
