@@ -7,6 +7,7 @@ mod cache;
 pub mod http;
 mod key;
 mod local;
+pub mod pki;
 mod registry;
 mod selector;
 mod status;

@@ -112,6 +112,17 @@ pub(crate) fn expired(message: impl AsRef<str>) -> Error {
     failure(410, "Expired", message)
 }
 
+/// There is no room for the request now.
+pub(crate) fn too_many() -> Error {
+    let mut error = failure(429, "TooManyRequests", "Too many requests, please try again later.");
+    if let Error::Api(status) = &mut error {
+        let mut details = details("", "", "");
+        details.retry_after_seconds = 1;
+        status.details = Some(details);
+    }
+    error
+}
+
 /// A version that the server has not reached.
 pub(crate) fn too_large_version(requested: u64, current: u64) -> Error {
     let message = format!("Too large resource version: {requested}, current: {current}");

@@ -4,8 +4,10 @@
 
 mod answer;
 mod discovery;
+mod identity;
 mod path;
 mod resource;
+mod server;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -17,13 +19,18 @@ use std::task::{Context, Poll};
 
 use ::http::{Method, Request, Response};
 use axum::body::Body;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http_body_util::BodyExt;
 use longshore_core::client::Error;
 use longshore_core::decode::MAX_BODY_BYTES;
 
 use crate::registry::Registry;
 use crate::status;
 use path::Route;
+use server::BodyError;
+
+pub use identity::Identity;
+pub use server::{BindError, Limits, Server, Service};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -75,7 +82,8 @@ struct Call {
     accept: String,
     content_type: String,
     user_agent: String,
-    body: Vec<u8>,
+    body: Bytes,
+    identity: Identity,
 }
 
 impl Call {
@@ -113,7 +121,8 @@ where
         content_type: header(::http::header::CONTENT_TYPE),
         user_agent: header(::http::header::USER_AGENT),
         method: head.method,
-        body: Vec::new(),
+        body: Bytes::new(),
+        identity: head.extensions.get::<Identity>().cloned().unwrap_or_else(Identity::in_process),
     };
     let route = path::parse(registry.kinds(), head.uri.path()).ok_or_else(nothing_here)?;
     if let Route::Resource(route) = route {
@@ -141,18 +150,48 @@ fn nothing_here() -> Error {
     status::failure(404, "NotFound", "the server could not find the requested resource")
 }
 
-async fn read_body<B>(body: B) -> Result<Vec<u8>, Error>
+/// How much of a body that is too large is read and thrown away, so that the client gets to read the answer.
+const MAX_THROWN_AWAY: usize = 16 << 20;
+
+async fn read_body<B>(body: B) -> Result<Bytes, Error>
 where
     B: http_body::Body + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    match Limited::new(body, MAX_BODY_BYTES).collect().await {
-        Ok(body) => Ok(body.to_bytes().to_vec()),
-        Err(error) if error.is::<LengthLimitError>() => Err(status::failure(
-            413,
-            "RequestEntityTooLarge",
-            format!("Request entity is too large: limit is {MAX_BODY_BYTES}"),
-        )),
-        Err(error) => Err(status::bad_request(format!("unable to read the request's body: {error}"))),
+    let mut body = std::pin::pin!(body);
+    let mut read = BytesMut::new();
+    let mut total = 0;
+    while let Some(frame) = body.as_mut().frame().await {
+        let frame = frame.map_err(|error| refuse_body(&*error.into()))?;
+        let Ok(mut data) = frame.into_data() else { continue };
+        total += data.remaining();
+        if total > MAX_THROWN_AWAY {
+            break;
+        }
+        if total <= MAX_BODY_BYTES {
+            read.put(&mut data);
+        } else {
+            read = BytesMut::new();
+        }
     }
+    if total > MAX_BODY_BYTES {
+        let message = format!("Request entity is too large: limit is {MAX_BODY_BYTES}");
+        return Err(status::failure(413, "RequestEntityTooLarge", message));
+    }
+    Ok(read.freeze())
+}
+
+/// What is said of a body that did not arrive whole.
+fn refuse_body(error: &(dyn std::error::Error + 'static)) -> Error {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        match error.downcast_ref() {
+            Some(BodyError::TimedOut) => {
+                return status::failure(408, "Timeout", "Timeout: the request's body took too long to arrive");
+            }
+            Some(BodyError::Overloaded) => return status::too_many(),
+            _ => cause = error.source(),
+        }
+    }
+    status::bad_request(format!("unable to read the request's body: {error}"))
 }

@@ -1,0 +1,106 @@
+//! One connection, from the handshake to its end.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::{Request, Response};
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::io::TimedWrites;
+use super::{Service, Shared};
+use crate::http::Identity;
+
+/// How often a silent HTTP/2 client is asked whether it is still there, and how long it may take to say so.
+const PING: Duration = Duration::from_secs(30);
+
+/// Requests at once on one HTTP/2 connection.
+const STREAMS: u32 = 250;
+
+/// Runs the tasks of an HTTP/2 connection where the server waits for them.
+#[derive(Clone)]
+struct Tasks {
+    tracker: TaskTracker,
+    kill: CancellationToken,
+}
+
+impl<F: Future + Send + 'static> hyper::rt::Executor<F> for Tasks {
+    fn execute(&self, future: F) {
+        let kill = self.kill.clone();
+        self.tracker.spawn(async move {
+            kill.run_until_cancelled(future).await;
+        });
+    }
+}
+
+pub(super) async fn serve<S: Service>(shared: Arc<Shared<S>>, stream: TcpStream, peer: SocketAddr) {
+    // Answers are written whole; there is nothing to wait for.
+    let _ = stream.set_nodelay(true);
+    let limits = shared.guard.limits().clone();
+    let handshake = tokio::time::timeout(limits.handshake, shared.acceptor.accept(stream));
+    let stream = match shared.stopping.run_until_cancelled(handshake).await {
+        None => return,
+        Some(Err(_)) => return tracing::debug!(%peer, "the TLS handshake took too long"),
+        Some(Ok(Err(error))) => return tracing::debug!(%peer, %error, "the TLS handshake failed"),
+        Some(Ok(Ok(stream))) => stream,
+    };
+    let session = stream.get_ref().1;
+    let certificate = session.peer_certificates().and_then(|chain| chain.first());
+    let identity = certificate.and_then(|certificate| Identity::from_certificate(certificate));
+    let is_http2 = session.alpn_protocol() == Some(b"h2");
+    let io = TokioIo::new(TimedWrites::new(stream, limits.write_timeout));
+    let service = service_fn(|request: Request<Incoming>| {
+        let (shared, identity) = (Arc::clone(&shared), identity.clone());
+        async move { Ok::<Response<Body>, Infallible>(shared.guard.answer(request, identity, peer).await) }
+    });
+    let ended = if is_http2 {
+        let tasks = Tasks { tracker: shared.tasks.clone(), kill: shared.kill.clone() };
+        let connection = http2::Builder::new(tasks)
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PING)
+            .max_concurrent_streams(STREAMS)
+            .max_header_list_size(u32::try_from(limits.head).unwrap_or(u32::MAX))
+            .serve_connection(io, service);
+        until_end(connection, &shared.stopping, http2::Connection::graceful_shutdown).await
+    } else {
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.head_timeout)
+            .max_header_size(limits.head)
+            .serve_connection(io, service)
+            .with_upgrades();
+        until_end(connection, &shared.stopping, http1::UpgradeableConnection::graceful_shutdown).await
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "a connection broke");
+    }
+}
+
+/// Drives a connection; on cancellation it may finish what it has begun.
+async fn until_end<C>(
+    connection: C,
+    stopping: &CancellationToken,
+    shut_down: impl FnOnce(Pin<&mut C>),
+) -> hyper::Result<()>
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut connection = std::pin::pin!(connection);
+    match stopping.run_until_cancelled(connection.as_mut()).await {
+        Some(ended) => ended,
+        None => {
+            shut_down(connection.as_mut());
+            connection.await
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What stands between a connection and the service: who the client is, and whether there is room for the request.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ::http::{HeaderValue, Method, Request, Response, header};
+use axum::body::Body;
+use hyper::body::Incoming;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+use tracing::Instrument;
+
+use super::body::{Answer, Bounded};
+use super::{Limits, Service};
+use crate::http::{Identity, answer};
+use crate::status;
+
+/// Paths that everyone may see.
+const OPEN: [&str; 4] = ["livez", "readyz", "healthz", "version"];
+
+/// Last segments of paths whose answers may last.
+const LASTING: [&str; 5] = ["log", "exec", "attach", "portforward", "proxy"];
+
+pub(super) struct Guard<S> {
+    service: S,
+    limits: Limits,
+    stopping: CancellationToken,
+    requests: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+    bodies: Arc<Semaphore>,
+}
+
+impl<S: Service> Guard<S> {
+    pub(super) fn new(service: S, limits: Limits, stopping: CancellationToken) -> Self {
+        let semaphore = |permits: usize| Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
+        let (requests, streams, bodies) =
+            (semaphore(limits.requests), semaphore(limits.streams), semaphore(limits.bodies));
+        Self { service, limits, stopping, requests, streams, bodies }
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub(super) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        identity: Option<Identity>,
+        peer: SocketAddr,
+    ) -> Response<Body> {
+        let user = identity.as_ref().map_or("-", |identity| identity.user.as_str());
+        let span = tracing::info_span!("request", method = %request.method(), path = request.uri().path(), user, %peer);
+        async move {
+            let response = self.answer_as(request, identity).await;
+            tracing::debug!(code = response.status().as_u16(), "answered");
+            response
+        }
+        .instrument(span)
+        .await
+    }
+
+    async fn answer_as(&self, mut request: Request<Incoming>, identity: Option<Identity>) -> Response<Body> {
+        let identity = match identity {
+            Some(identity) => identity,
+            None if is_open(request.uri().path()) => Identity::anonymous(),
+            None => return answer::error(&status::failure(401, "Unauthorized", "Unauthorized")),
+        };
+        let lasts = is_lasting(&request);
+        let room = if lasts { &self.streams } else { &self.requests };
+        let Ok(permit) = Arc::clone(room).try_acquire_owned() else { return answer::error(&status::too_many()) };
+        request.extensions_mut().insert(identity);
+        let (timeout, bodies) = (self.limits.body_timeout, &self.bodies);
+        let request = request.map(|body| Body::new(Bounded::new(body, timeout, Arc::clone(bodies))));
+        let Ok(mut response) = self.service.clone().oneshot(request).await;
+        let end = lasts.then(|| self.stopping.clone().cancelled_owned());
+        if self.stopping.is_cancelled() {
+            // Of use to HTTP/1 only, and not allowed in HTTP/2, where hyper takes it out.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response.map(|body| Body::new(Answer::new(body, end, permit)))
+    }
+}
+
+fn is_open(path: &str) -> bool {
+    path.strip_prefix('/').and_then(|path| path.split('/').next()).is_some_and(|first| OPEN.contains(&first))
+}
+
+/// Whether a request is meant to last: watches and streams.
+fn is_lasting<B>(request: &Request<B>) -> bool {
+    let watches = request.method() == Method::GET
+        && request.uri().query().unwrap_or_default().split('&').any(|part| {
+            let (key, value) = part.split_once('=').unwrap_or((part, ""));
+            key == "watch" && !matches!(value, "" | "0" | "false" | "False" | "FALSE" | "f" | "F")
+        });
+    let last = request.uri().path().rsplit('/').find(|segment| !segment.is_empty()).unwrap_or_default();
+    watches || LASTING.contains(&last) || request.uri().path().starts_with("/containerLogs/")
+}
