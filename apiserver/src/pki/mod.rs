@@ -33,6 +33,7 @@ use rcgen::{
 };
 
 pub use kubeconfig::kubeconfig;
+pub use tls::server_tls;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -228,6 +229,21 @@ impl Authority {
         let mut params = params(user, groups)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.issue(user, params)
+    }
+
+    /// A certificate for a node's agent: the API server knows the agent by it as `system:node:<name>`, and it serves
+    /// with it under the node's name and addresses.
+    ///
+    /// # Errors
+    /// A name that cannot stand in a certificate.
+    pub fn issue_node(&self, name: &str, addresses: impl IntoIterator<Item = IpAddr>) -> Result<Certified, Error> {
+        let user = format!("system:node:{name}");
+        let mut params = params(&user, &["system:nodes"])?;
+        let dns = name.try_into().map_err(|error| issue_error(name, &error))?;
+        params.subject_alt_names.push(SanType::DnsName(dns));
+        params.subject_alt_names.extend(addresses.into_iter().map(SanType::IpAddress));
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+        self.issue(&user, params)
     }
 
     fn issue(&self, subject: &str, mut params: CertificateParams) -> Result<Certified, Error> {

@@ -65,32 +65,13 @@ impl rustls::time_provider::TimeProvider for Time {
 }
 
 impl Authority {
-    fn roots(&self) -> Result<Arc<RootCertStore>, Error> {
-        let mut roots = RootCertStore::empty();
-        roots.add(certificate(&self.certificate)?).map_err(tls)?;
-        Ok(Arc::new(roots))
-    }
-
     /// How a server shows `certified`. Clients may show a certificate of this authority, or none; with any other the
     /// connection is refused.
     ///
     /// # Errors
     /// A certificate or key that cannot be used.
     pub fn server_tls(&self, certified: &Certified) -> Result<Arc<ServerConfig>, Error> {
-        let provider = Arc::new(ring::default_provider());
-        let clients = WebPkiClientVerifier::builder_with_provider(self.roots()?, Arc::clone(&provider))
-            .allow_unauthenticated()
-            .build()
-            .map_err(tls)?;
-        let (chain, key) = parts(certified)?;
-        let mut config = ServerConfig::builder_with_details(provider, Arc::new(Time(Arc::clone(&self.clock))))
-            .with_safe_default_protocol_versions()
-            .map_err(tls)?
-            .with_client_cert_verifier(clients)
-            .with_single_cert(chain, key)
-            .map_err(tls)?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Arc::new(config))
+        server_tls(&self.certificate, certified, Arc::clone(&self.clock))
     }
 
     /// How a client of this cluster's servers shows `certified`, if it has one.
@@ -102,7 +83,7 @@ impl Authority {
         let builder = ClientConfig::builder_with_details(provider, Arc::new(Time(Arc::clone(&self.clock))))
             .with_safe_default_protocol_versions()
             .map_err(tls)?
-            .with_root_certificates(self.roots()?);
+            .with_root_certificates(roots(&self.certificate)?);
         let config = match certified {
             Some(certified) => {
                 let (chain, key) = parts(certified)?;
@@ -112,6 +93,33 @@ impl Authority {
         };
         Ok(Arc::new(config))
     }
+}
+
+fn roots(authority: &str) -> Result<Arc<RootCertStore>, Error> {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate(authority)?).map_err(tls)?;
+    Ok(Arc::new(roots))
+}
+
+/// [`Authority::server_tls`] for a server that knows the authority's certificate (PEM) only, such as a node's.
+///
+/// # Errors
+/// A certificate or key that cannot be used.
+pub fn server_tls(authority: &str, certified: &Certified, clock: Arc<dyn Clock>) -> Result<Arc<ServerConfig>, Error> {
+    let provider = Arc::new(ring::default_provider());
+    let clients = WebPkiClientVerifier::builder_with_provider(roots(authority)?, Arc::clone(&provider))
+        .allow_unauthenticated()
+        .build()
+        .map_err(tls)?;
+    let (chain, key) = parts(certified)?;
+    let mut config = ServerConfig::builder_with_details(provider, Arc::new(Time(clock)))
+        .with_safe_default_protocol_versions()
+        .map_err(tls)?
+        .with_client_cert_verifier(clients)
+        .with_single_cert(chain, key)
+        .map_err(tls)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
 }
 
 fn parts(certified: &Certified) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Error> {
