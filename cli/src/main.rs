@@ -77,7 +77,7 @@ enum Command {
     /// Run a scheduler alone
     Scheduler(part::RemoteOptions),
     /// Run the controllers alone
-    Controllers(part::ControllersOptions),
+    Controllers(part::RemoteOptions),
     /// Run a node agent alone
     Node(part::NodeOptions),
     /// Print a kubeconfig with a certificate of its own for a user, a node or another part

@@ -1,9 +1,9 @@
 //! The parts of a control plane over one store, in this process.
 
-use std::net::IpAddr;
+use std::fmt;
 use std::sync::Arc;
 
-use longshore_apiserver::http::{LocalNodes, NodeConnector};
+use longshore_apiserver::http::LocalNodes;
 use longshore_apiserver::{HttpService, LocalClient, Options as RegistryOptions, Registry};
 use longshore_controllers::{ControllerManager, Options as ControllerOptions};
 use longshore_core::client::Client;
@@ -18,23 +18,115 @@ use crate::parts::Parts;
 /// What a control plane is made of.
 #[derive(Debug)]
 pub struct ControlPlaneOptions {
-    /// How the registry is set up; its seed is everybody's.
+    /// How the registry is set up.
     pub registry: RegistryOptions,
-    /// The seed of everything that chooses at random.
-    pub seed: u64,
     /// How the scheduler decides; `None` for no scheduler.
     pub scheduler: Option<SchedulerOptions>,
     /// What the controllers do; `None` for no controllers.
     pub controllers: Option<ControllerOptions>,
 }
 
+impl ControlPlaneOptions {
+    /// Everything as it is by default, with this seed for all that is chosen at random.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            registry: RegistryOptions::new(seed),
+            scheduler: Some(SchedulerOptions { seed: seed.wrapping_add(1), ..SchedulerOptions::default() }),
+            controllers: Some(ControllerOptions { seed: seed.wrapping_add(2), ..ControllerOptions::default() }),
+        }
+    }
+
+    /// Publishes this certificate (PEM) in every namespace.
+    #[must_use]
+    pub fn root_ca(mut self, certificate: &str) -> Self {
+        if let Some(controllers) = &mut self.controllers {
+            controllers.root_ca = Some(certificate.to_owned());
+        }
+        self
+    }
+}
+
 /// An API server, controllers and a scheduler in one process, which talk to each other without serialization.
 ///
 /// Dropping it aborts what runs; [`ControlPlane::stop`] lets it end well.
-#[derive(Debug)]
 pub struct ControlPlane {
     registry: Arc<Registry>,
-    clock: Arc<dyn Clock>,
+    service: HttpService,
     nodes: LocalNodes,
     parts: Parts,
+}
+
+impl fmt::Debug for ControlPlane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ControlPlane").field("parts", &self.parts).finish_non_exhaustive()
+    }
+}
+
+impl ControlPlane {
+    /// Reads the store and starts everything.
+    ///
+    /// # Errors
+    /// [`Error::Part`] if the store cannot be read.
+    pub async fn start(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        options: ControlPlaneOptions,
+    ) -> Result<Self, Error> {
+        let registry = Registry::start(store, clock.clone(), options.registry)
+            .await
+            .map_err(|error| Error::Part { part: "registry", reason: error.to_string() })?;
+        let nodes = LocalNodes::default();
+        let service = HttpService::new(registry.clone()).with_nodes(Arc::new(nodes.clone()));
+        let mut control = Self { registry, service, nodes, parts: Parts::default() };
+        if let Some(options) = options.controllers {
+            let manager = ControllerManager::new(control.client("controller-manager"), clock.clone(), options);
+            control.parts.start("controllers", |cancel| async move {
+                manager.run(cancel).await;
+                Ok(())
+            });
+        }
+        if let Some(options) = options.scheduler {
+            let scheduler = Scheduler::new(control.client("scheduler"), clock, options);
+            control.parts.start("scheduler", |cancel| async move {
+                scheduler.run(cancel).await;
+                Ok(())
+            });
+        }
+        Ok(control)
+    }
+
+    /// A client that calls the registry directly; `manager` is noted as the owner of the fields that it writes.
+    pub fn client(&self, manager: &str) -> Arc<dyn Client> {
+        Arc::new(LocalClient::new(self.registry.clone(), manager))
+    }
+
+    /// The API over HTTP, without a port; whoever calls it may do everything.
+    pub fn service(&self) -> HttpService {
+        self.service.clone()
+    }
+
+    /// The registry.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// Runs a node's agent in this process; it ends with the control plane, before it.
+    pub fn start_node(&mut self, agent: NodeAgent) {
+        self.nodes.insert(agent.name(), agent.service());
+        self.parts.start("node", |cancel| async move {
+            agent.run(cancel).await;
+            Ok(())
+        });
+    }
+
+    /// Waits until a part ends although nobody asked it to, and says which and why.
+    pub(crate) async fn broken(&mut self) -> (&'static str, String) {
+        self.parts.broken().await
+    }
+
+    /// Stops everything and waits for its end. The store stays open.
+    pub async fn stop(self) {
+        self.parts.stop().await;
+        self.registry.stop().await;
+    }
 }

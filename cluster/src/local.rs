@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::control_plane::{ControlPlane, ControlPlaneOptions};
 use crate::data_dir::{DataDir, Lock, Settings};
-use crate::machine::{self, Machine};
+use crate::machine;
 use crate::manifests::{self, Entry};
 use crate::parts::Parts;
 use crate::progress::{Observer, Progress};
@@ -139,7 +139,7 @@ impl Cluster {
         step(format!("store: {} in {}", settings.store, directory.path().display()));
 
         let seed = random::seed().map_err(failed("randomness"))?;
-        let control = ControlPlane::start(
+        let mut control = ControlPlane::start(
             store,
             clock.clone(),
             ControlPlaneOptions::new(seed)
@@ -163,16 +163,8 @@ impl Cluster {
         parts.start("API server", |cancel| async move { server.serve(cancel).await.map_err(|error| error.to_string()) });
         step(format!("API: {url}"));
 
-        let machine = Machine { directory: &directory, settings: &settings, clock: clock.clone(), seed };
-        let mut awaited = Vec::new();
-        for node in machine.nodes(options.demo).await? {
-            control.add_node(&node.name, node.agent.clone());
-            awaited.push(Awaited::new(KindType::of::<Node>(), "", &node.name));
-            parts.start("node", |cancel| async move {
-                node.agent.run(cancel).await;
-                Ok(())
-            });
-        }
+        let names = machine::start_nodes(&mut control, &directory, &settings, &clock, (seed, options.demo)).await?;
+        let mut awaited: Vec<_> = names.iter().map(|name| Awaited::new(KindType::of::<Node>(), "", name)).collect();
         step(format!("nodes: {} ({})", settings.nodes, settings.runtime));
 
         let applied = manifests::apply(&client, &options.manifests).await?;

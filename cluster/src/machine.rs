@@ -1,0 +1,200 @@
+//! The nodes of a cluster on this machine, and what they stand on: runtime, network, volumes.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use longshore_core::clock::Clock;
+use longshore_core::network::Network;
+use longshore_core::runtime::Runtime;
+use longshore_network::{Bridge, Options as BridgeOptions, ranges};
+use longshore_node::{NodeAgent, Options as NodeOptions};
+use longshore_runtime_simulated::{Options as SimulatedOptions, SimulatedNetwork, SimulatedRuntime};
+use nix::mount::{MntFlags, umount2};
+
+use crate::control_plane::ControlPlane;
+use crate::data_dir::{DataDir, Settings};
+use crate::local::RuntimeKind;
+use crate::{Error, images};
+
+/// Addresses of one node's pods: 254.
+const POD_PREFIX: u8 = 24;
+
+/// Addresses of Services: 4094.
+const SERVICE_PREFIX: u8 = 20;
+
+/// What a node has whose pods only pretend.
+const HOLLOW_CAPACITY: [(&str, &str); 4] =
+    [("cpu", "32"), ("memory", "128Gi"), ("ephemeral-storage", "512Gi"), ("pods", "110")];
+
+fn network_failed(error: longshore_core::network::Error) -> Error {
+    Error::Part { part: "network", reason: error.to_string() }
+}
+
+/// Where free ranges are looked for: the private ranges, first at a place that differs from one instance to another, so
+/// that two clusters which start at the same moment do not choose the same.
+fn candidates(instance: &str) -> Vec<IpNet> {
+    let second = 64 + u32::from_str_radix(instance, 16).unwrap_or_default() % 128;
+    let texts = [format!("10.{second}.0.0/16"), "10.0.0.0/8".into(), "172.16.0.0/12".into(), "192.168.0.0/16".into()];
+    texts.iter().filter_map(|range| range.parse().ok()).collect()
+}
+
+/// Chooses address ranges that nothing on this machine uses, unless they were chosen before.
+pub(crate) async fn choose_ranges(settings: &mut Settings) -> Result<(), Error> {
+    if !settings.pod_range.is_empty() {
+        return Ok(());
+    }
+    if settings.runtime == RuntimeKind::Simulated.as_str() {
+        // Nothing of it reaches the machine.
+        settings.pod_range = "10.64.0.0/12".to_owned();
+        settings.service_range = "10.96.0.0/20".to_owned();
+        return Ok(());
+    }
+    let candidates = candidates(&settings.instance);
+    let mut taken = ranges::taken().await.map_err(network_failed)?;
+    let full = || Error::Missing {
+        what: "no private address range is free on this machine".to_owned(),
+        remedy: "remove routes to 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16 that are not needed".to_owned(),
+    };
+    let pods = ranges::free(&candidates, POD_PREFIX, &taken).ok_or_else(full)?;
+    taken.push(pods);
+    let services = ranges::free(&candidates, SERVICE_PREFIX, &taken).ok_or_else(full)?;
+    settings.pod_range = pods.to_string();
+    settings.service_range = services.to_string();
+    Ok(())
+}
+
+fn range(name: &str, text: &str) -> Result<IpNet, Error> {
+    text.parse().map_err(|error| Error::Part { part: "network", reason: format!("{name} {text}: {error}") })
+}
+
+/// The network of real pods. Opening it puts right what a crash left half-made.
+pub(crate) async fn bridge(directory: &DataDir, settings: &Settings) -> Result<Bridge, Error> {
+    let pods = range("podRange", &settings.pod_range)?;
+    let options = BridgeOptions {
+        instance: settings.instance.clone(),
+        state: directory.join("network"),
+        pods,
+        cluster: vec![pods],
+        services: vec![range("serviceRange", &settings.service_range)?],
+        mtu: None,
+    };
+    Bridge::open(options).await.map_err(network_failed)
+}
+
+fn node_directory(directory: &DataDir) -> PathBuf {
+    directory.join("node")
+}
+
+/// Starts the agents of all nodes in the control plane's process.
+pub(crate) async fn start_nodes(
+    control: &mut ControlPlane,
+    directory: &DataDir,
+    settings: &Settings,
+    clock: &Arc<dyn Clock>,
+    (seed, demo): (u64, bool),
+) -> Result<Vec<String>, Error> {
+    if settings.runtime == RuntimeKind::Oci.as_str() {
+        let runtime = images::runtime(directory, &settings.instance)?;
+        if demo {
+            images::make_demo(&runtime).await?;
+        }
+        let bridge = bridge(directory, settings).await?;
+        let name = host_name()?;
+        let address = ranges::node_address().await.map_err(network_failed)?.unwrap_or_else(|| bridge.gateway());
+        let mut options = NodeOptions::new(&name, node_directory(directory), seed);
+        options.addresses = vec![address];
+        options.pod_cidrs = vec![settings.pod_range.clone()];
+        let runtime: Arc<dyn Runtime> = Arc::new(runtime);
+        let agent = NodeAgent::new(control.client("kubelet"), runtime, Arc::new(bridge), clock.clone(), options);
+        control.start_node(agent);
+        return Ok(vec![name]);
+    }
+    let pods = range("podRange", &settings.pod_range)?;
+    let subnets = pods.subnets(POD_PREFIX).into_iter().flatten();
+    let mut names = Vec::new();
+    for (number, subnet) in (1..=settings.nodes).zip(subnets) {
+        let name = format!("node-{number}");
+        let agent = hollow(control, directory.join("node").as_path(), &name, subnet, clock, seed.wrapping_add(u64::from(number)));
+        control.start_node(agent);
+        names.push(name);
+    }
+    Ok(names)
+}
+
+/// The agent of a node whose pods only pretend.
+pub(crate) fn hollow(
+    control: &ControlPlane,
+    directory: &Path,
+    name: &str,
+    pods: IpNet,
+    clock: &Arc<dyn Clock>,
+    seed: u64,
+) -> NodeAgent {
+    let runtime = SimulatedRuntime::new(clock.clone(), SimulatedOptions::default());
+    let network = SimulatedNetwork::new(pods);
+    let mut options = NodeOptions::new(name, directory.join(name), seed);
+    options.addresses = pods.hosts().take(1).collect::<Vec<IpAddr>>();
+    options.pod_cidrs = vec![pods.to_string()];
+    options.capacity = HOLLOW_CAPACITY.iter().filter_map(|(name, text)| Some(((*name).to_owned(), text.parse().ok()?))).collect();
+    NodeAgent::new(control.client("kubelet"), Arc::new(runtime), Arc::new(network), clock.clone(), options)
+}
+
+fn host_name() -> Result<String, Error> {
+    let name = nix::unistd::gethostname()
+        .map_err(|error| Error::Part { part: "node", reason: format!("this machine has no name: {error}") })?;
+    // What a node's name may hold: upstream lowers the host's name as well.
+    Ok(name.to_string_lossy().to_lowercase())
+}
+
+/// Takes away what pods' volumes left mounted below the node's directory, the innermost first.
+pub(crate) fn unmount_volumes(directory: &DataDir) -> Result<(), Error> {
+    let path = node_directory(directory);
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").map_err(Error::file("read", "/proc/self/mountinfo"))?;
+    let targets = mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
+    let mut below: Vec<PathBuf> = targets.filter(|target| target.starts_with(&path)).collect();
+    below.sort_unstable_by_key(|target| std::cmp::Reverse(target.as_os_str().len()));
+    for target in below {
+        umount2(&target, MntFlags::MNT_DETACH).map_err(|error| Error::file("unmount", &target)(error.into()))?;
+    }
+    Ok(())
+}
+
+/// The kernel writes blanks and backslashes of paths as three octal digits.
+fn unescape(text: &str) -> PathBuf {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let octal = after.get(..3).and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        match octal.filter(|_| *first == b'\\') {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[3..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    use std::os::unix::ffi::OsStringExt;
+    PathBuf::from(std::ffi::OsString::from_vec(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_with_blanks_are_read() {
+        assert_eq!(unescape("/a\\040b\\134c"), PathBuf::from("/a b\\c"));
+        assert_eq!(unescape("/plain"), PathBuf::from("/plain"));
+    }
+
+    #[test]
+    fn instances_look_in_different_places_first() {
+        assert_ne!(candidates("0001")[0], candidates("0002")[0]);
+        assert_eq!(candidates("ffff").len(), 4);
+    }
+}

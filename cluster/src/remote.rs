@@ -1,0 +1,277 @@
+//! The parts one by one, each in a process of its own, with TLS between them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use longshore_apiserver::http::{RemoteNodes, Server};
+use longshore_apiserver::pki::{Authority, Certified, ServerNames, kubeconfig};
+use longshore_apiserver::{HttpService, LocalClient, Options as RegistryOptions, Registry};
+use longshore_client::RemoteClient;
+use longshore_controllers::{ControllerManager, Options as ControllerOptions};
+use longshore_core::client::Client;
+use longshore_core::clock::{Clock, SystemClock};
+use longshore_core::leader::{Ended, LeaderConfig, LeaderElector};
+use longshore_node::NodeAgent;
+use longshore_scheduler::{Options as SchedulerOptions, Scheduler};
+use tokio_util::sync::CancellationToken;
+
+use crate::data_dir::{DataDir, Settings};
+use crate::local::{RuntimeKind, StoreKind, failed, open_store};
+use crate::{Error, machine, random};
+
+/// Namespace of the leases by which parts elect a leader.
+const LEASES: &str = "kube-system";
+
+/// An API server alone.
+#[derive(Debug)]
+pub struct ApiserverOptions {
+    /// Where it keeps objects and certificates.
+    pub data_dir: DataDir,
+    /// Where objects are kept.
+    pub store: StoreKind,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Further addresses by which it is called, for its certificate.
+    pub addresses: Vec<IpAddr>,
+    /// Addresses of Services.
+    pub service_range: String,
+}
+
+/// Runs an API server until cancelled. The administrator's kubeconfig is written to the directory.
+///
+/// # Errors
+/// Says what is missing or taken, and what to do about it.
+pub async fn apiserver(options: ApiserverOptions, cancel: CancellationToken) -> Result<(), Error> {
+    let directory = &options.data_dir;
+    let _lock = directory.lock()?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let authority = authority(directory, &clock)?;
+    let mut settings = match directory.settings()? {
+        Some(settings) => settings,
+        None => {
+            let instance = random::instance().map_err(failed("randomness"))?;
+            Settings::new(instance, options.store.as_str(), "none", 0)
+        }
+    };
+    settings.service_range.clone_from(&options.service_range);
+    let (store, embedded) = open_store(&settings, directory)?;
+    let seed = random::seed().map_err(failed("randomness"))?;
+    let mut registry_options = RegistryOptions::new(seed);
+    registry_options.services.ip_range = machine::range("service range", &options.service_range)?;
+    let registry = Registry::start(store, clock.clone(), registry_options).await.map_err(failed("registry"))?;
+    let local: Arc<dyn Client> = Arc::new(LocalClient::new(registry.clone(), "apiserver"));
+    let caller = authority.issue_client("kube-apiserver", &["system:masters"]).map_err(failed("certificates"))?;
+    let tls = authority.client_tls(Some(&caller)).map_err(failed("certificates"))?;
+    let service = HttpService::new(registry.clone()).with_nodes(Arc::new(RemoteNodes::new(local, tls)));
+    let mut addresses = vec![options.listen.ip()];
+    addresses.extend(&options.addresses);
+    addresses.extend(machine::first_address(&options.service_range));
+    let certified = authority
+        .issue_server("kube-apiserver", &ServerNames::apiserver(addresses))
+        .map_err(failed("certificates"))?;
+    let tls = authority.server_tls(&certified).map_err(failed("certificates"))?;
+    let server = Server::bind(options.listen, tls, service).await.map_err(failed("API server"))?;
+    settings.address = server.local_addr();
+    directory.record(&settings)?;
+    let text = role_kubeconfig(&authority, settings.address, &Role::User { name: "admin".into(), groups: vec![ADMINS.into()] })?;
+    directory.write("kubeconfig", text.as_bytes())?;
+    tracing::info!(address = %settings.address, kubeconfig = %directory.kubeconfig().display(), "serving");
+    server.serve(cancel).await;
+    registry.stop().await;
+    if let Some(store) = embedded {
+        store.close().await;
+    }
+    Ok(())
+}
+
+/// The group that may do everything.
+const ADMINS: &str = "system:masters";
+
+/// Whom a certificate is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// A person or program.
+    User {
+        /// Its name.
+        name: String,
+        /// The groups that it belongs to.
+        groups: Vec<String>,
+    },
+    /// A node's agent, which serves with the same certificate.
+    Node {
+        /// The node's name.
+        name: String,
+        /// The node's addresses.
+        addresses: Vec<IpAddr>,
+    },
+}
+
+/// A kubeconfig with a new certificate, for the API server of a directory at `server` (by default where it listens).
+///
+/// # Errors
+/// [`Error::NoCluster`] if no API server was ever started there; [`Error::Part`] if a name cannot stand in a certificate.
+pub fn certificate(directory: &DataDir, role: &Role, server: Option<SocketAddr>) -> Result<String, Error> {
+    let settings = directory.settings()?.ok_or_else(|| Error::NoCluster { directory: directory.path().into() })?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    role_kubeconfig(&authority(directory, &clock)?, server.unwrap_or(settings.address), role)
+}
+
+fn authority(directory: &DataDir, clock: &Arc<dyn Clock>) -> Result<Authority, Error> {
+    Authority::open(&directory.join("pki"), clock.clone()).map_err(failed("certificates"))
+}
+
+fn role_kubeconfig(authority: &Authority, server: SocketAddr, role: &Role) -> Result<String, Error> {
+    let certified = match role {
+        Role::User { name, groups } => {
+            authority.issue_client(name, &groups.iter().map(String::as_str).collect::<Vec<_>>())
+        }
+        Role::Node { name, addresses } => authority.issue_node(name, addresses.iter().copied()),
+    };
+    let certified = certified.map_err(failed("certificates"))?;
+    Ok(kubeconfig("longshore", &format!("https://{server}"), authority, &certified))
+}
+
+/// What a kubeconfig gives access to.
+struct Connection {
+    client: Arc<dyn Client>,
+    /// The cluster's certificate authority, PEM.
+    root_ca: String,
+    /// The certificate that the kubeconfig holds; empty texts if it holds none.
+    certified: Certified,
+}
+
+fn connect(path: &Path) -> Result<Connection, Error> {
+    use kube::config::secrecy::ExposeSecret;
+    let unusable = |reason: String| Error::File { tried: "use the kubeconfig", path: path.into(), reason };
+    let read = Kubeconfig::read_from(path).map_err(|error| unusable(error.to_string()))?;
+    let cluster = read.clusters.first().and_then(|named| named.cluster.as_ref());
+    let user = read.auth_infos.first().and_then(|named| named.auth_info.as_ref());
+    let root_ca = decoded(cluster.and_then(|cluster| cluster.certificate_authority_data.as_deref()));
+    let certificate = decoded(user.and_then(|user| user.client_certificate_data.as_deref()));
+    let key = decoded(user.and_then(|user| user.client_key_data.as_ref()).map(ExposeSecret::expose_secret));
+    let certified = Certified { certificate, key };
+    let client = remote_client(read).map_err(unusable)?;
+    Ok(Connection { client, root_ca, certified })
+}
+
+/// A client over HTTP, as a kubeconfig says.
+pub(crate) fn remote_client(config: Kubeconfig) -> Result<Arc<dyn Client>, String> {
+    let config = futures::executor::block_on(kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()));
+    let client = kube::Client::try_from(config.map_err(|error| error.to_string())?);
+    Ok(Arc::new(RemoteClient::new(client.map_err(|error| error.to_string())?)))
+}
+
+/// The text in base64; empty if there is none.
+fn decoded(data: Option<&str>) -> String {
+    let bytes = data.and_then(|data| STANDARD.decode(data).ok()).unwrap_or_default();
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
+/// Runs a scheduler while it leads, until cancelled.
+///
+/// # Errors
+/// [`Error::File`] if the kubeconfig cannot be used.
+pub async fn scheduler(kubeconfig: &Path, cancel: CancellationToken) -> Result<(), Error> {
+    let Connection { client, .. } = connect(kubeconfig)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    lead("kube-scheduler", &client, &clock, &cancel, |token| {
+        let scheduler = Scheduler::new(client.clone(), clock.clone(), SchedulerOptions { seed, ..SchedulerOptions::default() });
+        async move { scheduler.run(token).await }
+    })
+    .await
+}
+
+/// Runs the controllers while they lead, until cancelled.
+///
+/// # Errors
+/// [`Error::File`] if the kubeconfig cannot be used.
+pub async fn controllers(kubeconfig: &Path, cancel: CancellationToken) -> Result<(), Error> {
+    let Connection { client, root_ca, .. } = connect(kubeconfig)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let seed = random::seed().map_err(failed("randomness"))?;
+    lead("kube-controller-manager", &client, &clock, &cancel, |token| {
+        let options = ControllerOptions { root_ca: Some(root_ca.clone()), seed, ..ControllerOptions::default() };
+        let manager = ControllerManager::new(client.clone(), clock.clone(), options);
+        async move { manager.run(token).await }
+    })
+    .await
+}
+
+/// Runs what `start` makes whenever this process leads.
+async fn lead<W: Future<Output = ()>>(
+    name: &str,
+    client: &Arc<dyn Client>,
+    clock: &Arc<dyn Clock>,
+    cancel: &CancellationToken,
+    start: impl Fn(CancellationToken) -> W,
+) -> Result<(), Error> {
+    let seed = random::seed().map_err(failed("randomness"))?;
+    let host = nix::unistd::gethostname().map_err(failed("host name"))?;
+    let identity = format!("{}_{seed:016x}", host.to_string_lossy());
+    let config = LeaderConfig::new(LEASES, name, &identity);
+    let mut elector = LeaderElector::new(client.clone(), clock.clone(), config, seed);
+    tracing::info!(name, identity, "waiting to lead");
+    while elector.run(cancel.clone(), &start).await != Ended::Cancelled {
+        tracing::warn!(name, "no longer leads");
+    }
+    Ok(())
+}
+
+/// A node's agent alone.
+#[derive(Debug)]
+pub struct NodeAloneOptions {
+    /// With the node's certificate, as [`certificate`] makes it.
+    pub kubeconfig: PathBuf,
+    /// Where the node keeps everything.
+    pub data_dir: DataDir,
+    /// Name of the node.
+    pub name: String,
+    /// Addresses of the node, the primary first.
+    pub addresses: Vec<IpAddr>,
+    /// Port at which the API server reaches the agent.
+    pub port: u16,
+    /// What runs containers.
+    pub runtime: RuntimeKind,
+    /// Addresses of this node's pods; `None` for a range that is free on this machine.
+    pub pod_range: Option<String>,
+    /// Addresses of Services.
+    pub service_range: String,
+}
+
+/// Runs a node's agent until cancelled; its pods go on.
+///
+/// # Errors
+/// Says what is missing or taken, and what to do about it.
+pub async fn node(options: NodeAloneOptions, cancel: CancellationToken) -> Result<(), Error> {
+    if options.runtime == RuntimeKind::Oci {
+        crate::requirements::check(false)?;
+    }
+    let Connection { client, root_ca, certified } = connect(&options.kubeconfig)?;
+    let directory = &options.data_dir;
+    let _lock = directory.lock()?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let mut settings = match directory.settings()? {
+        Some(settings) => settings,
+        None => {
+            let instance = random::instance().map_err(failed("randomness"))?;
+            Settings::new(instance, "none", options.runtime.as_str(), 1)
+        }
+    };
+    if let Some(range) = &options.pod_range {
+        settings.pod_range.clone_from(range);
+    }
+    machine::choose_ranges(&mut settings).await?;
+    settings.service_range.clone_from(&options.service_range);
+    directory.record(&settings)?;
+    let tls = server_tls(&root_ca, &certified, clock.clone()).map_err(failed("certificates"))?;
+    let address = SocketAddr::new(options.addresses.first().copied().unwrap_or([0, 0, 0, 0].into()), options.port);
+    let agent = machine::agent(client, directory, &settings, &options, &clock).await?;
+    let server = Server::bind(address, tls, agent.service()).await.map_err(failed("node"))?;
+    tracing::info!(node = options.name, address = %server.local_addr(), "running");
+    tokio::join!(agent.run(cancel.clone()), server.serve(cancel));
+    Ok(())
+}

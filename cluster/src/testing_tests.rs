@@ -1,0 +1,74 @@
+use longshore_core::api::{Deployment, EndpointSlice, Job, Node, Pod, Service};
+use longshore_core::client::params::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use serde_json::json;
+
+use super::*;
+use crate::readiness::readiness;
+
+async fn create<K: Kind>(cluster: &Cluster, value: serde_json::Value) {
+    let object = serde_json::from_value(value).unwrap();
+    cluster.api::<K>("default").create(object, &PostParams::default()).await.unwrap();
+}
+
+fn deployment(replicas: i32) -> serde_json::Value {
+    json!({
+        "metadata": {"name": "web"},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {
+                "metadata": {"labels": {"app": "web"}},
+                "spec": {"containers": [{"name": "web", "image": "web:1", "ports": [{"name": "http", "containerPort": 80}]}]},
+            },
+        },
+    })
+}
+
+#[tokio::test]
+async fn a_deployment_runs_behind_its_service() {
+    let cluster = Cluster::builder().nodes(3).virtual_time().start().await;
+    create::<Deployment>(&cluster, deployment(3)).await;
+    let service = json!({"metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "http"}]}});
+    create::<Service>(&cluster, service).await;
+    cluster.until("default", "web", |it: &Deployment| readiness(it).ready).await;
+    cluster.advance(Duration::from_secs(5)).await;
+    let slices = cluster.api::<EndpointSlice>("default").list(&ListParams::default()).await.unwrap();
+    let ready = slices.items.iter().filter(|slice| slice.metadata.name.as_deref().unwrap().starts_with("web"));
+    assert_eq!(ready.flat_map(|slice| &slice.endpoints).count(), 3);
+    let patch = Patch::Merge(json!({"spec": {"replicas": 1}}));
+    cluster.api::<Deployment>("default").patch("web", &patch, &PatchParams::default()).await.unwrap();
+    cluster.until("default", "web", |it: &Deployment| it.status.replicas == 1).await;
+    cluster.api::<Deployment>("default").delete("web", &DeleteParams::default()).await.unwrap();
+    cluster.until_gone::<Deployment>("default", "web").await;
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_job_of_an_hour_takes_a_moment() {
+    let cluster = Cluster::builder().virtual_time().start().await;
+    let job = json!({
+        "metadata": {"name": "slow"},
+        "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "a", "image": "a", "command": ["sleep", "3600"]}]}}},
+    });
+    create::<Job>(&cluster, job).await;
+    let start = cluster.clock().elapsed();
+    cluster.until("default", "slow", |it: &Job| readiness(it).ready).await;
+    assert!(cluster.clock().elapsed() - start >= Duration::from_secs(3600));
+}
+
+#[tokio::test]
+async fn without_nodes_a_pod_waits_and_says_why() {
+    let cluster = Cluster::builder().nodes(0).start().await;
+    create::<Pod>(&cluster, json!({"metadata": {"name": "a"}, "spec": {"containers": [{"name": "a", "image": "a"}]}})).await;
+    let unscheduled = |pod: &Pod| pod.status.conditions.iter().any(|it| it.type_ == "PodScheduled" && it.reason == "Unschedulable");
+    cluster.until("default", "a", unscheduled).await;
+    assert!(cluster.api::<Node>("").list(&ListParams::default()).await.unwrap().items.is_empty());
+}
+
+#[tokio::test]
+async fn many_clusters_live_side_by_side() {
+    let clusters = futures::future::join_all((0..8).map(|_| Cluster::start())).await;
+    for cluster in &clusters {
+        cluster.until("", "node-1", |it: &Node| readiness(it).ready).await;
+    }
+}
