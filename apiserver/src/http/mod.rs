@@ -10,6 +10,7 @@ mod nodes;
 mod openapi;
 mod options;
 mod path;
+mod protobuf;
 mod resource;
 mod review;
 mod scale;

@@ -5,26 +5,71 @@ use longshore_core::client::params::{
     DeleteParams, ListParams, PatchParams, PostParams, Preconditions, PropagationPolicy, ValidationDirective,
     VersionMatch, WatchParams,
 };
-use longshore_core::decode::{self, FieldValidation, Format};
+use longshore_core::decode::{self, DecodeError, Decoded, FieldValidation, Format, TypeMeta};
+use longshore_core::kind::KindType;
 use serde::Deserialize;
+use serde_json::Value;
 
-use super::Call;
+use super::{Call, protobuf};
 use crate::registry::PatchBody;
 use crate::status;
 
-pub(super) fn format_of(call: &Call) -> Result<Format, Error> {
+/// What a body may be written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Encoding {
+    Text(Format),
+    Protobuf,
+}
+
+fn encoding(call: &Call) -> Result<Encoding, Error> {
     match call.content_type.split(';').next().unwrap_or_default().trim() {
-        "" | "application/json" | "*/*" => Ok(Format::Json),
-        "application/yaml" => Ok(Format::Yaml),
+        "" | "application/json" | "*/*" => Ok(Encoding::Text(Format::Json)),
+        "application/yaml" => Ok(Encoding::Text(Format::Yaml)),
+        protobuf::CONTENT_TYPE => Ok(Encoding::Protobuf),
         other => Err(status::failure(
             415,
             "UnsupportedMediaType",
             format!(
                 "the body of the request was in an unknown format - accepted media types include: application/json, \
-                 application/yaml (got {other:?})"
+                 application/yaml, {} (got {other:?})",
+                protobuf::CONTENT_TYPE
             ),
         )),
     }
+}
+
+/// The object in a request's body.
+pub(super) fn object(call: &Call, kind: &'static KindType) -> Result<Decoded, Error> {
+    let validation = validation(call)?;
+    let refused = |error: DecodeError| status::bad_request(error.message(kind, &call.body));
+    match encoding(call)? {
+        Encoding::Text(format) => decode::decode(kind, &call.body, format, validation).map_err(refused),
+        Encoding::Protobuf => {
+            let document = protobuf::decode(&call.body).map_err(|error| status::bad_request(error.to_string()))?;
+            if validation == FieldValidation::Strict && !document.findings.is_empty() {
+                let type_meta = TypeMeta { api_version: kind.info.api_version(), kind: kind.info.kind.to_owned() };
+                return Err(refused(DecodeError::Strict { type_meta, findings: document.findings }));
+            }
+            let mut decoded = decode::decode_value(kind, document.value, validation).map_err(refused)?;
+            if validation == FieldValidation::Warn {
+                decoded.warnings.splice(0..0, document.findings);
+            }
+            Ok(decoded)
+        }
+    }
+}
+
+/// What a request's body says, where it is of no stored kind.
+pub(super) fn value(call: &Call) -> Result<Value, Error> {
+    match encoding(call)? {
+        Encoding::Text(format) => {
+            decode::parse(&call.body, format).map(|(value, _)| value).map_err(|error| error.to_string())
+        }
+        Encoding::Protobuf => {
+            protobuf::decode(&call.body).map(|document| document.value).map_err(|error| error.to_string())
+        }
+    }
+    .map_err(status::bad_request)
 }
 
 pub(super) fn validation(call: &Call) -> Result<FieldValidation, Error> {
@@ -167,9 +212,7 @@ struct WirePreconditions {
 pub(super) fn delete_params(call: &Call) -> Result<DeleteParams, Error> {
     let mut options = DeleteOptions::default();
     if !call.body.is_empty() {
-        let (value, _) =
-            decode::parse(&call.body, format_of(call)?).map_err(|error| status::bad_request(error.to_string()))?;
-        options = serde_json::from_value(value).map_err(|error| status::bad_request(error.to_string()))?;
+        options = serde_json::from_value(value(call)?).map_err(|error| status::bad_request(error.to_string()))?;
     }
     let policy = options.propagation_policy.or_else(|| call.given("propagationPolicy"));
     let propagation_policy = match (policy.as_deref(), options.orphan_dependents) {

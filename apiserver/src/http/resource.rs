@@ -7,16 +7,14 @@ use axum::body::Body;
 use kube_core::response::StatusSummary;
 use longshore_core::client::params::{GetParams, WatchParams};
 use longshore_core::client::{Bind, Deleted, Error, Scope, Target};
-use longshore_core::decode::{self, Decoded};
+use longshore_core::decode::Decoded;
 use longshore_core::kind::{DynObject, KindType, Subresource};
 use serde_json::{Value, json};
 
 use super::answer::{self, Shape};
-use super::options::{
-    delete_params, dry_run, format_of, list_params, patch_body, patch_params, post_params, validation, watch_params,
-};
+use super::options::{delete_params, dry_run, list_params, patch_body, patch_params, post_params, watch_params};
 use super::path::Resource;
-use super::{Call, Shared, log, not_allowed, scale, watch};
+use super::{Call, Shared, log, not_allowed, options, scale, watch};
 use crate::registry::{PatchBody, Registry, Warnings};
 use crate::status;
 
@@ -62,7 +60,7 @@ pub(super) async fn serve(shared: &Shared, call: Call, route: Resource) -> Resul
             None
             | Some(Subresource::Status | Subresource::Resize | Subresource::EphemeralContainers | Subresource::Finalize),
         ) => {
-            let mut decoded = read(&call, kind)?;
+            let mut decoded = options::object(&call, kind)?;
             place(&mut decoded, &route, Some(name))?;
             let (object, mut warnings) = registry.update(decoded.object, subresource, &post_params(&call)?).await?;
             warnings.splice(0..0, decoded.warnings);
@@ -105,7 +103,7 @@ async fn collection(
         }
         Method::POST if kind.info.namespaced && route.namespace.is_none() => Err(not_allowed()),
         Method::POST => {
-            let mut decoded = read(&call, kind)?;
+            let mut decoded = options::object(&call, kind)?;
             place(&mut decoded, route, None)?;
             let (object, mut warnings) = registry.create(decoded.object, &post_params(&call)?).await?;
             warnings.splice(0..0, decoded.warnings);
@@ -139,13 +137,6 @@ fn success(kind: &KindType, object: &DynObject) -> Value {
     json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": StatusSummary::Success, "details": details })
 }
 
-/// The object in a request's body.
-fn read(call: &Call, kind: &'static KindType) -> Result<Decoded, Error> {
-    let format = format_of(call)?;
-    decode::decode(kind, &call.body, format, validation(call)?)
-        .map_err(|error| status::bad_request(error.message(kind, &call.body)))
-}
-
 /// Puts an object where the path says, and refuses one that says otherwise.
 fn place(decoded: &mut Decoded, route: &Resource, name: Option<&str>) -> Result<(), Error> {
     let meta = decoded.object.meta_mut();
@@ -174,8 +165,7 @@ fn place(decoded: &mut Decoded, route: &Resource, name: Option<&str>) -> Result<
 }
 
 async fn bind(registry: &Registry, call: &Call, target: Target<'_>) -> Result<Response<Body>, Error> {
-    let (value, _) =
-        decode::parse(&call.body, format_of(call)?).map_err(|error| status::bad_request(error.to_string()))?;
+    let value = options::value(call)?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let annotations = value["metadata"]["annotations"].as_object().into_iter().flatten();
     let bind = Bind {

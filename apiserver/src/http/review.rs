@@ -3,7 +3,6 @@
 use ::http::Response;
 use axum::body::Body;
 use longshore_core::client::Error;
-use longshore_core::decode;
 use serde_json::{Value, json};
 
 use super::{Call, answer, options};
@@ -57,8 +56,7 @@ impl Review {
 
     /// Answers the question in the request's body. There are no roles yet: whoever is known may do everything.
     pub(super) fn serve(self, call: &Call) -> Result<Response<Body>, Error> {
-        let (mut review, _) = decode::parse(&call.body, options::format_of(call)?)
-            .map_err(|error| status::bad_request(error.to_string()))?;
+        let mut review = options::value(call)?;
         if !review.is_object() {
             return Err(status::bad_request(format!("the body is not a {}", self.kind())));
         }

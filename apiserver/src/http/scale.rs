@@ -7,7 +7,6 @@ use axum::body::Body;
 use longshore_core::age::human_duration;
 use longshore_core::api::Scale;
 use longshore_core::client::{Error, Target};
-use longshore_core::decode;
 use longshore_core::table;
 use serde_json::{Value, json};
 
@@ -25,8 +24,7 @@ pub(super) async fn serve(
     let scale = match call.method.as_str() {
         "GET" | "HEAD" => registry.scale(target).await?,
         "PUT" => {
-            let (value, _) = decode::parse(&call.body, options::format_of(call)?)
-                .map_err(|error| status::bad_request(error.to_string()))?;
+            let value = options::value(call)?;
             let scale: Scale = serde_json::from_value(value).map_err(|error| status::bad_request(error.to_string()))?;
             registry.update_scale(target, &scale, &options::post_params(call)?).await?
         }
