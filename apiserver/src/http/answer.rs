@@ -1,7 +1,12 @@
 //! Answers: objects, lists, tables and errors.
 
+use std::io::Write;
+
 use ::http::{HeaderValue, Response, header};
 use axum::body::Body;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http_body_util::BodyExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use longshore_core::client::{DynList, Error, Status};
 use longshore_core::kind::{AnyObject, DynObject, KindType};
@@ -61,6 +66,8 @@ pub(super) fn error(error: &Error) -> Response<Body> {
 pub(super) enum Shape {
     Object,
     Table(table::IncludeObject),
+    /// Only the metadata.
+    Metadata,
 }
 
 impl Shape {
@@ -77,12 +84,18 @@ impl Shape {
             }
             match parts.find_map(|part| part.strip_prefix("as=")) {
                 None => return Some(Self::Object),
+                Some("PartialObjectMetadata" | "PartialObjectMetadataList") => return Some(Self::Metadata),
                 Some("Table") => return Some(Self::Table(table::IncludeObject::parse(include).unwrap_or_default())),
                 Some(_) => {}
             }
         }
         None
     }
+}
+
+/// An object's metadata in the shape of a partial object.
+pub(super) fn metadata(object: &DynObject) -> Value {
+    json!({ "kind": "PartialObjectMetadata", "apiVersion": table::API_VERSION, "metadata": object.meta() })
 }
 
 pub(super) fn table(
@@ -106,6 +119,7 @@ pub(super) fn object(
 ) -> Response<Body> {
     let mut response = match shape {
         Shape::Object => respond(code, "application/json", Body::from(object.to_vec())),
+        Shape::Metadata => json(code, &metadata(object)),
         Shape::Table(include) => {
             let metadata = ListMeta { resource_version: object.meta().resource_version.clone(), ..ListMeta::default() };
             json(code, &table(object.kind_type(), std::slice::from_ref(object), &metadata, *include, true, now))
@@ -113,6 +127,40 @@ pub(super) fn object(
     };
     warn(&mut response, warnings);
     response
+}
+
+/// Answers above this size are worth compressing, as upstream finds.
+const GZIP_ABOVE: u64 = 128 * 1024;
+
+pub(super) fn takes_gzip(headers: &::http::HeaderMap) -> bool {
+    let values = headers.get_all(header::ACCEPT_ENCODING).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|coding| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+        name.trim().eq_ignore_ascii_case("gzip") && !matches!(weight.trim(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000")
+    })
+}
+
+/// Compresses an answer that is whole and large.
+pub(super) async fn gzip(response: Response<Body>) -> Response<Body> {
+    let (mut head, body) = response.into_parts();
+    let large = http_body::Body::size_hint(&body).exact().is_some_and(|size| size > GZIP_ABOVE);
+    if !large {
+        return Response::from_parts(head, body);
+    }
+    let bytes = match body.collect().await {
+        Ok(bytes) => bytes.to_bytes(),
+        Err(error) => return self::error(&crate::status::internal(error)),
+    };
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    match encoder.write_all(&bytes).and_then(|()| encoder.finish()) {
+        Ok(compressed) => {
+            head.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            head.headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+            Response::from_parts(head, Body::from(compressed))
+        }
+        // A vector takes everything; were it not so, the plain text would do.
+        Err(_) => Response::from_parts(head, Body::from(bytes)),
+    }
 }
 
 fn warn(response: &mut Response<Body>, warnings: &Warnings) {
@@ -125,27 +173,33 @@ fn warn(response: &mut Response<Body>, warnings: &Warnings) {
 }
 
 pub(super) fn list(kind: &KindType, list: &DynList, shape: &Shape, now: jiff::Timestamp) -> Response<Body> {
-    let metadata = ListMeta {
+    let list_metadata = ListMeta {
         resource_version: Some(list.resource_version.clone()),
         continue_: list.continue_token.clone(),
         remaining_item_count: list.remaining,
         ..ListMeta::default()
     };
     if let Shape::Table(include) = shape {
-        return json(200, &table(kind, &list.items, &metadata, *include, true, now));
+        return json(200, &table(kind, &list.items, &list_metadata, *include, true, now));
     }
-    let mut text = format!(
-        r#"{{"kind":"{}List","apiVersion":"{}","metadata":{},"items":["#,
-        kind.info.kind,
-        kind.info.api_version(),
-        json!(metadata)
-    )
-    .into_bytes();
+    let partial = *shape == Shape::Metadata;
+    let (name, version) = if partial {
+        ("PartialObjectMetadata", table::API_VERSION.to_owned())
+    } else {
+        (kind.info.kind, kind.info.api_version())
+    };
+    let list_metadata = json!(list_metadata);
+    let mut text =
+        format!(r#"{{"kind":"{name}List","apiVersion":"{version}","metadata":{list_metadata},"items":["#).into_bytes();
     for (at, object) in list.items.iter().enumerate() {
         if at > 0 {
             text.push(b',');
         }
-        text.extend(object.to_vec());
+        if partial {
+            text.extend(metadata(object).to_string().into_bytes());
+        } else {
+            text.extend(object.to_vec());
+        }
     }
     text.extend(b"]}");
     respond(200, "application/json", Body::from(text))

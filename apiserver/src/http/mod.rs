@@ -1,12 +1,19 @@
 //! The registry over HTTP, as a tower service that needs neither port nor TLS.
 //!
-//! The service trusts its caller: who serves it on a port authenticates first.
+//! The service trusts its caller: who serves it on a port authenticates first, as [`Server`] does.
 
 mod answer;
 mod discovery;
 mod identity;
+mod log;
+mod nodes;
+mod openapi;
+mod options;
 mod path;
+mod protobuf;
 mod resource;
+mod review;
+mod scale;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -30,6 +37,7 @@ use path::Route;
 use server::BodyError;
 
 pub use identity::Identity;
+pub use nodes::{LocalNodes, NodeConnector, NodeError, RemoteNodes};
 pub use server::{BindError, Limits, Server, Service};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -40,13 +48,27 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// `kube::Client::new(service, "default")`.
 #[derive(Debug, Clone)]
 pub struct HttpService {
+    shared: Arc<Shared>,
+}
+
+/// What all requests share.
+#[derive(Debug, Clone)]
+struct Shared {
     registry: Arc<Registry>,
+    nodes: Option<Arc<dyn NodeConnector>>,
+    documents: Arc<openapi::Documents>,
 }
 
 impl HttpService {
     /// A service over this registry.
     pub fn new(registry: Arc<Registry>) -> Self {
-        Self { registry }
+        Self { shared: Arc::new(Shared { registry, nodes: None, documents: Arc::default() }) }
+    }
+
+    /// The same service, which reaches the agents of nodes in this way: for logs.
+    #[must_use]
+    pub fn with_nodes(self, nodes: Arc<dyn NodeConnector>) -> Self {
+        Self { shared: Arc::new(Shared { nodes: Some(nodes), ..(*self.shared).clone() }) }
     }
 }
 
@@ -65,12 +87,14 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let registry = Arc::clone(&self.registry);
+        let shared = Arc::clone(&self.shared);
         Box::pin(async move {
-            Ok(match handle(registry, request).await {
+            let gzip = answer::takes_gzip(request.headers());
+            let response = match handle(&shared, request).await {
                 Ok(response) => response,
                 Err(error) => answer::error(&error),
-            })
+            };
+            Ok(if gzip { answer::gzip(response).await } else { response })
         })
     }
 }
@@ -102,18 +126,20 @@ impl Call {
     }
 }
 
-async fn handle<B>(registry: Arc<Registry>, request: Request<B>) -> Result<Response<Body>, Error>
+async fn handle<B>(shared: &Shared, request: Request<B>) -> Result<Response<Body>, Error>
 where
     B: http_body::Body + Send + 'static,
     B::Error: Into<BoxError>,
 {
+    let registry = &shared.registry;
     let (head, body) = request.into_parts();
     let query = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&head.uri)
         .map(|query| query.0)
         .map_err(|error| status::bad_request(error.to_string()))?;
     let header = |name: ::http::HeaderName| {
-        let value = head.headers.get(name).and_then(|value| value.to_str().ok());
-        value.unwrap_or_default().to_owned()
+        // A header may be given several times, which means the same as a list.
+        let values = head.headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+        values.collect::<Vec<_>>().join(",")
     };
     let mut call = Call {
         query,
@@ -125,25 +151,28 @@ where
         identity: head.extensions.get::<Identity>().cloned().unwrap_or_else(Identity::in_process),
     };
     let route = path::parse(registry.kinds(), head.uri.path()).ok_or_else(nothing_here)?;
-    if let Route::Resource(route) = route {
-        if call.method != Method::GET && call.method != Method::HEAD {
-            call.body = read_body(body).await?;
-        }
-        return resource::serve(registry, call, route).await;
+    let reads = call.method == Method::GET || call.method == Method::HEAD;
+    if let Route::Resource(_) | Route::Review(_) = route
+        && !reads
+    {
+        call.body = read_body(body).await?;
     }
-    if call.method != Method::GET && call.method != Method::HEAD {
-        return Err(status::failure(
-            405,
-            "MethodNotAllowed",
-            "the server does not allow this method on the requested resource",
-        ));
+    match route {
+        Route::Resource(route) => resource::serve(shared, call, route).await,
+        Route::Review(review) if call.method == Method::POST => review.serve(&call),
+        _ if !reads => Err(not_allowed()),
+        Route::Review(_) => Err(not_allowed()),
+        Route::Index => Ok(answer::json(200, &discovery::index(registry.kinds()))),
+        Route::Live => Ok(answer::text("ok")),
+        Route::Ready => registry.ready().await.map(|()| answer::text("ok")),
+        Route::Version => Ok(answer::json(200, &discovery::version())),
+        Route::OpenApi(path) => shared.documents.serve(registry.kinds(), &call, path.as_deref()),
+        Route::Discovery(what) => Ok(discovery::serve(registry.kinds(), &call.accept, &what)),
     }
-    Ok(match route {
-        Route::Health => answer::text("ok"),
-        Route::Version => answer::json(200, &discovery::version()),
-        Route::Discovery(what) => discovery::serve(registry.kinds(), &call.accept, &what),
-        Route::Resource(_) => unreachable!("served above"),
-    })
+}
+
+fn not_allowed() -> Error {
+    status::failure(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
 }
 
 fn nothing_here() -> Error {

@@ -2,15 +2,26 @@
 
 use longshore_core::kind::KindType;
 
+use super::discovery;
+use super::review::{self, Review};
+
 /// Where a request goes.
 #[derive(Debug, PartialEq)]
 pub(super) enum Route {
-    /// `/livez`, `/readyz`, `/healthz`.
-    Health,
+    /// `/`.
+    Index,
+    /// `/livez`, `/healthz`: whether the process is alive.
+    Live,
+    /// `/readyz`: whether it can do its work.
+    Ready,
     /// `/version`.
     Version,
     /// Lists of what is served.
     Discovery(Discovery),
+    /// `/openapi/v3`, or one of the documents below it.
+    OpenApi(Option<String>),
+    /// A question that is answered at once.
+    Review(Review),
     /// Objects.
     Resource(Resource),
 }
@@ -42,13 +53,16 @@ pub(super) struct Resource {
 pub(super) fn parse(kinds: &[&'static KindType], path: &str) -> Option<Route> {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     match parts.as_slice() {
-        ["livez" | "readyz" | "healthz", ..] => return Some(Route::Health),
+        [] => return Some(Route::Index),
+        ["livez" | "healthz", ..] => return Some(Route::Live),
+        ["readyz", ..] => return Some(Route::Ready),
+        ["openapi", "v3"] => return Some(Route::OpenApi(None)),
+        ["openapi", "v3", path @ ..] => return Some(Route::OpenApi(Some(path.join("/")))),
         ["version"] => return Some(Route::Version),
         ["api"] => return Some(Route::Discovery(Discovery::Core)),
         ["apis"] => return Some(Route::Discovery(Discovery::Groups)),
         ["apis", group] => {
-            let served = kinds.iter().any(|kind| kind.info.group == *group);
-            return served.then(|| Route::Discovery(Discovery::Group((*group).to_owned())));
+            return discovery::has(kinds, group, None).then(|| Route::Discovery(Discovery::Group((*group).to_owned())));
         }
         _ => {}
     }
@@ -57,11 +71,14 @@ pub(super) fn parse(kinds: &[&'static KindType], path: &str) -> Option<Route> {
         ["apis", group, version, rest @ ..] => (*group, *version, rest),
         _ => return None,
     };
-    if !kinds.iter().any(|kind| kind.info.group == group && kind.info.version == version) {
+    if !discovery::has(kinds, group, Some(version)) {
         return None;
     }
     if rest.is_empty() {
         return Some(Route::Discovery(Discovery::Version(group.to_owned(), version.to_owned())));
+    }
+    if let Some(review) = review::ALL.into_iter().find(|of| of.group() == group && rest == [of.plural()]) {
+        return Some(Route::Review(review));
     }
     let find = |plural: &str| {
         kinds

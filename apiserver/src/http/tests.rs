@@ -94,7 +94,7 @@ async fn bad_requests_are_answered_as_upstream_does_and_store_nothing() {
         ("POST", MAPS, "application/json", "x".repeat(4 << 20), 413),
         ("POST", MAPS, "application/json", deep, 400),
         ("POST", MAPS, "application/json", "{\"kind\":\"Conf".to_owned(), 400),
-        ("POST", MAPS, "application/vnd.kubernetes.protobuf", map("a"), 415),
+        ("POST", MAPS, "application/cbor", map("a"), 415),
         ("POST", &strict, "application/json", unknown.to_owned(), 400),
         ("POST", "/api/v1/configmaps", "application/json", map("a"), 405),
         ("POST", "/api/v1/namespaces/nowhere/configmaps", "application/json", map("a"), 404),

@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use longshore_core::client::params::WatchParams;
 use longshore_core::client::{Error, Scope, WatchEvent};
 use longshore_core::kind::{DynObject, KindType};
+use longshore_core::table;
 use serde_json::{Value, json};
 
 use super::answer::{self, Shape};
@@ -57,6 +58,18 @@ pub(super) async fn serve(
     Ok(answer::respond(200, "application/json", Body::from_stream(lines)))
 }
 
+/// A bookmark for who watches tables: its one row has no cells, and its object carries the version.
+fn bookmark_table(metadata: &Value) -> Value {
+    json!({
+        "kind": "Table", "apiVersion": table::API_VERSION, "columnDefinitions": null,
+        "metadata": { "resourceVersion": metadata["resourceVersion"] },
+        "rows": [{
+            "cells": [],
+            "object": { "kind": "PartialObjectMetadata", "apiVersion": table::API_VERSION, "metadata": metadata },
+        }],
+    })
+}
+
 fn render(
     kind: &KindType,
     event: WatchEvent<DynObject>,
@@ -73,12 +86,17 @@ fn render(
             if initial_events_end {
                 metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
             }
-            let object = json!({ "kind": kind.info.kind, "apiVersion": kind.info.api_version(), "metadata": metadata });
-            return ("BOOKMARK", object);
+            let (name, version) = match shape {
+                Shape::Object => (kind.info.kind, kind.info.api_version()),
+                Shape::Metadata => ("PartialObjectMetadata", table::API_VERSION.to_owned()),
+                Shape::Table(_) => return ("BOOKMARK", bookmark_table(&metadata)),
+            };
+            return ("BOOKMARK", json!({ "kind": name, "apiVersion": version, "metadata": metadata }));
         }
     };
     match shape {
         Shape::Object => (type_, object.to_value()),
+        Shape::Metadata => (type_, answer::metadata(&object)),
         Shape::Table(include) => {
             let metadata = ListMeta { resource_version: object.meta().resource_version.clone(), ..ListMeta::default() };
             (type_, answer::table(kind, &[object], &metadata, *include, headers, now))

@@ -9,6 +9,7 @@ mod delete;
 mod patch;
 mod random;
 mod read;
+mod scale;
 #[cfg(test)]
 mod tests;
 mod update;

@@ -110,6 +110,20 @@ impl Registry {
         watch(cache, scope.namespace, filter, listing.revision, initial)
     }
 
+    /// Whether the store answers and the cache follows it.
+    ///
+    /// # Errors
+    /// What the store says, or that it is slow.
+    pub async fn ready(&self) -> Result<(), Error> {
+        let fresh = std::pin::pin!(self.cache.fresh(&*self.store));
+        match select(fresh, self.clock.sleep(AHEAD)).await {
+            Either::Left((done, _)) => done,
+            Either::Right(_) => {
+                Err(Error::Unavailable { operation: "read".to_owned(), reason: "the store is slow".to_owned() })
+            }
+        }
+    }
+
     /// Waits until the cache is as new as the version asks: everything if empty, anything if `0`.
     async fn reach(&self, version: &str) -> Result<(), Error> {
         if version.is_empty() {

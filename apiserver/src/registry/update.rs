@@ -108,9 +108,11 @@ impl Registry {
         let brought = new.meta_mut().managed_fields.take();
         let operation = Operation::Update(subresource);
         self.admission.mutate(self, operation, &mut *new, Some(old), warnings).await?;
-        new.prepare_for_update(old, subresource);
+        // Scale is another way to change the desired state, and its rules are those of the object's own path.
+        let part = subresource.filter(|subresource| *subresource != Subresource::Scale);
+        new.prepare_for_update(old, part);
         keep_metadata(old, &mut *new);
-        let errors = new.validate_update(old, subresource);
+        let errors = new.validate_update(old, part);
         if !errors.is_empty() {
             return Err(status::invalid(&target.kind.info, target.name, &errors));
         }
