@@ -6,6 +6,7 @@ mod admission;
 mod cache;
 pub mod http;
 mod key;
+mod ledger;
 mod local;
 pub mod pki;
 mod registry;

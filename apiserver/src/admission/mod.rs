@@ -13,6 +13,7 @@ pub(crate) enum Operation {
     Create,
     /// Through a subresource, or the object's own path.
     Update(Option<Subresource>),
+    Delete,
 }
 
 /// The rules, in the order in which they are asked.

@@ -158,6 +158,11 @@ impl KindCache {
         self.read().objects.get(key).cloned()
     }
 
+    /// All objects, as of now.
+    pub(crate) fn objects(&self) -> Vec<DynObject> {
+        self.read().objects.values().map(|cached| Arc::clone(&cached.object)).collect()
+    }
+
     /// How many objects there are.
     pub(crate) fn len(&self) -> usize {
         self.read().objects.len()

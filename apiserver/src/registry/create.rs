@@ -5,11 +5,11 @@ use longshore_core::apply::fields::Set;
 use longshore_core::client::Error;
 use longshore_core::client::params::PostParams;
 use longshore_core::kind::{AnyObject, DynObject, KindType, Subresource};
-use longshore_core::store::Transaction;
 use longshore_core::validation::{self, ErrorType};
 use serde_json::Value;
 
-use super::{PutOutcome, Registry, Warnings, name_of, namespace_of};
+use super::along::Write;
+use super::{ATTEMPTS, PutOutcome, Registry, Warnings, name_of, namespace_of};
 use crate::admission::Operation;
 use crate::{key, status};
 
@@ -64,30 +64,34 @@ impl Registry {
         if tracks {
             field_manager(kind, "").update(None, &mut *object, manager, self.clock.now());
         }
-        let mut attempt = 1;
-        loop {
+        let mut names = 1;
+        for attempt in 1..=ATTEMPTS {
             let name = name_of(&*object).to_owned();
             let short = key::short(namespace_of(&*object), &name);
+            if params.dry_run && self.current(cache, &short, true).await?.is_some() {
+                return Err(status::already_exists(info, &name));
+            }
+            let write = Write { operation: Operation::Create, old: None, certain: attempt > 1 };
+            let along = self.along(write, Some(&*object)).await?;
             if params.dry_run {
-                if self.current(cache, &short, true).await?.is_some() {
-                    return Err(status::already_exists(info, &name));
-                }
                 return Ok((object.into(), warnings));
             }
-            let returned = match self.put(info, &short, 0, object, Transaction::new()).await? {
+            let (returned, exists) = match self.put(cache, &short, 0, object, along).await? {
                 PutOutcome::Done(stored) => return Ok((stored, warnings)),
-                PutOutcome::Conflict(returned) => returned,
+                PutOutcome::Conflict { object, exists } => (object, exists),
             };
-            match (&base, returned) {
-                (Some(base), Some(returned)) if attempt < NAME_ATTEMPTS => {
-                    object = returned;
-                    object.meta_mut().name = Some(self.random.name(base));
-                    attempt += 1;
-                }
-                (Some(base), _) => return Err(status::generate_name_conflict(info, base)),
-                (None, _) => return Err(status::already_exists(info, &name)),
+            let refuse = || match &base {
+                Some(base) => status::generate_name_conflict(info, base),
+                None => status::already_exists(info, &name),
+            };
+            object = returned.ok_or_else(refuse)?;
+            if exists {
+                let base = base.as_ref().filter(|_| names < NAME_ATTEMPTS).ok_or_else(refuse)?;
+                object.meta_mut().name = Some(self.random.name(base));
+                names += 1;
             }
         }
+        Err(status::conflict(info, name_of(&*object), status::MODIFIED))
     }
 
     /// Sets what only the system sets, and a name where one is to be generated; returns what the name starts with.

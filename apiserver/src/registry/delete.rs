@@ -7,7 +7,8 @@ use longshore_core::client::{Deleted, Error, Target};
 use longshore_core::kind::{AnyObject, DynObject};
 
 use super::Registry;
-use super::update::{Attempts, Change, Changed};
+use super::update::{Attempts, Change, Changed, Commit};
+use crate::admission::Operation;
 use crate::status;
 
 /// Held by the garbage collector until the dependents are gone.
@@ -22,10 +23,11 @@ impl Registry {
     /// 404, or 409 Conflict if a precondition does not hold.
     pub async fn delete(&self, target: Target<'_>, params: &DeleteParams) -> Result<Deleted, Error> {
         let cache = self.cache.kind(target.kind)?;
+        let commit = Commit { target, operation: Operation::Delete, dry_run: params.dry_run };
         let mut attempts = Attempts::default();
         while let Some(current) = self.attempt(cache, target, &mut attempts).await? {
             let change = self.decide_delete(target, &current.object, params);
-            let done = self.carry_out(cache, target, &mut attempts, &current, change, params.dry_run).await?;
+            let done = self.carry_out(cache, commit, &mut attempts, &current, change).await?;
             match done {
                 Some(Changed::Removed(object)) => return Ok(Deleted::Gone(object)),
                 Some(Changed::Put(object) | Changed::Nothing(object)) => return Ok(Deleted::Pending(object)),

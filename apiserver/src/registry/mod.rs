@@ -2,7 +2,9 @@
 //!
 //! A write goes decode → admission (may change) → defaults → preparation → validation → admission (may refuse) →
 //! commit. Everything is optimistic: an update reads, computes, and commits on the condition that nothing changed.
+//! What must never disagree with an object (what its pod takes of a node, its addresses) is written in the same commit.
 
+mod along;
 mod bind;
 mod create;
 mod delete;
@@ -18,20 +20,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use longshore_core::api::Namespace;
+use longshore_core::api::{Namespace, Pod};
 use longshore_core::client::params::PostParams;
 use longshore_core::client::{Error, Target};
 use longshore_core::clock::Clock;
-use longshore_core::kind::{AnyObject, DynObject, KindInfo, KindType};
+use longshore_core::kind::{AnyObject, DynObject, KindType};
 use longshore_core::store::{self, Committed, KeyValue, Revision, Store, Transaction};
 use tokio::task::JoinSet;
 
 use crate::admission::Admission;
 use crate::cache::{Cache, Cached, Feed, KindCache, feed};
+use crate::ledger::{self, Claim, Ledger};
 use crate::{key, status};
 
 pub use patch::PatchBody;
 
+use along::Along;
 use random::Random;
 
 /// How often a write is tried again that lost against another, unless it named a version.
@@ -88,6 +92,7 @@ pub struct Registry {
     clock: Arc<dyn Clock>,
     cache: Arc<Cache>,
     admission: Admission,
+    ledger: Ledger,
     random: Random,
     kinds: Vec<&'static KindType>,
     tasks: Mutex<JoinSet<()>>,
@@ -111,10 +116,11 @@ impl Registry {
     ) -> Result<Arc<Self>, StartError> {
         let cache = Arc::new(Cache::new(&options.kinds, options.window));
         let feed = Feed { cache: Arc::clone(&cache), store: Arc::clone(&store), clock: Arc::clone(&clock) };
-        let revision = feed.load().await?;
+        let revision = load(&feed, &cache).await?;
         let mut tasks = JoinSet::new();
         tasks.spawn(feed.follow(revision));
         let registry = Arc::new(Self {
+            ledger: Ledger::new(Arc::clone(&store)),
             store,
             clock,
             cache,
@@ -190,25 +196,31 @@ impl Registry {
         Ok(Cached { object, revision: entry.revision })
     }
 
-    /// Puts an object on the condition that its key was last put at `expected` (0: is absent).
+    /// Puts an object, and what goes along, on the condition that its key was last put at `expected` (0: is absent).
     async fn put(
         &self,
-        info: &KindInfo,
+        cache: &KindCache,
         short: &str,
         expected: Revision,
         mut object: Box<dyn AnyObject>,
-        also: Transaction,
+        along: Along,
     ) -> Result<PutOutcome, Error> {
         object.meta_mut().resource_version = None;
+        let info = &cache.kind.info;
         let bytes = Bytes::from(object.to_vec());
         let claim = self.cache.handoff.offer(&bytes, object);
         let key = key::full(info, short);
-        let mut transaction = Transaction::new().expect(key.clone(), expected).put(key, bytes);
-        transaction.compare.extend(also.compare);
-        transaction.operations.extend(also.operations);
+        let mut transaction = Transaction::new().expect(key.clone(), expected).put(key.clone(), bytes);
+        transaction.compare.extend(along.transaction.compare.iter().cloned());
+        transaction.operations.extend(along.transaction.operations.iter().cloned());
         match self.store.commit(transaction).await {
-            Ok(Committed::Done(revision)) => Ok(PutOutcome::Done(claim.committed(revision))),
-            Ok(Committed::Conflict { .. }) => Ok(PutOutcome::Conflict(claim.refused())),
+            Ok(Committed::Done(revision)) => {
+                along.done(revision);
+                Ok(PutOutcome::Done(claim.committed(revision)))
+            }
+            Ok(Committed::Conflict { key: lost, .. }) => {
+                Ok(PutOutcome::Conflict { object: claim.refused(), exists: lost == key })
+            }
             Err(error) => {
                 drop(claim);
                 Err(status::from_store(error, &format!("write {} {short}", info.resource())))
@@ -217,10 +229,27 @@ impl Registry {
     }
 }
 
+/// Fills the cache, and makes the ledger agree with the pods in it.
+async fn load(feed: &Feed, cache: &Cache) -> Result<Revision, store::Error> {
+    loop {
+        let revision = feed.load().await?;
+        let Ok(pods) = cache.kind(KindType::of::<Pod>()) else { return Ok(revision) };
+        let pods = pods.objects();
+        let claims = pods.iter().filter_map(|pod| Claim::of(pod.as_any().downcast_ref()?));
+        if ledger::repair(&*feed.store, revision, claims).await? {
+            return Ok(revision);
+        }
+    }
+}
+
 enum PutOutcome {
     Done(DynObject),
     /// Somebody else was faster. The object comes back to be tried again.
-    Conflict(Option<Box<dyn AnyObject>>),
+    Conflict {
+        object: Option<Box<dyn AnyObject>>,
+        /// Whether it was the object's own key that was not as expected.
+        exists: bool,
+    },
 }
 
 fn namespace_of(object: &dyn AnyObject) -> &str {

@@ -6,6 +6,7 @@ use longshore_core::client::{Error, Target};
 use longshore_core::kind::{AnyObject, DynObject, Subresource};
 use longshore_core::store::{Committed, Transaction};
 
+use super::along::Write;
 use super::create::{DEFAULT_MANAGER, field_manager};
 use super::{ATTEMPTS, PutOutcome, Registry, Warnings, name_of, namespace_of};
 use crate::admission::Operation;
@@ -86,7 +87,9 @@ impl Registry {
         while let Some(current) = self.attempt(cache, rewrite.target, &mut attempts).await? {
             let mut warnings = Warnings::new();
             let change = self.decide_rewrite(&rewrite, &current, &make, &mut warnings).await;
-            let done = self.carry_out(cache, rewrite.target, &mut attempts, &current, change, rewrite.dry_run).await?;
+            let operation = Operation::Update(rewrite.subresource);
+            let commit = Commit { target: rewrite.target, operation, dry_run: rewrite.dry_run };
+            let done = self.carry_out(cache, commit, &mut attempts, &current, change).await?;
             if let Some(changed) = done {
                 return Ok((changed.into_object(), warnings));
             }
@@ -160,49 +163,51 @@ impl Registry {
     pub(super) async fn carry_out(
         &self,
         cache: &KindCache,
-        target: Target<'_>,
+        commit: Commit<'_>,
         attempts: &mut Attempts,
         current: &Cached,
         change: Result<Change, Error>,
-        dry_run: bool,
     ) -> Result<Option<Changed>, Error> {
-        let info = &target.kind.info;
+        let Commit { target, operation, dry_run } = commit;
         let short = key::short(target.namespace, target.name);
         let certain = std::mem::replace(&mut attempts.certain, true);
+        let write = Write { operation, old: Some(&*current.object), certain };
+        let refused = |error: Error| async {
+            if certain || self.is_current(cache, &short, current).await? { Err(error) } else { Ok(None) }
+        };
         match change {
-            Err(error) => {
-                if certain || self.is_current(cache, &short, current).await? {
-                    return Err(error);
-                }
-            }
+            Err(error) => refused(error).await,
             Ok(Change::Nothing) => {
-                if certain || self.is_current(cache, &short, current).await? {
-                    return Ok(Some(Changed::Nothing(current.object.clone())));
-                }
-            }
-            Ok(Change::Put(object)) if dry_run => {
-                return Ok(Some(Changed::Put(at_revision(object, current.revision))));
-            }
-            Ok(Change::Remove(object)) if dry_run => {
-                return Ok(Some(Changed::Removed(at_revision(object, current.revision))));
+                let holds = certain || self.is_current(cache, &short, current).await?;
+                Ok(holds.then(|| Changed::Nothing(current.object.clone())))
             }
             Ok(Change::Put(object)) => {
-                let put = self.put(info, &short, current.revision, object, Transaction::new()).await?;
-                if let PutOutcome::Done(stored) = put {
-                    return Ok(Some(Changed::Put(stored)));
+                let along = match self.along(write, Some(&*object)).await {
+                    Ok(along) => along,
+                    Err(error) => return refused(error).await,
+                };
+                if dry_run {
+                    return Ok(Some(Changed::Put(at_revision(object, current.revision))));
+                }
+                match self.put(cache, &short, current.revision, object, along).await? {
+                    PutOutcome::Done(stored) => Ok(Some(Changed::Put(stored))),
+                    PutOutcome::Conflict { .. } => Ok(None),
                 }
             }
+            Ok(Change::Remove(object)) if dry_run => Ok(Some(Changed::Removed(at_revision(object, current.revision)))),
             Ok(Change::Remove(object)) => {
-                let key = key::full(info, &short);
-                let transaction = Transaction::new().expect(key.clone(), current.revision).delete(key);
+                let along = self.along(write, None).await?;
+                let key = key::full(&target.kind.info, &short);
+                let mut transaction = Transaction::new().expect(key.clone(), current.revision).delete(key);
+                transaction.compare.extend(along.transaction.compare.iter().cloned());
+                transaction.operations.extend(along.transaction.operations.iter().cloned());
                 let committed = self.store.commit(transaction).await;
                 let committed = committed.map_err(|error| status::from_store(error, &format!("delete {target}")))?;
-                if let Committed::Done(revision) = committed {
-                    return Ok(Some(Changed::Removed(at_revision(object, revision))));
-                }
+                let Committed::Done(revision) = committed else { return Ok(None) };
+                along.done(revision);
+                Ok(Some(Changed::Removed(at_revision(object, revision))))
             }
         }
-        Ok(None)
     }
 
     async fn is_current(&self, cache: &KindCache, short: &str, seen: &Cached) -> Result<bool, Error> {
@@ -210,6 +215,14 @@ impl Registry {
         let read = self.store.get(&key).await.map_err(|error| status::from_store(error, "read"))?;
         Ok(read.value.is_some_and(|entry| entry.revision == seen.revision))
     }
+}
+
+/// A change that is to be committed.
+#[derive(Clone, Copy)]
+pub(super) struct Commit<'a> {
+    pub(super) target: Target<'a>,
+    pub(super) operation: Operation,
+    pub(super) dry_run: bool,
 }
 
 /// How often a change was tried.
