@@ -10,7 +10,7 @@ use longshore_core::informer::{Change, DynInformer, Informer, Informers};
 use longshore_core::kind::{DynObject, Kind, KindType};
 use longshore_core::queue::WorkQueue;
 
-use crate::plan::Plan;
+use crate::plan::{Plan, Verb};
 
 /// A loop that brings one sort of thing to where it shall be, one key at a time.
 pub trait Controller: fmt::Debug + Send + Sync + 'static {
@@ -19,6 +19,11 @@ pub trait Controller: fmt::Debug + Send + Sync + 'static {
 
     /// The name in logs and metrics, as upstream's: `replicaset`.
     fn name(&self) -> &'static str;
+
+    /// The name under which it records events, as upstream's: `replicaset-controller`.
+    fn component(&self) -> String {
+        format!("{}-controller", self.name().replace('_', "-"))
+    }
 
     /// Says which changes of which kinds make which keys worth a look, and which indexes [`Controller::reconcile`]
     /// needs. Every kind that it reads must be named here.
@@ -82,6 +87,10 @@ impl<T: Clone + Eq + Hash + Send + Sync + 'static> Triggers<T> {
 /// What happened when the last plan for a key was carried out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Failure {
+    /// What sort of action was tried.
+    pub verb: Verb,
+    /// The kind of the object that it was tried on.
+    pub kind: &'static KindType,
     /// What was tried, in words.
     pub action: String,
     /// How it failed.

@@ -8,6 +8,7 @@ use longshore_core::client::params::{
 };
 use longshore_core::client::{Client, Error, Scope};
 use longshore_core::clock::Clock;
+use longshore_core::events::{EventRecorder, Severity};
 use longshore_core::informer::{DynInformer, Informers};
 use longshore_core::kind::KindType;
 use longshore_core::queue::{Backoff, QueueMetrics, Work, WorkQueue};
@@ -16,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::controller::{Controller, Failure, Triggers, View};
-use crate::plan::{Action, Plan};
+use crate::plan::{Action, Plan, Report, Verb};
 
 /// How a driver runs its controller.
 #[derive(Debug, Clone)]
@@ -48,6 +49,7 @@ pub struct Driver<C: Controller> {
     clock: Arc<dyn Clock>,
     queue: WorkQueue<C::Key>,
     settings: Settings,
+    recorder: EventRecorder,
     memory: Mutex<FxHashMap<C::Key, Memory>>,
 }
 
@@ -62,11 +64,7 @@ struct Memory {
 /// How carrying out an action ended, if not well.
 #[derive(Debug)]
 enum Stop {
-    Failed {
-        action: String,
-        error: Error,
-        kind: &'static KindType,
-    },
+    Failed(Failure),
     /// The world is not as the view showed it: look again.
     Stale,
     /// Nothing can be done and nothing will change that.
@@ -75,17 +73,19 @@ enum Stop {
 
 impl<C: Controller> Driver<C> {
     /// A driver that does nothing until [`Driver::run`]. Registers the controller's triggers, so make every driver
-    /// before the informers run.
+    /// before the informers run. Whoever makes the recorder runs its writer.
     pub fn new(
         controller: C,
         informers: &Informers,
         clock: Arc<dyn Clock>,
         settings: Settings,
         metrics: &QueueMetrics,
+        recorder: &EventRecorder,
     ) -> Self {
         let queue = WorkQueue::with_metrics(clock.clone(), settings.backoff, metrics, controller.name());
         controller.triggers(&Triggers::new(informers.clone(), queue.clone()));
-        Self { controller, informers: informers.clone(), clock, queue, settings, memory: Mutex::default() }
+        let recorder = recorder.speaking_for(&controller.component());
+        Self { controller, informers: informers.clone(), clock, queue, settings, recorder, memory: Mutex::default() }
     }
 
     /// The queue of keys that wait.
@@ -149,16 +149,17 @@ impl<C: Controller> Driver<C> {
                 self.memory().remove(work.key());
                 work.failed();
             }
-            Err(Stop::Failed { action, error, kind }) => {
+            Err(Stop::Failed(failure)) => {
+                let Failure { action, error, kind, .. } = &failure;
                 tracing::debug!(controller = self.controller.name(), key = ?work.key(), %action, %error, "trying again");
-                let doubtful = match &error {
+                let doubtful = match error {
                     Error::Api(_) if !error.is_conflict() && !error.is_not_found() && !error.is_already_exists() => {
                         Vec::new()
                     }
                     // The outcome is unknown, or the cache was behind.
-                    _ => vec![kind],
+                    _ => vec![*kind],
                 };
-                self.memory().insert(work.key().clone(), Memory { failure: Failure { action, error }, doubtful });
+                self.memory().insert(work.key().clone(), Memory { failure, doubtful });
                 work.failed();
             }
         }
@@ -187,29 +188,49 @@ impl<C: Controller> Driver<C> {
     }
 
     async fn act(&self, action: Action) -> Result<(), Stop> {
-        let (text, kind) = (action.to_string(), action.kind());
-        let informer = self.informers.of_kind(kind);
-        match self.write(&informer, action).await {
-            Ok(()) => Ok(()),
-            Err(Stop::Failed { error, .. }) if error.is_namespace_terminating() => Err(Stop::Moot),
-            Err(Stop::Failed { error, .. }) => Err(Stop::Failed { action: text, error, kind }),
-            Err(stop) => Err(stop),
+        let (action, tell) = match action {
+            Action::Reported { action, about, words } => (*action, Some((about, words))),
+            action => (action, None),
+        };
+        let (text, verb, kind) = (action.to_string(), action.verb(), action.kind());
+        let Some(kind) = kind else {
+            if let Action::Event(note) = action {
+                self.recorder.record_about(note.about, note.severity, note.reason, note.message);
+            }
+            return Ok(());
+        };
+        let prefix = tell.as_ref().map(|_| prefix(&action)).unwrap_or_default();
+        let ended = self.write(&self.informers.of_kind(kind), action).await;
+        if let Some((about, words)) = tell {
+            let outcome = match &ended {
+                Ok(name) => Some((name, None)),
+                Err(Refused::By(error)) if !error.is_namespace_terminating() => Some((&prefix, Some(error))),
+                Err(_) => None,
+            };
+            if let Some((name, error)) = outcome {
+                let (reason, message) = words(&Report { verb, kind, name, about: &about, error });
+                let severity = if error.is_some() { Severity::Warning } else { Severity::Normal };
+                self.recorder.record_about(about, severity, reason, message);
+            }
+        }
+        match ended {
+            Ok(_) => Ok(()),
+            Err(Refused::Stale) => Err(Stop::Stale),
+            Err(Refused::By(error)) if verb == Verb::Create && error.is_namespace_terminating() => Err(Stop::Moot),
+            Err(Refused::By(error)) => Err(Stop::Failed(Failure { verb, kind, action: text, error })),
         }
     }
 
-    async fn write(&self, informer: &DynInformer, action: Action) -> Result<(), Stop> {
+    /// Carries out one action and answers with the name of the object that it was about.
+    async fn write(&self, informer: &DynInformer, action: Action) -> Result<String, Refused> {
         let client: &Arc<dyn Client> = self.informers.client();
-        let kind = action.kind();
-        let failed = |error| Stop::Failed { action: String::new(), error, kind };
         let post = PostParams::default();
         let written = match action {
-            Action::Create(object) => client.create(object, &post).await.map_err(failed)?,
-            Action::Update { object, subresource } => {
-                client.update(object, subresource, &post).await.map_err(failed)?
-            }
+            Action::Create(object) => client.create(object, &post).await?,
+            Action::Update { object, subresource } => client.update(object, subresource, &post).await?,
             Action::Patch { target, subresource, patch } => {
                 let (patch, params) = (Patch::Merge(patch), PatchParams::default());
-                client.patch(target.target(), subresource, &patch, &params).await.map_err(failed)?
+                client.patch(target.target(), subresource, &patch, &params).await?
             }
             Action::Delete { target, resource_version, propagation, grace_seconds } => {
                 let preconditions = Preconditions { uid: Some(target.uid.clone()), resource_version };
@@ -222,33 +243,75 @@ impl<C: Controller> Driver<C> {
                 match client.delete(target.target(), &params).await {
                     Ok(deleted) => informer.observe_delete(&deleted),
                     Err(error) if error.is_not_found() => {}
-                    Err(error) => return Err(failed(error)),
+                    Err(error) => return Err(error.into()),
                 }
-                return Ok(());
+                return Ok(target.key.name.into_string());
             }
             Action::ConfirmGone(target) => {
                 return match client.get(target.target(), &GetParams::default()).await {
                     Ok(object) if object.meta().uid.as_deref() == Some(&target.uid) => {
                         informer.observe_write(&object);
-                        Err(Stop::Stale)
+                        Err(Refused::Stale)
                     }
-                    Ok(_) => Ok(()),
-                    Err(error) if error.is_not_found() => Ok(()),
-                    Err(error) => Err(failed(error)),
+                    Ok(_) => Ok(String::new()),
+                    Err(error) if error.is_not_found() => Ok(String::new()),
+                    Err(error) => Err(error.into()),
                 };
+            }
+            Action::ConfirmAlive(target) => {
+                let found = client.get(target.target(), &GetParams::default()).await;
+                match found {
+                    Ok(object) => {
+                        informer.observe_write(&object);
+                        let meta = object.meta();
+                        if meta.uid.as_deref() == Some(&target.uid) && meta.deletion_timestamp.is_none() {
+                            return Ok(String::new());
+                        }
+                    }
+                    Err(error) if error.is_not_found() => informer.refresh().await?,
+                    Err(error) => return Err(error.into()),
+                }
+                return Err(Refused::Stale);
             }
             Action::ConfirmEmpty { kind, namespace } => {
                 let params = ListParams { limit: Some(1), ..ListParams::default() };
                 let scope = Scope { kind, namespace: Some(&namespace) };
-                if client.list(scope, &params).await.map_err(failed)?.items.is_empty() {
-                    return Ok(());
+                if client.list(scope, &params).await?.items.is_empty() {
+                    return Ok(String::new());
                 }
-                informer.refresh().await.map_err(failed)?;
-                return Err(Stop::Stale);
+                informer.refresh().await?;
+                return Err(Refused::Stale);
             }
+            // Neither touches an object of its own; see `act`.
+            Action::Event(_) | Action::Reported { .. } => return Ok(String::new()),
         };
         informer.observe_write(&written);
-        Ok(())
+        Ok(written.meta().name.clone().unwrap_or_default())
+    }
+}
+
+/// Why an action had no effect.
+#[derive(Debug)]
+enum Refused {
+    By(Error),
+    Stale,
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self::By(error)
+    }
+}
+
+/// What is known of the name of the object that an action is about.
+fn prefix(action: &Action) -> String {
+    match action {
+        Action::Create(object) | Action::Update { object, .. } => {
+            let meta = object.meta();
+            meta.name.clone().or_else(|| meta.generate_name.clone()).unwrap_or_default()
+        }
+        Action::Patch { target, .. } | Action::Delete { target, .. } => target.key.name.to_string(),
+        _ => String::new(),
     }
 }
 

@@ -6,21 +6,26 @@
 //! unknown. A controller sees its own writes (see [`longshore_core::informer`]), so it needs no book-keeping of what it
 //! expects to happen.
 
+mod claim;
 mod controller;
 mod driver;
 pub mod garbage_collector;
 mod manager;
 mod namespace;
 mod plan;
+mod pods;
+mod replicas;
 mod root_ca;
+mod selects;
 mod service_account;
+mod template;
 
 pub use controller::{Controller, Failure, Triggers, View};
 pub use driver::{Driver, Settings};
 pub use garbage_collector::GarbageCollector;
 pub use manager::{ControllerManager, Options};
 pub use namespace::NamespaceController;
-pub use plan::{Action, ObjectRef, Plan};
+pub use plan::{Action, Note, ObjectRef, Plan, Report, Verb, Words};
 pub use root_ca::RootCaPublisher;
 pub use service_account::ServiceAccountController;
 

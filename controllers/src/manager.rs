@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use longshore_core::client::Client;
 use longshore_core::clock::Clock;
+use longshore_core::events::{EventRecorder, EventWriter, events};
 use longshore_core::informer::Informers;
 use longshore_core::kind::KindType;
 use longshore_core::queue::QueueMetrics;
@@ -17,6 +18,7 @@ use crate::controller::Controller;
 use crate::driver::{Driver, Settings};
 use crate::garbage_collector::GarbageCollector;
 use crate::namespace::NamespaceController;
+use crate::replicas::{ReplicaSetController, ReplicationManager};
 use crate::root_ca::RootCaPublisher;
 use crate::service_account::ServiceAccountController;
 
@@ -52,6 +54,8 @@ pub struct ControllerManager {
     clock: Arc<dyn Clock>,
     settings: Settings,
     metrics: QueueMetrics,
+    recorder: EventRecorder,
+    writer: EventWriter,
     drivers: Vec<(&'static str, Start)>,
 }
 
@@ -70,6 +74,8 @@ impl ControllerManager {
         manager.add(NamespaceController::new(&kinds));
         manager.add(GarbageCollector::new(kinds));
         manager.add(ServiceAccountController);
+        manager.add(ReplicaSetController::default());
+        manager.add(ReplicationManager::default());
         if let Some(bundle) = root_ca {
             manager.add(RootCaPublisher::new(bundle));
         }
@@ -78,15 +84,18 @@ impl ControllerManager {
 
     /// A manager of no controllers, to [add](ControllerManager::add) to.
     pub fn empty(client: Arc<dyn Client>, clock: Arc<dyn Clock>, settings: Settings, seed: u64) -> Self {
+        let (recorder, writer) = events(client.clone(), clock.clone(), "", "", seed);
         let informers = Informers::new(client, clock.clone(), seed);
-        Self { informers, clock, settings, metrics: QueueMetrics::default(), drivers: Vec::new() }
+        let metrics = QueueMetrics::default();
+        Self { informers, clock, settings, metrics, recorder, writer, drivers: Vec::new() }
     }
 
     /// Adds a controller of one's own, which shares the caches of the others.
     pub fn add<C: Controller>(&mut self, controller: C) {
         let name = controller.name();
         let (informers, clock) = (&self.informers, self.clock.clone());
-        let driver = Arc::new(Driver::new(controller, informers, clock, self.settings.clone(), &self.metrics));
+        let (settings, metrics, recorder) = (self.settings.clone(), &self.metrics, &self.recorder);
+        let driver = Arc::new(Driver::new(controller, informers, clock, settings, metrics, recorder));
         self.drivers.push((name, Box::new(move |cancel| Box::pin(driver.run(cancel)))));
     }
 
@@ -106,7 +115,7 @@ impl ControllerManager {
         for (_, start) in self.drivers {
             tasks.spawn(start(cancel.clone()));
         }
-        // The caches outlive the controllers' last plans.
+        // The caches and the events outlive the controllers' last plans.
         let caches = CancellationToken::new();
         let drivers = async {
             while let Some(ended) = tasks.join_next().await {
@@ -116,7 +125,7 @@ impl ControllerManager {
             }
             caches.cancel();
         };
-        tokio::join!(self.informers.run(caches.clone()), drivers);
+        tokio::join!(self.informers.run(caches.clone()), self.writer.run(caches.clone()), drivers);
     }
 }
 

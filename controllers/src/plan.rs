@@ -3,8 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use longshore_core::client::Target;
+use longshore_core::api::ObjectReference;
 use longshore_core::client::params::PropagationPolicy;
+use longshore_core::client::{Error, Target};
+use longshore_core::events::{Severity, reference};
 use longshore_core::informer::ObjectKey;
 use longshore_core::kind::{AnyObject, KindType, Subresource};
 use serde_json::Value;
@@ -35,6 +37,67 @@ impl ObjectRef {
 impl fmt::Display for ObjectRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.kind.info.kind, self.key)
+    }
+}
+
+/// What an action does to its object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Creates it.
+    Create,
+    /// Replaces it or a part of it.
+    Update,
+    /// Changes it by a patch.
+    Patch,
+    /// Deletes it.
+    Delete,
+    /// Only asks about it.
+    Confirm,
+    /// Only tells people about it.
+    Tell,
+}
+
+/// How an action ended, to be put into words.
+#[derive(Debug)]
+pub struct Report<'a> {
+    /// What was done.
+    pub verb: Verb,
+    /// The kind of the object that it was done to.
+    pub kind: &'static KindType,
+    /// The object's name; for a creation that failed the prefix of the name.
+    pub name: &'a str,
+    /// The object on whose behalf it was done.
+    pub about: &'a ObjectReference,
+    /// How it failed, if it did.
+    pub error: Option<&'a Error>,
+}
+
+/// Puts a report into an event's reason and message.
+pub type Words = fn(&Report<'_>) -> (&'static str, String);
+
+/// An event to record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Note {
+    /// What it is about.
+    pub about: ObjectReference,
+    /// How grave it is.
+    pub severity: Severity,
+    /// Why, in one CamelCase word.
+    pub reason: &'static str,
+    /// What happened, for people.
+    pub message: String,
+}
+
+/// The words of upstream's controllers that create and delete pods.
+fn plain_words(report: &Report<'_>) -> (&'static str, String) {
+    let kind = report.kind.info.singular;
+    match (report.verb, report.error) {
+        (Verb::Delete, None) => ("SuccessfulDelete", format!("Deleted {kind}: {}", report.name)),
+        (Verb::Delete, Some(error)) => ("FailedDelete", format!("Error deleting: {error}")),
+        (Verb::Create, None) => ("SuccessfulCreate", format!("Created {kind}: {}", report.name)),
+        (Verb::Create, Some(error)) => ("FailedCreate", format!("Error creating: {error}")),
+        (_, None) => ("SuccessfulUpdate", format!("Updated {kind}: {}", report.name)),
+        (_, Some(error)) => ("FailedUpdate", format!("Error updating: {error}")),
     }
 }
 
@@ -73,6 +136,9 @@ pub enum Action {
     /// Ask the server, not the cache, whether an object is gone; if it is not, the rest of the plan is dropped and the
     /// key looked at again.
     ConfirmGone(ObjectRef),
+    /// Ask the server, not the cache, whether an object is there and nobody deleted it; if not, the rest of the plan is
+    /// dropped and the key looked at again.
+    ConfirmAlive(ObjectRef),
     /// Ask the server, not the cache, whether a namespace holds no object of a kind; if it does, the rest of the plan is
     /// dropped and the key looked at again.
     ConfirmEmpty {
@@ -80,6 +146,17 @@ pub enum Action {
         kind: &'static KindType,
         /// The namespace.
         namespace: Box<str>,
+    },
+    /// Record an event. Never fails and never waits.
+    Event(Note),
+    /// Do something, and record an event that says how it went.
+    Reported {
+        /// What to do.
+        action: Box<Action>,
+        /// The object that the event is about.
+        about: ObjectReference,
+        /// How to say it.
+        words: Words,
     },
 }
 
@@ -89,17 +166,63 @@ impl Action {
         match self {
             Self::Create(_) => Some(0),
             Self::Delete { .. } => Some(1),
-            Self::ConfirmGone(_) | Self::ConfirmEmpty { .. } => Some(2),
-            Self::Update { .. } | Self::Patch { .. } => None,
+            Self::ConfirmGone(_) | Self::ConfirmAlive(_) | Self::ConfirmEmpty { .. } => Some(2),
+            Self::Update { .. } | Self::Patch { .. } | Self::Event(_) => None,
+            Self::Reported { action, .. } => action.sort(),
         }
     }
 
-    /// The kind of object that it touches.
-    pub(crate) fn kind(&self) -> &'static KindType {
+    /// What it does.
+    pub fn verb(&self) -> Verb {
         match self {
-            Self::Create(object) | Self::Update { object, .. } => object.kind_type(),
-            Self::Patch { target, .. } | Self::Delete { target, .. } | Self::ConfirmGone(target) => target.kind,
-            Self::ConfirmEmpty { kind, .. } => kind,
+            Self::Create(_) => Verb::Create,
+            Self::Update { .. } => Verb::Update,
+            Self::Patch { .. } => Verb::Patch,
+            Self::Delete { .. } => Verb::Delete,
+            Self::ConfirmGone(_) | Self::ConfirmAlive(_) | Self::ConfirmEmpty { .. } => Verb::Confirm,
+            Self::Event(_) => Verb::Tell,
+            Self::Reported { action, .. } => action.verb(),
+        }
+    }
+
+    /// The same, and an event about `about` that says how it went, in the words of upstream's pod control.
+    #[must_use]
+    pub fn reported_to(self, about: &dyn AnyObject) -> Self {
+        self.reported_with(about, plain_words)
+    }
+
+    /// The same, and an event about `about` that says how it went in these words.
+    #[must_use]
+    pub fn reported_with(self, about: &dyn AnyObject, words: Words) -> Self {
+        Self::Reported { action: Box::new(self), about: reference(about), words }
+    }
+
+    /// Records that something happened to an object.
+    pub fn event(about: &dyn AnyObject, severity: Severity, reason: &'static str, message: impl Into<String>) -> Self {
+        Self::Event(Note { about: reference(about), severity, reason, message: message.into() })
+    }
+
+    /// Deletes an object as its kind and its dependents usually are.
+    pub fn delete(object: &dyn AnyObject) -> Self {
+        Self::Delete { target: ObjectRef::of(object), resource_version: None, propagation: None, grace_seconds: None }
+    }
+
+    /// Replaces an object's status.
+    pub fn update_status(object: impl AnyObject) -> Self {
+        Self::Update { object: Box::new(object), subresource: Some(Subresource::Status) }
+    }
+
+    /// The kind of object that it touches.
+    pub(crate) fn kind(&self) -> Option<&'static KindType> {
+        match self {
+            Self::Create(object) | Self::Update { object, .. } => Some(object.kind_type()),
+            Self::Patch { target, .. }
+            | Self::Delete { target, .. }
+            | Self::ConfirmGone(target)
+            | Self::ConfirmAlive(target) => Some(target.kind),
+            Self::ConfirmEmpty { kind, .. } => Some(kind),
+            Self::Event(_) => None,
+            Self::Reported { action, .. } => action.kind(),
         }
     }
 }
@@ -122,7 +245,10 @@ impl fmt::Display for Action {
                 propagation.as_ref().map_or(Ok(()), |propagation| write!(f, " {propagation:?}"))
             }
             Self::ConfirmGone(target) => write!(f, "confirm gone {target}"),
+            Self::ConfirmAlive(target) => write!(f, "confirm alive {target}"),
             Self::ConfirmEmpty { kind, namespace } => write!(f, "confirm no {} in {namespace}", kind.info.plural),
+            Self::Event(note) => write!(f, "tell about {} {}: {}", note.about.kind, note.about.name, note.message),
+            Self::Reported { action, .. } => action.fmt(f),
         }
     }
 }

@@ -250,6 +250,8 @@ pub trait AnyObject: Debug + Send + Sync + 'static {
     fn field(&self, label: &str) -> Option<String>;
     /// For downcasting a reference.
     fn as_any(&self) -> &dyn Any;
+    /// For downcasting a reference, to change the object.
+    fn as_any_mut(&mut self) -> &mut dyn Any;
     /// For downcasting a shared object.
     fn into_any_arc(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
     /// For downcasting an owned object.
@@ -309,6 +311,9 @@ impl<K: Kind> AnyObject for K {
         }
     }
     fn as_any(&self) -> &dyn Any {
+        self
+    }
+    fn as_any_mut(&mut self) -> &mut dyn Any {
         self
     }
     fn into_any_arc(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {

@@ -8,6 +8,7 @@ mod correlator;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -56,6 +57,8 @@ pub struct EventRecorder {
     source: EventSource,
     clock: Arc<dyn Clock>,
     waiting: mpsc::Sender<Event>,
+    /// Tells reports of one moment apart.
+    serial: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for EventRecorder {
@@ -90,7 +93,7 @@ pub fn events(
 ) -> (EventRecorder, EventWriter) {
     let (sender, receiver) = mpsc::channel(WAITING_MAX);
     let source = EventSource { component: component.to_owned(), host: host.to_owned() };
-    let recorder = EventRecorder { source, clock: clock.clone(), waiting: sender };
+    let recorder = EventRecorder { source, clock: clock.clone(), waiting: sender, serial: Arc::default() };
     let correlator = Correlator::default();
     (recorder, EventWriter { client, clock, waiting: receiver, correlator, rng: Pcg64::seed_from_u64(seed) })
 }
@@ -127,8 +130,9 @@ impl EventRecorder {
     pub fn record_about(&self, about: ObjectReference, severity: Severity, reason: &str, message: impl Into<String>) {
         let now = self.clock.now();
         let namespace = if about.namespace.is_empty() { "default" } else { &about.namespace };
-        // The time makes the name unique, as upstream does it.
-        let name = format!("{}.{:x}", about.name, now.as_nanosecond());
+        // The time makes the name unique, as upstream does it; where it stands still, the serial number does.
+        let unique = now.as_nanosecond() + i128::from(self.serial.fetch_add(1, Ordering::Relaxed));
+        let name = format!("{}.{unique:x}", about.name);
         let metadata = ObjectMeta { name: Some(name), namespace: Some(namespace.to_owned()), ..ObjectMeta::default() };
         let event = Event {
             metadata,

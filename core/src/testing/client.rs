@@ -20,6 +20,7 @@ use rand_pcg::Pcg64;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use crate::api::Pod;
 use crate::client::{Bind, Client, Deleted, DynList, Error, Scope, Target, WatchEvent, WatchStream};
 use crate::clock::Clock;
 use crate::informer::ObjectKey;
@@ -55,6 +56,7 @@ struct State {
     faults: Faults,
     scripted: VecDeque<Error>,
     lagging: bool,
+    graceful: bool,
     compacted: u64,
     writes: u64,
 }
@@ -104,6 +106,7 @@ impl FakeServer {
             faults: Faults::default(),
             scripted: VecDeque::new(),
             lagging: false,
+            graceful: false,
             compacted: 0,
             writes: 0,
         };
@@ -132,6 +135,12 @@ impl FakeServer {
         if !lagging {
             self.told.send_replace(state.revision);
         }
+    }
+
+    /// From now on a deleted pod that has a node stays until it is deleted with a grace period of 0, as its node's agent
+    /// does once its containers have ended.
+    pub fn set_graceful(&self, graceful: bool) {
+        self.lock().graceful = graceful;
     }
 
     /// Lets watches tell up to this many more changes.
@@ -269,6 +278,10 @@ impl FakeServer {
     }
 }
 
+fn runs_somewhere(object: &dyn AnyObject) -> bool {
+    object.as_any().downcast_ref::<Pod>().is_some_and(|pod| !pod.spec.node_name.is_empty())
+}
+
 /// Namespaces have finalizers in their spec, too.
 fn is_held_by_spec(object: &dyn AnyObject) -> bool {
     object.kind_type().info.kind == "Namespace"
@@ -400,13 +413,18 @@ impl FakeServer {
         {
             finalizers.push(hold.to_owned());
         }
-        let deleted = if finalizers.is_empty() {
+        let grace = if state.graceful && runs_somewhere(&*old) { params.grace_period_seconds.unwrap_or(30) } else { 0 };
+        let deleted = if finalizers.is_empty() && grace == 0 {
             Deleted::Gone(self.commit(&mut state, target.kind, Some(old), None))
         } else {
             let meta = new.meta_mut();
-            meta.finalizers = Some(finalizers);
+            if !finalizers.is_empty() {
+                meta.finalizers = Some(finalizers);
+            }
             if meta.deletion_timestamp.is_none() {
                 meta.deletion_timestamp = Some(Time(self.clock.now()));
+                meta.deletion_grace_period_seconds = Some(i64::from(grace));
+            } else if grace == 0 {
                 meta.deletion_grace_period_seconds = Some(0);
             }
             if new.equals(&*old) {
