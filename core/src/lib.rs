@@ -20,6 +20,7 @@ pub mod patch;
 pub mod quantity;
 pub mod queue;
 pub mod runtime;
+pub mod scheduling;
 pub mod schema;
 pub mod selector;
 pub mod store;

@@ -1,0 +1,369 @@
+//! Pods come to nodes and go.
+
+use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHasher};
+use smallvec::SmallVec;
+
+use super::{Change, Cluster, NodeId, NodeSet, at, at_mut, column_mut};
+use crate::api::pod::Pod;
+use crate::api::pod::helpers::is_terminal;
+use crate::informer::ObjectKey;
+use crate::scheduling::pod_shape::{Requests, Shape, ShapeId, Wanted, shape_hash};
+
+/// A placed pod, as a number. Numbers are used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PodId(u32);
+
+/// A pod that has a node.
+#[derive(Debug, Clone)]
+pub struct PlacedPod {
+    pod: Arc<Pod>,
+    shape: Arc<Shape>,
+    /// `None` while the cluster does not know its node.
+    node: Option<NodeId>,
+    /// What it takes, where that is not what its shape says: while it is resized.
+    requests: Option<Box<Requests>>,
+}
+
+impl PlacedPod {
+    /// The pod.
+    pub fn pod(&self) -> &Arc<Pod> {
+        &self.pod
+    }
+
+    /// What scheduling reads of it.
+    pub fn shape(&self) -> &Arc<Shape> {
+        &self.shape
+    }
+
+    /// Where it is.
+    pub fn node(&self) -> Option<NodeId> {
+        self.node
+    }
+
+    /// What it takes of its node.
+    pub fn requests(&self) -> &Requests {
+        self.requests.as_deref().unwrap_or(&self.shape.requests)
+    }
+
+    /// Whether it is being deleted.
+    pub fn is_terminating(&self) -> bool {
+        self.pod.metadata.deletion_timestamp.is_some()
+    }
+
+    fn is(&self, namespace: &str, name: &str) -> bool {
+        let meta = &self.pod.metadata;
+        meta.name.as_deref().unwrap_or_default() == name && meta.namespace.as_deref().unwrap_or_default() == namespace
+    }
+}
+
+/// All placed pods and all shapes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Pods {
+    entries: Vec<Option<PlacedPod>>,
+    free: Vec<PodId>,
+    /// By hash of namespace and name.
+    index: FxHashMap<u64, SmallVec<[PodId; 1]>>,
+    /// Pods on nodes that are not known, by name of node.
+    orphans: BTreeMap<Box<str>, Vec<PodId>>,
+    shapes: FxHashMap<u64, SmallVec<[Arc<Shape>; 1]>>,
+    shape_count: usize,
+    next_shape: u64,
+    count: usize,
+}
+
+/// Shapes that nobody uses are thrown away once there are this many more than after the last time.
+const SHAPES_SLACK: usize = 1024;
+
+impl Pods {
+    fn find(&self, namespace: &str, name: &str) -> Option<PodId> {
+        let known = self.index.get(&name_hash(namespace, name))?;
+        known.iter().copied().find(|id| self.get(*id).is_some_and(|pod| pod.is(namespace, name)))
+    }
+
+    fn get(&self, id: PodId) -> Option<&PlacedPod> {
+        self.entries.get(id.0 as usize)?.as_ref()
+    }
+
+    fn insert(&mut self, pod: PlacedPod) -> PodId {
+        let meta = &pod.pod.metadata;
+        let hash = name_hash(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.entries.push(None);
+            PodId(u32::try_from(self.entries.len() - 1).expect("fewer than 2^32 pods"))
+        });
+        self.entries[id.0 as usize] = Some(pod);
+        self.index.entry(hash).or_default().push(id);
+        self.count += 1;
+        id
+    }
+
+    fn remove(&mut self, id: PodId) -> Option<PlacedPod> {
+        let pod = self.entries.get_mut(id.0 as usize)?.take()?;
+        let meta = &pod.pod.metadata;
+        let hash = name_hash(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+        if let Some(same) = self.index.get_mut(&hash) {
+            same.retain(|other| *other != id);
+            if same.is_empty() {
+                self.index.remove(&hash);
+            }
+        }
+        self.free.push(id);
+        self.count -= 1;
+        Some(pod)
+    }
+}
+
+fn name_hash(namespace: &str, name: &str) -> u64 {
+    let mut hasher = FxHasher::default();
+    namespace.hash(&mut hasher);
+    name.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Reading: pods.
+impl Cluster {
+    /// A placed pod.
+    pub fn pod(&self, id: PodId) -> Option<&PlacedPod> {
+        self.pods.get(id)
+    }
+
+    /// The placed pod of this name.
+    pub fn find_pod(&self, namespace: &str, name: &str) -> Option<&PlacedPod> {
+        self.pods.find(namespace, name).and_then(|id| self.pods.get(id))
+    }
+
+    /// The pods on a node, in no particular order.
+    pub fn pods_on(&self, node: NodeId) -> impl Iterator<Item = &PlacedPod> {
+        self.slots.get(node.index()).into_iter().flat_map(|slot| &slot.pods).filter_map(|id| self.pods.get(*id))
+    }
+
+    /// All placed pods whose node is known.
+    pub fn placed_pods(&self) -> impl Iterator<Item = (NodeId, &PlacedPod)> {
+        self.pods.entries.iter().flatten().filter_map(|pod| Some((pod.node?, pod)))
+    }
+
+    /// How many pods are placed.
+    pub fn pod_count(&self) -> usize {
+        self.pods.count
+    }
+
+    /// Pods for which room is being made on the node.
+    pub fn nominated(&self, node: NodeId) -> &[Arc<Pod>] {
+        self.slots.get(node.index()).map_or(&[], |slot| &slot.nominated)
+    }
+
+    /// Nodes on which room is being made for some pod.
+    pub fn nodes_with_nominations(&self) -> &NodeSet {
+        &self.with_nominations
+    }
+
+    /// The node on which room is being made for the pod.
+    pub fn nomination(&self, namespace: &str, name: &str) -> Option<NodeId> {
+        self.nominations.get(&ObjectKey::new(namespace, name)).copied()
+    }
+}
+
+/// Changing: pods.
+impl Cluster {
+    /// The shape of a pod that is to be placed.
+    pub fn shape(&mut self, pod: &Pod) -> Arc<Shape> {
+        self.shape_as(pod, Wanted::by(pod))
+    }
+
+    fn shape_as(&mut self, pod: &Pod, wanted: Wanted<'_>) -> Arc<Shape> {
+        let hash = shape_hash(pod, wanted);
+        let pods = &mut self.pods;
+        let alike = pods.shapes.entry(hash).or_default();
+        if let Some(shape) = alike.iter().find(|shape| shape.is_of(pod, wanted)) {
+            return shape.clone();
+        }
+        let id = ShapeId(pods.next_shape);
+        pods.next_shape += 1;
+        let shape = Arc::new(Shape::of(id, pod, wanted, &mut self.resources));
+        alike.push(shape.clone());
+        pods.shape_count += 1;
+        if pods.shape_count >= SHAPES_SLACK && pods.next_shape % SHAPES_SLACK as u64 == 0 {
+            self.drop_shapes();
+        }
+        shape
+    }
+
+    /// Forgets shapes that no pod has.
+    fn drop_shapes(&mut self) {
+        let pods = &mut self.pods;
+        pods.shapes.retain(|_, alike| {
+            alike.retain(|shape| Arc::strong_count(shape) > 1);
+            !alike.is_empty()
+        });
+        pods.shape_count = pods.shapes.values().map(SmallVec::len).sum();
+    }
+
+    /// Puts a pod in whose `spec.nodeName` is set, or replaces the one of its name. A pod that will never run again, or
+    /// has no node, is taken out instead.
+    pub fn put_pod(&mut self, pod: Arc<Pod>) {
+        let node = self.node_id(&pod.spec.node_name);
+        if pod.spec.node_name.is_empty() || is_terminal(&pod) {
+            let meta = &pod.metadata;
+            self.remove_pod(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+            return;
+        }
+        self.place_on(pod, node);
+    }
+
+    /// Puts a pod on a node, whatever its `spec.nodeName` says. If it was on another, it is no longer.
+    pub fn place(&mut self, pod: Arc<Pod>, node: NodeId) {
+        self.place_on(pod, Some(node));
+    }
+
+    fn place_on(&mut self, pod: Arc<Pod>, node: Option<NodeId>) {
+        let shape = self.shape_as(&pod, Wanted::default());
+        let requests = self.requests_by_status(&pod, &shape);
+        let meta = &pod.metadata;
+        let (namespace, name) =
+            (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+        if let Some(id) = self.pods.find(namespace, name) {
+            let old = self.pods.entries[id.0 as usize].as_mut().expect("an id that was found has its pod");
+            let same = node.is_some()
+                && old.node == node
+                && Arc::ptr_eq(&old.shape, &shape)
+                && old.requests == requests
+                && old.is_terminating() == meta.deletion_timestamp.is_some();
+            if same {
+                old.pod = pod;
+                return;
+            }
+            self.take_out(id);
+        }
+        let unknown = node.is_none().then(|| Box::<str>::from(pod.spec.node_name.as_str()));
+        let id = self.pods.insert(PlacedPod { pod, shape, node, requests });
+        match (node, unknown) {
+            (Some(node), _) => self.charge(id, node),
+            (None, Some(name)) => self.pods.orphans.entry(name).or_default().push(id),
+            (None, None) => {}
+        }
+    }
+
+    /// Takes a pod out; says which it was.
+    pub fn remove_pod(&mut self, namespace: &str, name: &str) -> Option<PlacedPod> {
+        let id = self.pods.find(namespace, name)?;
+        self.take_out(id)
+    }
+
+    fn take_out(&mut self, id: PodId) -> Option<PlacedPod> {
+        match self.pods.get(id)?.node {
+            Some(node) => self.discharge(id, node),
+            None => {
+                let name = self.pods.get(id)?.pod.spec.node_name.clone();
+                if let Some(orphans) = self.pods.orphans.get_mut(name.as_str()) {
+                    orphans.retain(|other| *other != id);
+                    if orphans.is_empty() {
+                        self.pods.orphans.remove(name.as_str());
+                    }
+                }
+            }
+        }
+        self.pods.remove(id)
+    }
+
+    fn requests_by_status(&mut self, pod: &Pod, shape: &Shape) -> Option<Box<Requests>> {
+        let mut statuses = pod.status.container_statuses.iter().chain(&pod.status.init_container_statuses);
+        if !statuses.any(|status| status.resources.is_some()) {
+            return None;
+        }
+        let requests = Requests::of(pod, true, &mut self.resources);
+        (requests != shape.requests).then(|| Box::new(requests))
+    }
+
+    fn charge(&mut self, id: PodId, node: NodeId) {
+        let shape = self.count(id, node, 1);
+        let slot = &mut self.slots[node.index()];
+        slot.pods.push(id);
+        slot.ports.extend(shape.ports.iter().cloned());
+        if !slot.ports.is_empty() {
+            self.with_ports.insert(node);
+        }
+        self.changes.push(Change::PodAdded { node, shape });
+    }
+
+    fn discharge(&mut self, id: PodId, node: NodeId) {
+        let shape = self.count(id, node, -1);
+        let slot = &mut self.slots[node.index()];
+        slot.pods.retain(|other| *other != id);
+        for port in &shape.ports {
+            if let Some(place) = slot.ports.iter().position(|have| have == port) {
+                slot.ports.swap_remove(place);
+            }
+        }
+        if slot.ports.is_empty() {
+            self.with_ports.remove(node);
+        }
+        self.changes.push(Change::PodRemoved { node, shape });
+    }
+
+    fn count(&mut self, id: PodId, node: NodeId, sign: i64) -> Arc<Shape> {
+        let pod = self.pods.get(id).expect("a pod that is charged or discharged is there");
+        let requests = pod.requests.as_deref().unwrap_or(&pod.shape.requests);
+        for &(resource, amount) in requests.amounts() {
+            *at_mut(column_mut(&mut self.requested, resource), node) += sign * amount;
+        }
+        *at_mut(&mut self.nonzero_milli_cpu, node) += sign * requests.nonzero_milli_cpu();
+        *at_mut(&mut self.nonzero_memory, node) += sign * requests.nonzero_memory();
+        *at_mut(&mut self.pod_counts, node) += sign;
+        debug_assert!(at(&self.pod_counts, node) >= 0, "no more pods go than came");
+        pod.shape.clone()
+    }
+
+    /// The node came: pods that were known to be on it are.
+    pub(super) fn adopt(&mut self, node: NodeId, name: &str) {
+        for id in self.pods.orphans.remove(name).unwrap_or_default() {
+            if let Some(pod) = &mut self.pods.entries[id.0 as usize] {
+                pod.node = Some(node);
+                self.charge(id, node);
+            }
+        }
+    }
+
+    /// The node goes: its pods are kept aside.
+    pub(super) fn orphan(&mut self, node: NodeId, name: &str) {
+        let pods = self.slots[node.index()].pods.clone();
+        for id in pods {
+            self.discharge(id, node);
+            if let Some(pod) = &mut self.pods.entries[id.0 as usize] {
+                pod.node = None;
+                if pod.pod.spec.node_name != name {
+                    // An assumed pod does not name its node yet.
+                    let mut named = Pod::clone(&pod.pod);
+                    name.clone_into(&mut named.spec.node_name);
+                    pod.pod = Arc::new(named);
+                }
+                self.pods.orphans.entry(name.into()).or_default().push(id);
+            }
+        }
+    }
+
+    /// Makes known that room is being made for a pod on a node, and nowhere else.
+    pub fn nominate(&mut self, pod: Arc<Pod>, node: NodeId) {
+        let key = ObjectKey::of(&*pod);
+        self.clear_nomination(&key.namespace, &key.name);
+        self.slots[node.index()].nominated.push(pod);
+        self.with_nominations.insert(node);
+        self.nominations.insert(key, node);
+        self.changes.push(Change::Nominated(node));
+    }
+
+    /// Makes known that no room is being made for the pod any more.
+    pub fn clear_nomination(&mut self, namespace: &str, name: &str) {
+        let key = ObjectKey::new(namespace, name);
+        let Some(node) = self.nominations.remove(&key) else { return };
+        let slot = &mut self.slots[node.index()];
+        slot.nominated.retain(|pod| ObjectKey::of(&**pod) != key);
+        if slot.nominated.is_empty() {
+            self.with_nominations.remove(node);
+        }
+        self.changes.push(Change::Nominated(node));
+    }
+}
