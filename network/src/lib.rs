@@ -1,1 +1,18 @@
-//! Pod networks and the service proxy of a node.
+//! Pod networks and the service proxy of a node: implementations of [`longshore_core::network::Network`].
+//!
+//! - [`Bridge`]: an address of its own for every pod, Services through nftables.
+//! - [`HostNetwork`]: every pod has the node's addresses.
+//! - [`NoNetwork`]: no pod has any.
+//!
+//! [`ranges`] finds address ranges that nothing on the machine uses yet.
+
+mod bridge;
+mod disk;
+mod docker;
+mod netlink;
+mod nft;
+mod plain;
+pub mod ranges;
+
+pub use bridge::{Bridge, Options};
+pub use plain::{HostNetwork, NoNetwork};

@@ -1,0 +1,60 @@
+//! The node's nftables rules: what they should be is worked out whole, what is sent is the difference.
+//!
+//! The commands are `nft`'s own text. The same as JSON (which the `nftables` crate writes) takes some thirty lines of types
+//! a rule, and nobody could compare it with what `nft list ruleset` shows.
+
+mod base;
+mod ruleset;
+mod services;
+
+pub(crate) use base::{Node, PodPorts, desired};
+pub(crate) use ruleset::Ruleset;
+
+use std::io::{self, Write};
+use std::process::{Command, Stdio};
+
+use longshore_core::network::Error;
+
+use crate::netlink::failed;
+
+/// Carries commands out in one transaction: all or none.
+pub(crate) fn apply(commands: &str) -> Result<(), Error> {
+    let mut child = command().args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().map_err(missing)?;
+    let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(commands.as_bytes()));
+    let output = child.wait_with_output().map_err(missing)?;
+    if !output.status.success() {
+        let reason = String::from_utf8_lossy(&output.stderr);
+        return Err(failed("change nftables rules")(reason.lines().next().unwrap_or("nft gave no reason")));
+    }
+    written.map_err(failed("hand rules to nft"))
+}
+
+/// What the kernel has under the table's name, without what sets hold; `None` if there is no such table.
+pub(crate) fn list(table: &str) -> Result<Option<String>, Error> {
+    let output = command().args(["-t", "list", "table", "ip", table]).output().map_err(missing)?;
+    Ok(output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned()))
+}
+
+/// Removes the table; one that is gone is none.
+pub(crate) fn remove(table: &str) -> Result<(), Error> {
+    apply(&format!("add table ip {table}\ndelete table ip {table}\n"))
+}
+
+fn command() -> Command {
+    // Debian keeps it where only root's PATH looks.
+    let known =
+        ["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"].into_iter().find(|path| std::path::Path::new(path).is_file());
+    let mut command = Command::new(known.unwrap_or("nft"));
+    command.stdin(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+fn missing(error: io::Error) -> Error {
+    if error.kind() == io::ErrorKind::NotFound {
+        return Error::Missing {
+            what: "the nft program".into(),
+            remedy: "install it (apt-get install nftables)".into(),
+        };
+    }
+    failed("run nft")(error)
+}
