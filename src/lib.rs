@@ -1,9 +1,8 @@
 //! The facade: re-exports behind features, and nothing else. None is on by default.
 
 // The README's programs use several features; they are compiled as tests where all of them are on.
-#![cfg_attr(all(feature = "cluster", feature = "scheduler", feature = "controllers", feature = "apiserver"), doc = "")]
 #![cfg_attr(
-    all(feature = "cluster", feature = "scheduler", feature = "controllers", feature = "apiserver"),
+    all(feature = "testing", feature = "scheduler", feature = "controllers", feature = "apiserver"),
     doc = include_str!("../README.md")
 )]
 

@@ -62,7 +62,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     // Not the benchmarks, which would run. The examples in docs cannot be asked for together with other targets.
     for targets in [&["--lib", "--bins", "--tests", "--examples"][..], &["--doc"][..]] {
         let mut command = cargo();
-        command.args(["test", "--workspace", "--no-fail-fast"]).args(targets).arg("--");
+        command.args(["test", "--workspace", "--all-features", "--no-fail-fast"]).args(targets).arg("--");
         command.arg("--show-output").args(&options.filter);
         let mut child =
             command.stdout(Stdio::piped()).spawn().map_err(|error| format!("cannot start {command:?}: {error}"))?;
