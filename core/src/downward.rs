@@ -1,12 +1,12 @@
 //! The downward API: what a container may learn about its pod, as text.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
-use crate::api::pod::helpers::label_rules::qualified_name;
 use crate::api::pod::{Container, Pod, ResourceFieldSelector};
 use crate::api::resources::ResourceList;
+use crate::go_format;
 use crate::quantity::{Format, Quantity};
+use crate::validation::names::is_qualified_name;
 
 /// Why a field cannot be told to a container.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,7 +65,7 @@ pub fn field(pod: &Pod, field_path: &str) -> Result<String, Error> {
             "metadata.labels" => (&metadata.labels, key.to_owned()),
             _ => return Err(Error::NoSubscript(field_path.to_owned())),
         };
-        let wrong = qualified_name(&rule_applies_to);
+        let wrong = is_qualified_name(&rule_applies_to);
         if !wrong.is_empty() {
             return Err(Error::InvalidKey { path: field_path.to_owned(), reasons: wrong.join(";") });
         }
@@ -163,53 +163,12 @@ fn limit<'a>(container: &'a Container, resource: &str, allocatable: &'a Resource
 
 /// A map as lines of `key="value"`, the value quoted as Go does.
 fn lines(map: &BTreeMap<String, String>) -> String {
-    map.iter().map(|(key, value)| format!("{key}={}", quote(value))).collect::<Vec<_>>().join("\n")
-}
-
-fn quote(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        let written = match c {
-            '"' | '\\' => write!(out, "\\{c}"),
-            '\x07' => write!(out, "\\a"),
-            '\x08' => write!(out, "\\b"),
-            '\x0c' => write!(out, "\\f"),
-            '\n' => write!(out, "\\n"),
-            '\r' => write!(out, "\\r"),
-            '\t' => write!(out, "\\t"),
-            '\x0b' => write!(out, "\\v"),
-            '\0'..' ' | '\x7f' => write!(out, "\\x{:02x}", u32::from(c)),
-            _ if is_printable(c) => write!(out, "{c}"),
-            _ if u32::from(c) > 0xffff => write!(out, "\\U{:08x}", u32::from(c)),
-            _ => write!(out, "\\u{:04x}", u32::from(c)),
-        };
-        written.expect("writing to a string cannot fail");
-    }
-    out.push('"');
-    out
-}
-
-/// Whether Go prints a character as it is: no control, format or private character and no space but the plain one.
-fn is_printable(c: char) -> bool {
-    c == ' '
-        || !(c.is_control()
-            || c.is_whitespace()
-            || matches!(c,
-                '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{180e}'
-                | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-                | '\u{e000}'..='\u{f8ff}' | '\u{feff}' | '\u{fff0}'..='\u{fffb}' | '\u{fffe}' | '\u{ffff}'
-                | '\u{e0000}'..='\u{e007f}' | '\u{f0000}'..))
+    map.iter().map(|(key, value)| format!("{key}={}", go_format::quote(value))).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn quoting_is_gos() {
-        assert_eq!(quote("a\"\\\n\x01\u{7f}é\u{a0}\u{200b}\u{f0000}"), r#""a\"\\\n\x01\x7fé\u00a0\u200b\U000f0000""#);
-    }
 
     #[test]
     fn keys_in_brackets_are_split_off() {

@@ -170,6 +170,11 @@ pub trait Kind: Described {
     fn selectable_fields() -> &'static [&'static str] {
         &[]
     }
+
+    /// Older names of selectable fields, each with its present one.
+    fn renamed_fields() -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
 }
 
 /// A kind at run time: its names and the way to read an object of it.
@@ -185,6 +190,8 @@ pub struct KindType {
     pub columns: fn() -> &'static [Column],
     /// Field selectors besides `metadata.name` and `metadata.namespace`.
     pub selectable_fields: fn() -> &'static [&'static str],
+    /// See [`Kind::renamed_fields`].
+    pub renamed_fields: fn() -> &'static [(&'static str, &'static str)],
     /// The kind's JSON schema as schemars derives it, with Kubernetes' extensions.
     pub schema: fn() -> schemars::Schema,
 }
@@ -200,6 +207,7 @@ impl KindType {
                 from_value: |value| Ok(Box::new(serde_json::from_value::<K>(value)?)),
                 columns: K::columns,
                 selectable_fields: K::selectable_fields,
+                renamed_fields: K::renamed_fields,
                 schema: || schemars::generate::SchemaSettings::default().into_generator().into_root_schema_for::<K>(),
             };
         }

@@ -41,10 +41,7 @@ pub(super) fn status(error: &Error) -> (u16, Value) {
             (Status::failure(&message, "ServiceUnavailable"), 503)
         }
     };
-    let mut value = json!(status);
-    value["kind"] = "Status".into();
-    value["apiVersion"] = "v1".into();
-    value["metadata"] = json!({});
+    let mut value = longshore_core::status::to_value(&status);
     value["code"] = code.into();
     (code, value)
 }

@@ -1,6 +1,6 @@
 //! What the printer columns of many kinds share.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::age::human_duration;
 use crate::api::PodTemplateSpec;
 use crate::kind::Column;
-use crate::selector::{LabelSelector, LabelSelectorOperator};
+use crate::selector;
 
 /// The object's name.
 pub(crate) const NAME: Column = Column {
@@ -50,35 +50,7 @@ pub(crate) fn since(time: Option<Timestamp>, now: Timestamp) -> String {
 
 /// Labels as `a=1,b=2`; `<none>` if there are none.
 pub(crate) fn labels(labels: &BTreeMap<String, String>) -> String {
-    if labels.is_empty() {
-        return "<none>".to_owned();
-    }
-    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
-}
-
-/// A selector as `a=1,b in (x,y),!c`, by label; `<none>` if it has no requirements.
-pub(crate) fn selector(selector: Option<&LabelSelector>) -> String {
-    let Some(selector) = selector else { return "<none>".to_owned() };
-    let equal = selector.match_labels.iter().map(|(key, value)| (key.as_str(), format!("{key}={value}")));
-    let others = selector.match_expressions.iter().map(|requirement| {
-        let key = requirement.key.as_str();
-        let values = || requirement.values.iter().map(String::as_str).collect::<BTreeSet<_>>();
-        let values = || values().into_iter().collect::<Vec<_>>().join(",");
-        let text = match requirement.operator {
-            LabelSelectorOperator::In => format!("{key} in ({})", values()),
-            LabelSelectorOperator::NotIn => format!("{key} notin ({})", values()),
-            LabelSelectorOperator::Exists => key.to_owned(),
-            LabelSelectorOperator::DoesNotExist => format!("!{key}"),
-            _ => "<error>".to_owned(),
-        };
-        (key, text)
-    });
-    let mut all: Vec<(&str, String)> = equal.chain(others).collect();
-    if all.is_empty() {
-        return "<none>".to_owned();
-    }
-    all.sort_by_key(|(key, _)| *key);
-    all.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(",")
+    if labels.is_empty() { "<none>".to_owned() } else { selector::format_labels(labels) }
 }
 
 /// Names and images of a template's containers, each joined by commas.

@@ -228,7 +228,7 @@ impl Kind for Deployment {
             columns::age(&self.metadata, now),
             containers.into(),
             images.into(),
-            columns::selector(self.spec.selector.as_ref()).into(),
+            LabelSelector::format(self.spec.selector.as_ref()).into(),
         ]
     }
 }

@@ -143,14 +143,10 @@ impl Kind for Namespace {
     }
 
     fn field(&self, label: &str) -> Option<String> {
-        match label {
-            "status.phase" => Some(self.status.phase.to_string()),
-            "name" => self.metadata.name.clone().or_else(|| Some(String::new())),
-            _ => None,
-        }
+        (label == "status.phase").then(|| self.status.phase.to_string())
     }
 
     fn selectable_fields() -> &'static [&'static str] {
-        &["status.phase", "name"]
+        &["status.phase"]
     }
 }

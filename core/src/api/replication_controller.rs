@@ -168,4 +168,12 @@ impl Kind for ReplicationController {
             columns::labels(&self.spec.selector).into(),
         ]
     }
+
+    fn field(&self, label: &str) -> Option<String> {
+        (label == "status.replicas").then(|| self.status.replicas.to_string())
+    }
+
+    fn selectable_fields() -> &'static [&'static str] {
+        &["status.replicas"]
+    }
 }

@@ -5,7 +5,6 @@
 //! [`apply_merge_patch`] know nothing of types; [`apply_strategic`] reads from the [schema](crate::schema) which lists
 //! are merged, and by which key.
 
-mod go_format;
 mod json_patch;
 mod merge_patch;
 mod strategic;
@@ -15,7 +14,7 @@ mod yaml;
 
 use serde_json::Value;
 
-pub(crate) use go_format::{float as go_float, plain as go_plain};
+use crate::go_format;
 pub use json_patch::{JsonPatch, MAX_OPERATIONS};
 pub use merge_patch::apply_merge_patch;
 pub use strategic::{apply_strategic, create_three_way, create_two_way};

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::go_format::{self, quote as go_quote};
+
 /// All that is wrong with an object, in the order found.
 pub type ErrorList = Vec<Error>;
 
@@ -134,14 +136,15 @@ impl Error {
         Self::new(ErrorType::FieldValueTooLong, field, "<value omitted>".into(), detail)
     }
 
-    /// A list or map of `actual` items where `max` are allowed.
+    /// A list or map of `actual` items where `max` are allowed. A negative number is one that is not known.
     pub fn too_many(field: &Path, actual: i64, max: i64) -> Self {
         let detail = match max {
             i64::MIN..=-1 => "has too many items".to_owned(),
             1 => "must have at most 1 item".to_owned(),
             max => format!("must have at most {max} items"),
         };
-        Self::new(ErrorType::FieldValueTooMany, field, actual.into(), detail)
+        let actual = if actual < 0 { omitted() } else { actual.into() };
+        Self::new(ErrorType::FieldValueTooMany, field, actual, detail)
     }
 
     /// Something broke while checking.
@@ -163,8 +166,10 @@ impl Error {
             | ErrorType::FieldValueTooLong
             | ErrorType::InternalError => kind.to_owned(),
             ErrorType::FieldValueInvalid if self.bad_value == "" && self.detail.is_empty() => kind.to_owned(),
+            ErrorType::FieldValueTooMany if self.bad_value == omitted() => kind.to_owned(),
             _ => match &self.bad_value {
                 Value::String(text) => format!("{kind}: {}", go_quote(text)),
+                Value::Number(number) => format!("{kind}: {}", go_format::float(number)),
                 value => format!("{kind}: {value}"),
             },
         };
@@ -199,28 +204,26 @@ impl fmt::Display for Error {
     }
 }
 
-/// A text in quotes as Go's `%q` prints it.
-pub fn go_quote(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 2);
-    quoted.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => quoted.push_str("\\\""),
-            '\\' => quoted.push_str("\\\\"),
-            '\n' => quoted.push_str("\\n"),
-            '\r' => quoted.push_str("\\r"),
-            '\t' => quoted.push_str("\\t"),
-            '\u{7}' => quoted.push_str("\\a"),
-            '\u{8}' => quoted.push_str("\\b"),
-            '\u{b}' => quoted.push_str("\\v"),
-            '\u{c}' => quoted.push_str("\\f"),
-            c if (c as u32) < 0x20 || c == '\u{7f}' => quoted.push_str(&format!("\\x{:02x}", c as u32)),
-            // Rust's own escaping knows what is printable, Go's differs only in how the escape looks.
-            c if c.is_ascii() || c.escape_debug().count() == 1 => quoted.push(c),
-            c if (c as u32) < 0x1_0000 => quoted.push_str(&format!("\\u{:04x}", c as u32)),
-            c => quoted.push_str(&format!("\\U{:08x}", c as u32)),
+/// What upstream puts in place of a value that it does not repeat.
+fn omitted() -> Value {
+    Value::Object(serde_json::Map::new())
+}
+
+/// All errors in one message, each said once; in brackets if there are several.
+pub fn aggregate(errors: &[Error]) -> String {
+    join_once(errors.iter().map(Error::message))
+}
+
+/// Messages as upstream's aggregate prints them: each once, in brackets if there are several.
+pub(crate) fn join_once(messages: impl IntoIterator<Item = String>) -> String {
+    let mut once: Vec<String> = Vec::new();
+    for message in messages {
+        if !once.contains(&message) {
+            once.push(message);
         }
     }
-    quoted.push('"');
-    quoted
+    match once.as_slice() {
+        [only] => only.clone(),
+        many => format!("[{}]", many.join(", ")),
+    }
 }

@@ -5,7 +5,9 @@ pub mod names;
 mod object_meta;
 mod report;
 
-pub use error::{Error, ErrorList, ErrorType, Path, go_quote};
+pub use crate::go_format::quote as go_quote;
+pub(crate) use error::join_once;
+pub use error::{Error, ErrorList, ErrorType, Path, aggregate};
 pub use object_meta::{
     NameRule, validate_annotations, validate_labels, validate_object_meta, validate_object_meta_update,
 };

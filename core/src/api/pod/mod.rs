@@ -191,8 +191,14 @@ impl Kind for Pod {
             "spec.hostNetwork",
             "status.phase",
             "status.podIP",
+            // Taken, but always empty: upstream's pods do not offer the list's text.
+            "status.podIPs",
             "status.nominatedNodeName",
         ]
+    }
+
+    fn renamed_fields() -> &'static [(&'static str, &'static str)] {
+        &[("spec.host", "spec.nodeName")]
     }
 }
 

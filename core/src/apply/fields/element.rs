@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use crate::patch::go_float;
+use crate::go_format::float as go_float;
 
 /// One step of a path: how to find a field in what contains it.
 #[derive(Debug, Clone)]

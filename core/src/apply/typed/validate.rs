@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{item_type, items};
 use crate::apply::fields::{Element, quoted};
-use crate::patch::go_plain;
+use crate::go_format::plain as go_plain;
 use crate::schema::{ListKind, Node, Scalar, Type};
 
 /// Checks a configuration that is to be applied.

@@ -9,7 +9,9 @@ mod names;
 mod patch;
 mod podhelpers;
 mod quantity;
+mod selectors;
 mod ssa;
+mod status;
 
 use serde_json::Value;
 
@@ -25,7 +27,9 @@ pub(crate) const FAMILIES: &[Family] = &[
     Family { name: "patch", run: patch::run, same: equal },
     Family { name: "podhelpers", run: podhelpers::run, same: equal },
     Family { name: "quantity", run: quantity::run, same: quantity::same },
+    Family { name: "selectors", run: selectors::run, same: equal },
     Family { name: "ssa", run: ssa::run, same: equal },
+    Family { name: "status", run: status::run, same: equal },
 ];
 
 fn equal(found: &Value, expected: &Value) -> bool {

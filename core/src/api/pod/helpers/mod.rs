@@ -1,7 +1,6 @@
 //! What controllers, scheduler and node ask about a pod, answered as upstream's helpers do.
 
 mod affinity_keys;
-pub(crate) mod label_rules;
 mod node_affinity;
 mod readiness;
 mod resources;

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::label_rules::{label_value, qualified_name};
 use crate::api::Node;
 use crate::api::pod::{NodeSelectorOperator, NodeSelectorRequirement, NodeSelectorTerm, Pod};
-use crate::validation::Path;
+use crate::validation::names::{is_qualified_name, is_valid_label_value};
+use crate::validation::{Path, join_once};
 
 /// Terms of a pod's node affinity that cannot be read, each said once, in upstream's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}", joined(.0))]
+#[error("{}", join_once(.0.iter().cloned()))]
 pub struct NodeAffinityError(Vec<String>);
 
 /// Whether the node has what the pod's `nodeSelector` and required node affinity demand.
@@ -127,7 +127,7 @@ fn check_expression(requirement: &NodeSelectorRequirement, path: &Path, wrong: &
         wrong.push(unsupported(path, requirement));
         return;
     }
-    let key = qualified_name(&requirement.key);
+    let key = is_qualified_name(&requirement.key);
     if !key.is_empty() {
         wrong.push(invalid(&path.child("key"), &json!(requirement.key), &key.join("; ")));
     }
@@ -151,7 +151,7 @@ fn check_expression(requirement: &NodeSelectorRequirement, path: &Path, wrong: &
         _ => {}
     }
     for (index, value) in values.iter().enumerate() {
-        let messages = label_value(value);
+        let messages = is_valid_label_value(value);
         if !messages.is_empty() {
             wrong.push(invalid(&at.index(index).key(&requirement.key), &json!(value), &messages.join("; ")));
         }
@@ -164,15 +164,4 @@ fn invalid(path: &Path, value: &serde_json::Value, detail: &str) -> String {
 
 fn unsupported(path: &Path, requirement: &NodeSelectorRequirement) -> String {
     format!("{}: Unsupported value: {:?}", path.child("operator"), requirement.operator.as_str())
-}
-
-/// Errors as upstream's aggregate prints them: each once, in brackets if there are several.
-fn joined(errors: &[String]) -> String {
-    let mut once: Vec<&str> = Vec::new();
-    for error in errors {
-        if !once.contains(&error.as_str()) {
-            once.push(error);
-        }
-    }
-    if let [only] = once[..] { only.to_owned() } else { format!("[{}]", once.join(", ")) }
 }

@@ -1,4 +1,4 @@
-//! Values as Go's `fmt` prints them, for errors that quote JSON.
+//! Values as Go's `fmt` prints them, for texts that must be upstream's.
 
 use std::fmt::Write;
 
@@ -12,7 +12,7 @@ pub(crate) fn plain(value: &Value) -> String {
 }
 
 /// As `%s` prints it.
-pub(super) fn string(value: &Value) -> String {
+pub(crate) fn string(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => "%!s(<nil>)".to_owned(),
@@ -24,7 +24,7 @@ pub(super) fn string(value: &Value) -> String {
 }
 
 /// The Go type that the decoder makes of `value`, as `%s` of `reflect.TypeOf` prints it.
-pub(super) fn type_name(value: &Value) -> &'static str {
+pub(crate) fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "nil",
         Value::Bool(_) => "bool",
@@ -37,7 +37,7 @@ pub(super) fn type_name(value: &Value) -> &'static str {
 }
 
 /// Lists as `%v` prints them.
-pub(super) fn list(items: &[Value]) -> String {
+pub(crate) fn list(items: &[Value]) -> String {
     let mut out = String::new();
     write_list(&mut out, items);
     out
@@ -75,7 +75,7 @@ fn write_plain(out: &mut String, value: &Value) {
     }
 }
 
-/// `%v` of a number: the shortest text, with an exponent below 1e-4 and from 1e21 on.
+/// `%v` of a number: the shortest text, with an exponent below 1e-4 and from 1e6 on.
 pub(crate) fn float(number: &Number) -> String {
     match number.as_f64() {
         Some(float) if number.is_f64() => float_text(float),
@@ -84,12 +84,68 @@ pub(crate) fn float(number: &Number) -> String {
 }
 
 fn float_text(float: f64) -> String {
-    let magnitude = float.abs();
-    if float == 0.0 || (1e-4..1e21).contains(&magnitude) {
-        return format!("{float}");
-    }
     let text = format!("{float:e}");
     let (mantissa, exponent) = text.split_once('e').expect("the format has an exponent");
+    if exponent.parse::<i32>().is_ok_and(|exponent| (-4..6).contains(&exponent)) {
+        return format!("{float}");
+    }
     let (sign, digits) = exponent.strip_prefix('-').map_or(("+", exponent), |digits| ("-", digits));
     format!("{mantissa}e{sign}{digits:0>2}")
+}
+
+/// A text in quotes, as Go's `%q` prints it.
+pub fn quote(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        let written = match c {
+            '"' | '\\' => write!(quoted, "\\{c}"),
+            '\x07' => write!(quoted, "\\a"),
+            '\x08' => write!(quoted, "\\b"),
+            '\x0c' => write!(quoted, "\\f"),
+            '\n' => write!(quoted, "\\n"),
+            '\r' => write!(quoted, "\\r"),
+            '\t' => write!(quoted, "\\t"),
+            '\x0b' => write!(quoted, "\\v"),
+            '\0'..' ' | '\x7f' => write!(quoted, "\\x{:02x}", u32::from(c)),
+            c if is_printable(c) => write!(quoted, "{c}"),
+            c if u32::from(c) > 0xffff => write!(quoted, "\\U{:08x}", u32::from(c)),
+            c => write!(quoted, "\\u{:04x}", u32::from(c)),
+        };
+        written.expect("writing to a string does not fail");
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// Whether Go prints a character as it is. Rust's escaping knows the same categories; only marks that combine with
+/// the character before them are left alone by both when one stands there.
+fn is_printable(c: char) -> bool {
+    if c.is_ascii() {
+        return matches!(c, ' '..='~');
+    }
+    let mut after_another = [0; 5];
+    after_another[0] = b'a';
+    let end = 1 + c.encode_utf8(&mut after_another[1..]).len();
+    std::str::from_utf8(&after_another[..end]).is_ok_and(|text| text.escape_debug().count() == 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quoting_is_gos() {
+        let text = "a\"\\\n\x01\u{7f}\u{e9}e\u{301}\u{a0}\u{200b}\u{f0000}'";
+        assert_eq!(quote(text), "\"a\\\"\\\\\\n\\x01\\x7f\u{e9}e\u{301}\\u00a0\\u200b\\U000f0000'\"");
+    }
+
+    #[test]
+    fn numbers_are_gos() {
+        let float = |float: f64| super::float(&Number::from_f64(float).unwrap());
+        assert_eq!(float(1.5), "1.5");
+        assert_eq!(float(0.000_01), "1e-05");
+        assert_eq!(float(123_456.0), "123456");
+        assert_eq!(float(1_234_567.5), "1.2345675e+06");
+    }
 }
