@@ -166,6 +166,7 @@ where
         Route::Live => Ok(answer::text("ok")),
         Route::Ready => registry.ready().await.map(|()| answer::text("ok")),
         Route::Version => Ok(answer::json(200, &discovery::version())),
+        Route::OpenApiV2 => Ok(openapi::v2(&call.accept)),
         Route::OpenApi(path) => shared.documents.serve(registry.kinds(), &call, path.as_deref()),
         Route::Discovery(what) => Ok(discovery::serve(registry.kinds(), &call.accept, &what)),
     }

@@ -18,6 +18,8 @@ pub(super) enum Route {
     Version,
     /// Lists of what is served.
     Discovery(Discovery),
+    /// `/openapi/v2`.
+    OpenApiV2,
     /// `/openapi/v3`, or one of the documents below it.
     OpenApi(Option<String>),
     /// A question that is answered at once.
@@ -56,6 +58,7 @@ pub(super) fn parse(kinds: &[&'static KindType], path: &str) -> Option<Route> {
         [] => return Some(Route::Index),
         ["livez" | "healthz", ..] => return Some(Route::Live),
         ["readyz", ..] => return Some(Route::Ready),
+        ["openapi", "v2"] => return Some(Route::OpenApiV2),
         ["openapi", "v3"] => return Some(Route::OpenApi(None)),
         ["openapi", "v3", path @ ..] => return Some(Route::OpenApi(Some(path.join("/")))),
         ["version"] => return Some(Route::Version),
