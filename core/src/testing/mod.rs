@@ -3,6 +3,8 @@
 
 pub mod client;
 pub mod faults;
+pub mod network;
+pub mod runtime;
 pub mod store;
 
 /// Says that a test cannot run here and why. Under `CI=true` that is a failure.

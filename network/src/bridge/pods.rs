@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use longshore_core::network::{Attach, Attached, Error, HostPort};
 use longshore_core::runtime::PodRef;
-use nix::libc;
 use serde::{Deserialize, Serialize};
 
 use super::host::{Host, State};
@@ -171,5 +170,5 @@ pub(super) fn may_make_interfaces() -> Result<(), Error> {
         return Ok(());
     }
     let remedy = "run it with sudo, or choose the host network".to_owned();
-    Err(Error::Missing { what: format!("the right to make interfaces (errno {})", libc::EPERM), remedy })
+    Err(Error::Missing { what: "the right to make network interfaces (root)".to_owned(), remedy })
 }

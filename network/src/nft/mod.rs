@@ -58,3 +58,7 @@ fn missing(error: io::Error) -> Error {
     }
     failed("run nft")(error)
 }
+
+#[cfg(test)]
+#[path = "kernel_tests.rs"]
+mod kernel_tests;

@@ -105,20 +105,27 @@ pub(crate) struct Namespace {
     pub(crate) path: PathBuf,
     thread: nix::unistd::Pid,
     jobs: mpsc::Sender<Job>,
+    handle: std::thread::JoinHandle<()>,
 }
 
 impl Namespace {
     pub(crate) fn new(name: &str) -> Self {
         let (jobs, work) = mpsc::channel::<Job>();
         let (sender, thread) = mpsc::channel();
-        std::thread::spawn(move || {
+        let handle = std::thread::spawn(move || {
             unshare(CloneFlags::CLONE_NEWNET).unwrap();
             sender.send(nix::unistd::gettid()).unwrap();
             work.into_iter().for_each(|job| job());
         });
         let thread = thread.recv().unwrap();
         let path = format!("/proc/{}/task/{thread}/ns/net", std::process::id()).into();
-        Self { name: name.into(), path, thread, jobs }
+        Self { name: name.into(), path, thread, jobs, handle }
+    }
+
+    /// Ends the namespace now.
+    pub(crate) fn end(self) {
+        drop(self.jobs);
+        self.handle.join().unwrap();
     }
 
     pub(crate) fn pod(&self) -> PodRef {

@@ -1,0 +1,95 @@
+//! Differences as the kernel takes them: after each, the table is the same as one made whole.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use longshore_core::network::{Backend, Protocol, ServicePort};
+use nix::sched::{CloneFlags, unshare};
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64;
+
+use super::{Node, apply, desired, list, remove};
+
+fn service(n: u8, random: &mut Pcg64) -> ServicePort {
+    let backend = |b: u8| Backend { address: Ipv4Addr::new(10, 1, 0, b).into(), port: 80, local: b < 4 };
+    let mut backends: Vec<Backend> = (2..8).filter(|_| random.random_bool(0.4)).map(backend).collect();
+    backends.truncate(random.random_range(0..5));
+    ServicePort {
+        name: format!("default/s{n}:web"),
+        protocol: if n % 2 == 0 { Protocol::Tcp } else { Protocol::Udp },
+        addresses: vec![Ipv4Addr::new(10, 96, 0, n).into(), Ipv4Addr::new(192, 0, 2, n).into()],
+        port: 80,
+        node_port: random.random_bool(0.5).then_some(30_000 + u16::from(n)),
+        affinity_seconds: random.random_bool(0.3).then(|| random.random_range(1..4)),
+        internal_local: random.random_bool(0.2),
+        external_local: random.random_bool(0.2),
+        backends,
+    }
+}
+
+#[test]
+fn differences_lead_where_the_whole_would() {
+    if !nix::unistd::geteuid().is_root() {
+        return longshore_core::testing::skip("changing nftables rules needs root");
+    }
+    let thread = std::thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let node = Node {
+            bridge: "lst-br".into(),
+            pods: "10.1.0.0/24".parse().unwrap(),
+            cluster: vec!["10.1.0.0/16".parse().unwrap()],
+            services: vec!["10.96.0.0/16".parse().unwrap()],
+        };
+        let mut random = Pcg64::seed_from_u64(3);
+        let mut current = desired(&node, [], &[]);
+        apply(&current.whole("by-steps")).unwrap();
+        for step in 0..30 {
+            let services: Vec<ServicePort> = (1..7)
+                .filter(|_| random.random_bool(0.7))
+                .collect::<Vec<u8>>()
+                .into_iter()
+                .map(|n| service(n, &mut random))
+                .collect();
+            let next = desired(&node, [], &services);
+            let commands = current.difference(&next, "by-steps");
+            if !commands.is_empty() {
+                apply(&commands).unwrap_or_else(|error| panic!("step {step}: {error}\n{commands}"));
+            }
+            apply(&next.whole("as-whole")).unwrap();
+            for table in ["by-steps", "as-whole"] {
+                assert!(next.matches(&list(table).unwrap().unwrap()), "step {step}: {table}");
+            }
+            assert_eq!(blocks("by-steps"), blocks("as-whole"), "step {step}");
+            current = next;
+        }
+        remove("by-steps").unwrap();
+        remove("by-steps").unwrap();
+        assert_eq!(list("by-steps").unwrap(), None);
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// What a table holds: rules in their order, elements in any, since the kernel keeps none.
+fn blocks(table: &str) -> BTreeMap<String, Vec<String>> {
+    let output = super::command().args(["list", "table", "ip", table]).output().unwrap();
+    let mut blocks: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut head = String::new();
+    for line in String::from_utf8(output.stdout).unwrap().lines().map(str::trim) {
+        if ["chain ", "map ", "set "].iter().any(|word| line.starts_with(word)) {
+            head = line.to_owned();
+            blocks.insert(head.clone(), Vec::new());
+        } else if let Some(block) = blocks.get_mut(&head) {
+            if head.starts_with("chain") {
+                block.push(line.to_owned());
+            } else {
+                let elements = line.trim_start_matches("elements = {").trim_end_matches('}').split(',');
+                block.extend(elements.map(|element| element.trim().to_owned()).filter(|element| !element.is_empty()));
+                block.sort_unstable();
+            }
+        }
+    }
+    blocks.values_mut().for_each(|lines| lines.retain(|line| !matches!(line.as_str(), "" | "}")));
+    blocks
+}
