@@ -44,7 +44,7 @@ pub(crate) fn controller_ref(owner: &dyn AnyObject) -> OwnerReference {
 }
 
 /// The key of the controller of kind `O` that an object names.
-fn controller_key<O: Kind>(object: &dyn AnyObject) -> Option<ObjectKey> {
+pub(crate) fn controller_key<O: Kind>(object: &dyn AnyObject) -> Option<ObjectKey> {
     let owner = controller_of(object)?;
     let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
     let namespace = object.meta().namespace.as_deref().unwrap_or_default();

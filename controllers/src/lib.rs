@@ -8,8 +8,11 @@
 
 mod claim;
 mod controller;
+mod deployment;
 mod driver;
+mod endpoints;
 pub mod garbage_collector;
+mod hash;
 mod manager;
 mod namespace;
 mod plan;

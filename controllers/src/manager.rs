@@ -15,7 +15,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::controller::Controller;
+use crate::deployment::DeploymentController;
 use crate::driver::{Driver, Settings};
+use crate::endpoints::{EndpointSliceController, EndpointsController};
 use crate::garbage_collector::GarbageCollector;
 use crate::namespace::NamespaceController;
 use crate::replicas::{ReplicaSetController, ReplicationManager};
@@ -76,6 +78,9 @@ impl ControllerManager {
         manager.add(ServiceAccountController);
         manager.add(ReplicaSetController::default());
         manager.add(ReplicationManager::default());
+        manager.add(DeploymentController);
+        manager.add(EndpointsController);
+        manager.add(EndpointSliceController);
         if let Some(bundle) = root_ca {
             manager.add(RootCaPublisher::new(bundle));
         }
