@@ -202,6 +202,12 @@ impl Shape {
         &self.images
     }
 
+    /// Whether the pods say near which other pods they want to be, or not.
+    pub fn has_pod_affinity(&self) -> bool {
+        let affinity = self.pod.spec.affinity.as_deref();
+        affinity.is_some_and(|affinity| affinity.pod_affinity.is_some() || affinity.pod_anti_affinity.is_some())
+    }
+
     /// Whether the pod has this shape.
     pub(super) fn is_of(&self, pod: &Pod, wanted: Wanted<'_>) -> bool {
         let (a, b) = (&self.pod, pod);

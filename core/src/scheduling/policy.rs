@@ -108,6 +108,9 @@ pub trait QueueOrder: Send + Sync {
 pub enum Reach {
     /// Only on this node and its pods: asked again about nodes that changed.
     Node,
+    /// On this node with its pods, and on the other nodes, but not on their pods: asked again about nodes that changed,
+    /// and about all once a node came, went or is another than before.
+    Nodes,
     /// On other nodes, pods, namespaces or objects, too: asked again about all nodes after any change, unless
     /// [`Filter::update`] knows better.
     Cluster,
@@ -159,7 +162,7 @@ pub trait Filter: Send + Sync {
 
     /// With [`Reach::Cluster`]: brings what [`Filter::pre_filter`] worked out up to date by the changes since, and puts
     /// the nodes into `affected` about which it would now answer differently. Nodes that changed themselves are looked
-    /// at in any case.
+    /// at in any case. Called after [`PreFilter::Skip`], too: the policy may care now.
     fn update(&self, _cycle: Cycle<'_>, _state: &mut State, _changes: &[Change], _affected: &mut NodeSet) -> Update {
         Update::Recompute
     }
@@ -210,6 +213,8 @@ pub struct Nomination {
     pub node: NodeId,
     /// The pods to evict, most important first.
     pub victims: Vec<Arc<Pod>>,
+    /// How many of these evictions a disruption budget forbids.
+    pub violations: usize,
 }
 
 /// What [`PostFilter::post_filter`] did.
@@ -217,6 +222,10 @@ pub struct Nomination {
 pub struct PostFiltered {
     /// Where room is to be made, if anywhere.
     pub nomination: Option<Nomination>,
+    /// Every way that was found, the one chosen included, by node.
+    pub found: Vec<Nomination>,
+    /// The nodes of those ways that are as good as the one chosen, which is among them.
+    pub equal: Vec<NodeId>,
     /// For people: what was tried.
     pub message: String,
 }
@@ -227,8 +236,8 @@ pub trait Trial {
     fn pod(&self) -> &Pod;
     /// The cluster as it is.
     fn cluster(&self) -> &Cluster;
-    /// Whether the node could take the pod if these pods, which are on it, were gone.
-    fn fits_without(&mut self, node: NodeId, gone: &[ObjectKey]) -> bool;
+    /// Why the node could not take the pod even if these pods, which are on it, were gone; `None` if it could.
+    fn refusal_without(&mut self, node: NodeId, gone: &[ObjectKey]) -> Option<Refusal>;
 }
 
 /// Does something for a pod that no node can take.

@@ -248,6 +248,11 @@ impl Candidates {
         }
     }
 
+    /// One more than the highest place of a node that was ever refused.
+    pub fn width(&self) -> usize {
+        self.why.len()
+    }
+
     /// How many distinct refusals were said; grows until [`Candidates::reset`].
     pub fn distinct(&self) -> usize {
         self.table.len()

@@ -1,6 +1,7 @@
 //! Runs golden vectors: inputs with what upstream Kubernetes v1.35.4 made of them.
 
 mod api;
+mod scheduler;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -31,6 +32,8 @@ enum Suite {
         #[arg(required = true)]
         paths: Vec<PathBuf>,
     },
+    /// Scheduling: whole clusters with a pod to place, JSON lines {"family","name",…,"expect"}
+    Scheduler(scheduler::Options),
 }
 
 /// Vectors of one kind: how to run one, and how to compare.
@@ -57,8 +60,11 @@ struct Tally {
 }
 
 fn main() -> ExitCode {
-    let Suite::Api { paths } = Options::parse().suite;
-    match run(api::FAMILIES, &paths) {
+    let done = match Options::parse().suite {
+        Suite::Api { paths } => run(api::FAMILIES, &paths),
+        Suite::Scheduler(options) => scheduler::run(&options),
+    };
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

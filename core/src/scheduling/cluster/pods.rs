@@ -1,6 +1,6 @@
 //! Pods come to nodes and go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -69,6 +69,8 @@ pub(super) struct Pods {
     index: FxHashMap<u64, SmallVec<[PodId; 1]>>,
     /// Pods on nodes that are not known, by name of node.
     orphans: BTreeMap<Box<str>, Vec<PodId>>,
+    /// Pods on known nodes that say near which other pods they want to be, or not.
+    with_affinity: BTreeSet<PodId>,
     shapes: FxHashMap<u64, SmallVec<[Arc<Shape>; 1]>>,
     shape_count: usize,
     next_shape: u64,
@@ -144,6 +146,12 @@ impl Cluster {
     /// All placed pods whose node is known.
     pub fn placed_pods(&self) -> impl Iterator<Item = (NodeId, &PlacedPod)> {
         self.pods.entries.iter().flatten().filter_map(|pod| Some((pod.node?, pod)))
+    }
+
+    /// Those placed pods that say near which other pods they want to be, or not.
+    pub fn pods_with_affinity(&self) -> impl Iterator<Item = (NodeId, &PlacedPod)> {
+        let pods = self.pods.with_affinity.iter().filter_map(|id| self.pods.get(*id));
+        pods.filter_map(|pod| Some((pod.node?, pod)))
     }
 
     /// How many pods are placed.
@@ -280,6 +288,9 @@ impl Cluster {
 
     fn charge(&mut self, id: PodId, node: NodeId) {
         let shape = self.count(id, node, 1);
+        if shape.has_pod_affinity() {
+            self.pods.with_affinity.insert(id);
+        }
         let slot = &mut self.slots[node.index()];
         slot.pods.push(id);
         slot.ports.extend(shape.ports.iter().cloned());
@@ -291,6 +302,7 @@ impl Cluster {
 
     fn discharge(&mut self, id: PodId, node: NodeId) {
         let shape = self.count(id, node, -1);
+        self.pods.with_affinity.remove(&id);
         let slot = &mut self.slots[node.index()];
         slot.pods.retain(|other| *other != id);
         for port in &shape.ports {

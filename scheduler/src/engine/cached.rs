@@ -1,0 +1,450 @@
+//! What was worked out about pods of one shape, and how it is brought up to date.
+//!
+//! Cold, every policy looks at every node. Warm, the changes since are read off the cluster's record, and policies look at
+//! the nodes that changed only. Both must come to the same end; a property test holds them against each other.
+
+use longshore_core::api::pod::Pod;
+use longshore_core::scheduling::cluster::{Change, Cluster};
+use longshore_core::scheduling::{
+    Candidates, Cycle, NodeId, NodeSet, PreFilter, PreScore, Reach, Refusal, Score, ScoreRange, Scores, Shape, State,
+    Update,
+};
+
+use super::best::Best;
+use crate::Profile;
+
+/// Above this part of the nodes, looking at all is no dearer than looking at the changed ones.
+const COLD_ABOVE: usize = 4;
+
+/// One scoring policy's columns.
+#[derive(Debug, Default)]
+struct Column {
+    active: bool,
+    state: State,
+    /// Before normalising; unused if the policy does not normalise.
+    raw: Scores,
+    range: Option<ScoreRange>,
+    /// After normalising, before the weight.
+    score: Scores,
+}
+
+/// Everything known about one shape under one profile.
+#[derive(Debug, Default)]
+pub(super) struct Cached {
+    /// The cluster's generation that this reflects.
+    seen: Option<u64>,
+    pub(super) candidates: Candidates,
+    /// The policy that refused the pod for every node before any was looked at.
+    pub(super) pre_filter: Option<usize>,
+    /// Names of the policies that ruled nodes out beforehand, if any did.
+    pub(super) ruled_out_by: String,
+    restricted: bool,
+    states: Vec<State>,
+    /// By place in the profile; a filter that does not care about the pod is not asked.
+    asked: Vec<bool>,
+    columns: Vec<Column>,
+    pub(super) best: Best,
+    pub(super) last_used: u64,
+}
+
+/// Who asks.
+#[derive(Clone, Copy)]
+pub(super) struct Question<'q> {
+    pub(super) profile: &'q Profile,
+    pub(super) pod: &'q Pod,
+    pub(super) shape: &'q Shape,
+}
+
+impl<'q> Question<'q> {
+    fn cycle(self, cluster: &'q Cluster) -> Cycle<'q> {
+        Cycle::new(self.pod, self.shape, cluster)
+    }
+}
+
+impl Cached {
+    /// Brings everything up to date.
+    pub(super) fn refresh(&mut self, question: Question<'_>, cluster: &mut Cluster) {
+        if !self.warm(question, cluster) {
+            self.cold(question, cluster);
+        }
+        self.seen = Some(cluster.generation());
+    }
+
+    /// Nothing known, with the memory of what was.
+    pub(super) fn forgotten(mut self: Box<Self>) -> Box<Self> {
+        self.seen = None;
+        self
+    }
+
+    /// A policy's score of a node, after normalising; `None` if it has nothing to say about the pod.
+    pub(super) fn score(&self, place: usize, node: NodeId) -> Option<i64> {
+        let column = self.columns.get(place)?;
+        column.active.then(|| column.score.get(node))
+    }
+
+    /// Looks at everything.
+    pub(super) fn cold(&mut self, question: Question<'_>, cluster: &mut Cluster) {
+        let policies = question.profile.policies().len();
+        self.candidates.reset(cluster.nodes());
+        self.columns.resize_with(policies, Column::default);
+        self.best.reset(cluster.width());
+        for column in &mut self.columns {
+            column.active = false;
+        }
+        if !self.pre_filter_all(question, cluster) {
+            return;
+        }
+        run_filters(question, cluster, &self.states, &self.asked, &mut self.candidates);
+        let doubtful = cluster.nodes_with_nominations().clone();
+        self.filter_with_nominated(question, cluster, &doubtful);
+        self.score_all(question, cluster);
+    }
+
+    /// Why the node cannot take the pod, worked out from scratch.
+    pub(super) fn refusal_of(question: Question<'_>, cluster: &mut Cluster, node: NodeId) -> Option<Refusal> {
+        let alone = NodeSet::only(node);
+        let mut cached = Self { candidates: Candidates::new(alone.clone()), ..Self::default() };
+        if cached.pre_filter_all(question, cluster) {
+            run_filters(question, cluster, &cached.states, &cached.asked, &mut cached.candidates);
+            let doubtful = alone.intersection(cluster.nodes_with_nominations());
+            cached.filter_with_nominated(question, cluster, &doubtful);
+        }
+        cached.candidates.refusal(node).map(|(_, refusal)| refusal.clone())
+    }
+
+    /// Whether any node is to be looked at.
+    fn pre_filter_all(&mut self, question: Question<'_>, cluster: &Cluster) -> bool {
+        let policies = question.profile.policies().len();
+        self.states.clear();
+        self.states.resize_with(policies, State::default);
+        self.asked.clear();
+        self.asked.resize(policies, false);
+        self.pre_filter = None;
+        self.ruled_out_by.clear();
+        self.restricted = false;
+        let cycle = question.cycle(cluster);
+        let mut only: Option<NodeSet> = None;
+        let mut named: Vec<&str> = Vec::new();
+        for (place, filter) in question.profile.filters() {
+            let refusal = match filter.pre_filter(cycle, &mut self.states[place]) {
+                Ok(PreFilter::Skip) => continue,
+                Ok(PreFilter::All) => {
+                    self.asked[place] = true;
+                    continue;
+                }
+                Ok(PreFilter::Only(nodes)) => {
+                    self.asked[place] = true;
+                    self.restricted = true;
+                    named.push(question.profile.name_of(place));
+                    let several = only.is_some();
+                    let left = only.map_or(nodes.clone(), |only| only.intersection(&nodes));
+                    let none = several && left.is_empty();
+                    only = Some(left);
+                    if !none {
+                        continue;
+                    }
+                    let text = format!("node(s) didn't satisfy plugin(s) [{}] simultaneously", named.join(" "));
+                    Refusal::unresolvable(text)
+                }
+                Err(refusal) => refusal,
+            };
+            self.pre_filter = Some(place);
+            self.candidates.speak_for(short(place));
+            self.candidates.refuse_all(cluster.nodes(), refusal);
+            return false;
+        }
+        if let Some(only) = only {
+            named.sort_unstable();
+            self.ruled_out_by = named.join(",");
+            // Not a policy of the profile, but several of them together.
+            self.candidates.speak_for(short(policies));
+            let text = format!("node(s) didn't satisfy plugin(s) [{}]", named.join(" "));
+            self.candidates.keep_only(&only, Refusal::unresolvable(text));
+        }
+        true
+    }
+
+    /// Pods for which room is being made on a node, of the pod's priority or above, must fit together with it. Filters must
+    /// pass both with them and without, for they may go elsewhere.
+    fn filter_with_nominated(&mut self, question: Question<'_>, cluster: &mut Cluster, nodes: &NodeSet) {
+        for node in nodes.iter() {
+            let ahead = nominated_ahead(question, cluster, node);
+            if ahead.is_empty() || self.candidates.refusal(node).is_some_and(|(place, _)| self.is_beforehand(place)) {
+                continue;
+            }
+            for pod in &ahead {
+                cluster.place(pod.clone(), node);
+            }
+            let alone = NodeSet::only(node);
+            let mut with = Candidates::new(alone.clone());
+            let mut states: Vec<State> = Vec::new();
+            states.resize_with(self.states.len(), State::default);
+            let mut asked = self.asked.clone();
+            for (place, filter) in question.profile.filters().filter(|(place, _)| self.asked[*place]) {
+                let cycle = question.cycle(cluster);
+                asked[place] = !matches!(filter.pre_filter(cycle, &mut states[place]), Ok(PreFilter::Skip));
+            }
+            run_filters(question, cluster, &states, &asked, &mut with);
+            for pod in &ahead {
+                let meta = &pod.metadata;
+                cluster.remove_pod(
+                    meta.namespace.as_deref().unwrap_or_default(),
+                    meta.name.as_deref().unwrap_or_default(),
+                );
+            }
+            if with.nodes().is_empty() {
+                self.candidates.merge(&with, &alone);
+            }
+        }
+    }
+
+    /// Whether the refusal was made before any node was looked at.
+    fn is_beforehand(&self, place: u16) -> bool {
+        self.restricted && place == short(self.states.len())
+    }
+
+    fn score_all(&mut self, question: Question<'_>, cluster: &Cluster) {
+        let feasible = self.candidates.nodes().clone();
+        if feasible.is_empty() {
+            return;
+        }
+        for (place, policy) in question.profile.scores() {
+            let column = &mut self.columns[place];
+            column.state.clear();
+            column.compute(question, cluster, policy, &feasible);
+        }
+        self.total_all(question, &feasible);
+    }
+
+    fn total_all(&mut self, question: Question<'_>, feasible: &NodeSet) {
+        for node in feasible.iter() {
+            let total = self.total(question, node);
+            self.best.put(node, total);
+        }
+        self.best.build();
+    }
+
+    fn total(&self, question: Question<'_>, node: NodeId) -> i64 {
+        let weighted = question.profile.policies().iter().zip(&self.columns).filter(|(_, column)| column.active);
+        weighted.map(|(enabled, column)| enabled.weight() * column.score.get(node)).sum()
+    }
+
+    /// Looks at what changed only; `false` if that is not possible.
+    fn warm(&mut self, question: Question<'_>, cluster: &mut Cluster) -> bool {
+        let far = question.profile.filters().any(|(_, filter)| filter.reach() == Reach::Cluster);
+        let Some((mut affected, nodes_changed, changes)) = self.seen.and_then(|seen| changes_since(cluster, seen, far))
+        else {
+            return false;
+        };
+        if self.pre_filter.is_some()
+            || (self.restricted && nodes_changed)
+            || affected.len() * COLD_ABOVE > cluster.node_count()
+            || !self.best.has_room(cluster.width())
+            || (nodes_changed && self.asks(question, Reach::Nodes))
+            || self.reads_outside(question)
+        {
+            return false;
+        }
+        if !changes.is_empty() {
+            let cycle = question.cycle(cluster);
+            for (place, filter) in question.profile.filters().filter(|(_, filter)| filter.reach() == Reach::Cluster) {
+                let state = &mut self.states[place];
+                if filter.update(cycle, state, &changes, &mut affected) == Update::Recompute {
+                    return false;
+                }
+            }
+        }
+        affected = self.filter_again(question, cluster, affected);
+        self.score_again(question, cluster, &affected, nodes_changed);
+        true
+    }
+
+    /// Whether a filter of this reach is asked about the pod.
+    fn asks(&self, question: Question<'_>, reach: Reach) -> bool {
+        question.profile.filters().any(|(place, filter)| self.asked.get(place) == Some(&true) && filter.reach() == reach)
+    }
+
+    fn reads_outside(&self, question: Question<'_>) -> bool {
+        self.asks(question, Reach::Outside)
+            || question.profile.scores().any(|(place, score)| self.is_active(place) && score.reach() == Reach::Outside)
+    }
+
+    fn is_active(&self, place: usize) -> bool {
+        self.columns.get(place).is_some_and(|column| column.active)
+    }
+
+    fn filter_again(&mut self, question: Question<'_>, cluster: &mut Cluster, affected: NodeSet) -> NodeSet {
+        // Nodes ruled out beforehand stay so: which they are depends on the pod and the nodes' names.
+        let ruled_out = |node: &NodeId| self.candidates.refusal(*node).is_some_and(|(place, _)| self.is_beforehand(place));
+        let affected: NodeSet =
+            if self.restricted { affected.iter().filter(|node| !ruled_out(node)).collect() } else { affected };
+        let mut part = Candidates::new(affected.intersection(cluster.nodes()));
+        run_filters(question, cluster, &self.states, &self.asked, &mut part);
+        self.candidates.merge(&part, &affected);
+        let doubtful = affected.intersection(cluster.nodes_with_nominations());
+        self.filter_with_nominated(question, cluster, &doubtful);
+        affected
+    }
+
+    fn score_again(&mut self, question: Question<'_>, cluster: &Cluster, affected: &NodeSet, nodes_changed: bool) {
+        let feasible = self.candidates.nodes().clone();
+        let before: NodeSet = affected.iter().filter(|node| self.best.score(*node).is_some()).collect();
+        let had_scores = self.best.top().is_some();
+        let mut all_moved = false;
+        for (place, policy) in question.profile.scores() {
+            let column = &mut self.columns[place];
+            let all = policy.reach() == Reach::Cluster || (policy.reach() == Reach::Nodes && nodes_changed);
+            let moved = if !had_scores || all {
+                let was_active = column.active;
+                column.state.clear();
+                column.compute(question, cluster, policy, &feasible);
+                was_active || column.active
+            } else if column.active {
+                column.compute_again(question, cluster, policy, &feasible, affected, &before)
+            } else {
+                // With a reach of one node, whether a policy cares depends on the pod alone.
+                false
+            };
+            all_moved |= moved;
+        }
+        if all_moved {
+            self.best.reset(cluster.width());
+            if !feasible.is_empty() {
+                self.total_all(question, &feasible);
+            }
+            return;
+        }
+        for node in affected.iter() {
+            let total = feasible.contains(node).then(|| self.total(question, node));
+            self.best.set(node, total);
+        }
+    }
+}
+
+impl Column {
+    fn compute(&mut self, question: Question<'_>, cluster: &Cluster, policy: &dyn Score, feasible: &NodeSet) {
+        self.active = false;
+        if feasible.is_empty() {
+            return;
+        }
+        let cycle = question.cycle(cluster);
+        self.active = policy.pre_score(cycle, &mut self.state, feasible) == PreScore::Score;
+        if !self.active {
+            return;
+        }
+        self.score.reset(cluster.width());
+        if policy.is_normalised() {
+            self.raw.reset(cluster.width());
+            policy.score(cycle, &self.state, feasible, &mut self.raw);
+            self.range = self.raw.range(feasible);
+            self.normalise(cycle, policy, feasible);
+        } else {
+            policy.score(cycle, &self.state, feasible, &mut self.score);
+        }
+    }
+
+    /// Scores these nodes again; says whether that moved the scores of others.
+    fn compute_again(
+        &mut self,
+        question: Question<'_>,
+        cluster: &Cluster,
+        policy: &dyn Score,
+        feasible: &NodeSet,
+        affected: &NodeSet,
+        before: &NodeSet,
+    ) -> bool {
+        let cycle = question.cycle(cluster);
+        let now = affected.intersection(feasible);
+        self.score.widen(cluster.width());
+        if !policy.is_normalised() {
+            for node in now.iter() {
+                self.score.set(node, 0);
+            }
+            policy.score(cycle, &self.state, &now, &mut self.score);
+            return false;
+        }
+        self.raw.widen(cluster.width());
+        let bound = |range: &Option<ScoreRange>, score: i64| range.is_none_or(|it| score <= it.min || score >= it.max);
+        let mut stale = false;
+        let old: Vec<(NodeId, i64)> = before.iter().map(|node| (node, self.raw.get(node))).collect();
+        for node in now.iter() {
+            self.raw.set(node, 0);
+        }
+        policy.score(cycle, &self.state, &now, &mut self.raw);
+        for (node, score) in &old {
+            let gone = !now.contains(*node) || self.raw.get(*node) != *score;
+            stale |= gone && *score != Scores::ABSENT && bound(&self.range, *score);
+        }
+        let mut range = self.range;
+        for node in now.iter() {
+            let score = self.raw.get(node);
+            if score != Scores::ABSENT {
+                range = Some(range.map_or(ScoreRange { min: score, max: score }, |range| ScoreRange {
+                    min: range.min.min(score),
+                    max: range.max.max(score),
+                }));
+            }
+        }
+        if stale {
+            range = self.raw.range(feasible);
+        }
+        if range == self.range {
+            self.normalise(cycle, policy, &now);
+            false
+        } else {
+            self.range = range;
+            self.normalise(cycle, policy, feasible);
+            true
+        }
+    }
+
+    fn normalise(&mut self, cycle: Cycle<'_>, policy: &dyn Score, nodes: &NodeSet) {
+        let mut present = nodes.clone();
+        for node in nodes.iter() {
+            let raw = self.raw.get(node);
+            if raw == Scores::ABSENT {
+                present.remove(node);
+                self.score.set(node, 0);
+            } else {
+                self.score.set(node, raw);
+            }
+        }
+        if let Some(range) = self.range {
+            policy.normalise(cycle, &self.state, range, &present, &mut self.score);
+        }
+    }
+}
+
+/// The nodes that changed, whether as objects, and, if `all` are wanted, the changes; `None` if they are no longer known.
+fn changes_since(cluster: &Cluster, seen: u64, all: bool) -> Option<(NodeSet, bool, Vec<Change>)> {
+    let changes = cluster.changes_since(seen)?;
+    let affected = changes.clone().filter_map(Change::node).collect();
+    let nodes_changed = changes.clone().any(|change| matches!(change, Change::Node(_)));
+    Some((affected, nodes_changed, if all { changes.cloned().collect() } else { Vec::new() }))
+}
+
+fn run_filters(question: Question<'_>, cluster: &Cluster, states: &[State], asked: &[bool], candidates: &mut Candidates) {
+    let cycle = question.cycle(cluster);
+    for (place, filter) in question.profile.filters() {
+        if candidates.nodes().is_empty() {
+            return;
+        }
+        if asked[place] {
+            candidates.speak_for(short(place));
+            filter.filter(cycle, &states[place], candidates);
+        }
+    }
+}
+
+fn nominated_ahead(question: Question<'_>, cluster: &Cluster, node: NodeId) -> Vec<std::sync::Arc<Pod>> {
+    let own = &question.pod.metadata;
+    let ahead = cluster.nominated(node).iter().filter(|pod| {
+        let is_itself = pod.metadata.name == own.name && pod.metadata.namespace == own.namespace;
+        !is_itself && pod.spec.priority.unwrap_or(0) >= question.shape.priority()
+    });
+    ahead.cloned().collect()
+}
+
+fn short(place: usize) -> u16 {
+    u16::try_from(place).expect("a profile has fewer than 2^16 policies")
+}

@@ -1,0 +1,388 @@
+//! PodTopologySpread: pods of a kind are spread evenly over zones, hosts or other domains.
+
+use std::collections::BTreeMap;
+
+use longshore_core::api::node::{Taint, TaintEffect};
+use longshore_core::api::pod::helpers::find_untolerated_taint;
+use longshore_core::api::pod::{NodeInclusionPolicy, Pod, TopologySpreadConstraint, UnsatisfiableConstraintAction};
+use longshore_core::api::{ReplicaSet, ReplicationController, Service, StatefulSet};
+use longshore_core::kind::KindType;
+use longshore_core::scheduling::cluster::{Change, Cluster, LabelColumn, ValueId};
+use longshore_core::scheduling::{
+    Candidates, ClusterEvent, Cycle, Filter, MAX_NODE_SCORE, NodeId, NodeSet, Policy, PreFilter, PreScore, Refusal, Score,
+    ScoreRange, Scores, Shape, ShapeId, State, Update,
+};
+use rustc_hash::FxHashMap;
+
+use super::node_affinity;
+use super::selector::Selector;
+
+const HOSTNAME: &str = "kubernetes.io/hostname";
+const ZONE: &str = "topology.kubernetes.io/zone";
+
+/// Refuses nodes whose domain has too many pods of the kind already, and prefers domains that have few. Pods without
+/// constraints of their own that a service or controller selects are spread softly over hosts and zones.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PodTopologySpread;
+
+impl Policy for PodTopologySpread {
+    fn name(&self) -> &str {
+        "PodTopologySpread"
+    }
+
+    fn kinds(&self) -> Vec<&'static KindType> {
+        vec![
+            KindType::of::<Service>(),
+            KindType::of::<ReplicationController>(),
+            KindType::of::<ReplicaSet>(),
+            KindType::of::<StatefulSet>(),
+        ]
+    }
+
+    fn may_help(&self, pod: &Pod, event: &ClusterEvent<'_>) -> bool {
+        let same_namespace = |other: &Pod| other.metadata.namespace == pod.metadata.namespace;
+        match event {
+            ClusterEvent::NodeAdded(_) | ClusterEvent::SelfUpdated { .. } => true,
+            ClusterEvent::NodeUpdated { old, new } => {
+                old.metadata.labels != new.metadata.labels || old.spec.taints != new.spec.taints
+            }
+            ClusterEvent::PodPlaced(other) | ClusterEvent::PodRemoved(other) | ClusterEvent::PodForgotten(other) => {
+                same_namespace(other)
+            }
+            ClusterEvent::PodUpdated { old, new } => {
+                let terminating = |pod: &Pod| pod.metadata.deletion_timestamp.is_some();
+                let changed = old.metadata.labels != new.metadata.labels || terminating(old) != terminating(new);
+                same_namespace(new) && changed
+            }
+            _ => false,
+        }
+    }
+
+    fn as_filter(&self) -> Option<&dyn Filter> {
+        Some(self)
+    }
+
+    fn as_score(&self) -> Option<&dyn Score> {
+        Some(self)
+    }
+}
+
+/// A constraint, ready to be used.
+#[derive(Debug)]
+struct Constraint {
+    key: String,
+    max_skew: i64,
+    min_domains: usize,
+    selector: Selector,
+    honors_affinity: bool,
+    honors_taints: bool,
+}
+
+impl Constraint {
+    fn of(constraint: &TopologySpreadConstraint, labels: &BTreeMap<String, String>) -> Self {
+        let mut selector = Selector::of(constraint.label_selector.as_ref());
+        let keys = constraint.match_label_keys.iter().filter_map(|key| Some((key.clone(), labels.get(key)?.clone())));
+        let own: BTreeMap<String, String> = keys.collect();
+        if !own.is_empty() {
+            selector = Selector::labels(&own).and(selector);
+        }
+        Self {
+            key: constraint.topology_key.clone(),
+            max_skew: constraint.max_skew.into(),
+            min_domains: constraint.min_domains.and_then(|least| usize::try_from(least).ok()).unwrap_or(1),
+            selector,
+            honors_affinity: constraint.node_affinity_policy != Some(NodeInclusionPolicy::Ignore),
+            honors_taints: constraint.node_taints_policy == Some(NodeInclusionPolicy::Honor),
+        }
+    }
+
+    fn soft(key: &str, max_skew: i64, selector: Selector) -> Self {
+        let (honors_affinity, honors_taints) = (true, false);
+        Self { key: key.to_owned(), max_skew, min_domains: 1, selector, honors_affinity, honors_taints }
+    }
+}
+
+/// The pod's own constraints with this action.
+fn own_constraints(pod: &Pod, shape: &Shape, action: &UnsatisfiableConstraintAction) -> Vec<Constraint> {
+    let all = pod.spec.topology_spread_constraints.iter().filter(|constraint| constraint.when_unsatisfiable == *action);
+    all.map(|constraint| Constraint::of(constraint, shape.labels())).collect()
+}
+
+/// How pods are spread that say nothing about it.
+fn default_constraints(cycle: Cycle<'_>) -> Vec<Constraint> {
+    let selector = kind_selector(cycle);
+    if selector.is_empty() {
+        return Vec::new();
+    }
+    vec![Constraint::soft(HOSTNAME, 3, selector.clone()), Constraint::soft(ZONE, 5, selector)]
+}
+
+/// Selects the pods of the same kind: what the services and the controller of the pod select.
+fn kind_selector(cycle: Cycle<'_>) -> Selector {
+    let (cluster, shape) = (cycle.cluster(), cycle.shape());
+    let mut labels: BTreeMap<String, String> = BTreeMap::new();
+    for service in cluster.objects::<Service>() {
+        let selector = &service.spec.selector;
+        let selects = service.metadata.namespace.as_deref().unwrap_or_default() == shape.namespace()
+            && selector.iter().all(|(key, value)| shape.labels().get(key) == Some(value));
+        if selects {
+            labels.extend(selector.iter().map(|(key, value)| (key.clone(), value.clone())));
+        }
+    }
+    let owners = cycle.pod().metadata.owner_references.as_deref().unwrap_or_default();
+    let Some(owner) = owners.iter().find(|owner| owner.controller == Some(true)) else {
+        return Selector::labels(&labels);
+    };
+    let (namespace, name) = (shape.namespace(), owner.name.as_str());
+    let more = match (owner.api_version.as_str(), owner.kind.as_str()) {
+        ("v1", "ReplicationController") => {
+            if let Some(controller) = cluster.object::<ReplicationController>(namespace, name) {
+                labels.extend(controller.spec.selector.iter().map(|(key, value)| (key.clone(), value.clone())));
+            }
+            None
+        }
+        ("apps/v1", "ReplicaSet") => {
+            cluster.object::<ReplicaSet>(namespace, name).map(|set| Selector::of(set.spec.selector.as_ref()))
+        }
+        ("apps/v1", "StatefulSet") => {
+            cluster.object::<StatefulSet>(namespace, name).map(|set| Selector::of(set.spec.selector.as_ref()))
+        }
+        _ => None,
+    };
+    Selector::labels(&labels).and(more.unwrap_or(Selector::Nothing))
+}
+
+/// Which pods count for one constraint; asked once for each shape.
+struct Counter<'s> {
+    selector: &'s Selector,
+    namespace: &'s str,
+    known: FxHashMap<ShapeId, bool>,
+}
+
+impl<'s> Counter<'s> {
+    fn new(selector: &'s Selector, namespace: &'s str) -> Self {
+        Self { selector, namespace, known: FxHashMap::default() }
+    }
+
+    /// How many pods on the node count. Upstream counts none for a selector without requirements.
+    fn on(&mut self, cluster: &Cluster, node: NodeId) -> i64 {
+        if self.selector.is_empty() {
+            return 0;
+        }
+        let (selector, namespace) = (self.selector, self.namespace);
+        let pods = cluster.pods_on(node).filter(|pod| !pod.is_terminating());
+        let counts = pods.filter(|pod| {
+            let shape = pod.shape();
+            *self.known.entry(shape.id()).or_insert_with(|| {
+                shape.namespace() == namespace && selector.matches(shape.labels())
+            })
+        });
+        i64::try_from(counts.count()).unwrap_or(i64::MAX)
+    }
+}
+
+/// Nodes that count for a constraint.
+fn included(cycle: Cycle<'_>, constraint: &Constraint, nodes: &NodeSet) -> NodeSet {
+    let cluster = cycle.cluster();
+    let mut included = nodes.clone();
+    if constraint.honors_affinity {
+        included = node_affinity::allowed(cluster, cycle.pod(), &included);
+    }
+    if constraint.honors_taints {
+        let repels = |taint: &Taint| matches!(taint.effect, TaintEffect::NoSchedule | TaintEffect::NoExecute);
+        for (_, taint, tainted) in cluster.taints() {
+            let tolerations = &cycle.pod().spec.tolerations;
+            if find_untolerated_taint(std::slice::from_ref(taint), tolerations, repels).is_some() {
+                included.subtract(tainted);
+            }
+        }
+    }
+    included
+}
+
+/// Nodes that have all these labels.
+fn labelled(cluster: &Cluster, constraints: &[Constraint], nodes: &NodeSet) -> NodeSet {
+    let mut with = nodes.clone();
+    for constraint in constraints {
+        match cluster.label(&constraint.key) {
+            Some(column) => with.intersect(column.nodes()),
+            None => with.clear(),
+        }
+    }
+    with
+}
+
+/// What the filter knows: the constraints, each with the number of pods by domain.
+struct Hard(Vec<(Constraint, FxHashMap<ValueId, i64>)>);
+
+impl Filter for PodTopologySpread {
+    fn pre_filter(&self, cycle: Cycle<'_>, state: &mut State) -> Result<PreFilter, Refusal> {
+        let action = UnsatisfiableConstraintAction::DoNotSchedule;
+        let constraints = own_constraints(cycle.pod(), cycle.shape(), &action);
+        if constraints.is_empty() {
+            return Ok(PreFilter::Skip);
+        }
+        let cluster = cycle.cluster();
+        let with = labelled(cluster, &constraints, cluster.nodes());
+        let counted = constraints.into_iter().map(|constraint| {
+            let mut counts: FxHashMap<ValueId, i64> = FxHashMap::default();
+            if let Some(column) = cluster.label(&constraint.key) {
+                let mut counter = Counter::new(&constraint.selector, cycle.shape().namespace());
+                for node in included(cycle, &constraint, &with).iter() {
+                    if let Some(value) = column.value(node) {
+                        *counts.entry(value).or_default() += counter.on(cluster, node);
+                    }
+                }
+            }
+            (constraint, counts)
+        });
+        state.set(Hard(counted.collect()));
+        Ok(PreFilter::All)
+    }
+
+    fn filter(&self, cycle: Cycle<'_>, state: &State, candidates: &mut Candidates) {
+        let Some(Hard(constraints)) = state.get::<Hard>() else { return };
+        let cluster = cycle.cluster();
+        for (constraint, counts) in constraints {
+            let missing = "node(s) didn't match pod topology spread constraints (missing required label)";
+            let Some(column) = cluster.label(&constraint.key) else {
+                candidates.keep_only(&NodeSet::new(), Refusal::unresolvable(missing));
+                return;
+            };
+            candidates.keep_only(column.nodes(), Refusal::unresolvable(missing));
+            let least = if counts.len() < constraint.min_domains {
+                0
+            } else {
+                counts.values().copied().min().unwrap_or_else(|| i32::MAX.into())
+            };
+            let own = i64::from(constraint.selector.matches(cycle.labels()));
+            let skewed = |value: ValueId| {
+                counts.get(&value).copied().unwrap_or(0) + own - least > constraint.max_skew
+            };
+            let full = full_domains(column, candidates.nodes(), skewed);
+            candidates.refuse_all(
+                &full,
+                Refusal::unschedulable("node(s) didn't match pod topology spread constraints"),
+            );
+        }
+    }
+
+    fn update(&self, _cycle: Cycle<'_>, state: &mut State, _changes: &[Change], _affected: &mut NodeSet) -> Update {
+        // Whether a pod has constraints does not change.
+        if state.get::<Hard>().is_none() { Update::Done } else { Update::Recompute }
+    }
+}
+
+fn full_domains(column: &LabelColumn, nodes: &NodeSet, is_full: impl Fn(ValueId) -> bool) -> NodeSet {
+    nodes.iter().filter(|node| column.value(*node).is_some_and(&is_full)).collect()
+}
+
+/// What the score knows.
+struct Soft {
+    constraints: Vec<(Constraint, Domains)>,
+    /// Nodes that lack a topology label and are not scored.
+    ignored: NodeSet,
+}
+
+struct Domains {
+    weight: f64,
+    /// Pods by domain; `None` is the domain of the nodes without the label. For the host name they are counted when a node is
+    /// scored.
+    counts: FxHashMap<Option<ValueId>, i64>,
+}
+
+impl Score for PodTopologySpread {
+    fn pre_score(&self, cycle: Cycle<'_>, state: &mut State, feasible: &NodeSet) -> PreScore {
+        let cluster = cycle.cluster();
+        let has_own = !cycle.pod().spec.topology_spread_constraints.is_empty();
+        let constraints = if has_own {
+            own_constraints(cycle.pod(), cycle.shape(), &UnsatisfiableConstraintAction::ScheduleAnyway)
+        } else {
+            default_constraints(cycle)
+        };
+        if constraints.is_empty() {
+            return PreScore::Skip;
+        }
+        // Default constraints put up with nodes that lack a label.
+        let scored = if has_own { labelled(cluster, &constraints, feasible) } else { feasible.clone() };
+        let counted = if has_own { labelled(cluster, &constraints, cluster.nodes()) } else { cluster.nodes().clone() };
+        let constraints = constraints.into_iter().map(|constraint| {
+            let domains = Domains::of(cycle, &constraint, &scored, &counted);
+            (constraint, domains)
+        });
+        state.set(Soft { constraints: constraints.collect(), ignored: feasible.difference(&scored) });
+        PreScore::Score
+    }
+
+    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "as upstream")]
+    fn score(&self, cycle: Cycle<'_>, state: &State, nodes: &NodeSet, scores: &mut Scores) {
+        let Some(soft) = state.get::<Soft>() else { return };
+        let cluster = cycle.cluster();
+        let mut counters: Vec<Counter<'_>> = (soft.constraints.iter())
+            .map(|(constraint, _)| Counter::new(&constraint.selector, cycle.shape().namespace()))
+            .collect();
+        for node in nodes.iter() {
+            if soft.ignored.contains(node) {
+                scores.set(node, Scores::ABSENT);
+                continue;
+            }
+            let mut score = 0.0;
+            for ((constraint, domains), counter) in soft.constraints.iter().zip(&mut counters) {
+                let Some(value) = cluster.label(&constraint.key).and_then(|column| column.value(node)) else { continue };
+                let count = if constraint.key == HOSTNAME {
+                    counter.on(cluster, node)
+                } else {
+                    domains.counts.get(&Some(value)).copied().unwrap_or(0)
+                };
+                score += count as f64 * domains.weight + (constraint.max_skew - 1) as f64;
+            }
+            scores.add(node, score.round() as i64);
+        }
+    }
+
+    fn is_normalised(&self) -> bool {
+        true
+    }
+
+    fn normalise(
+        &self,
+        _cycle: Cycle<'_>,
+        _state: &State,
+        range: ScoreRange,
+        nodes: &NodeSet,
+        scores: &mut Scores,
+    ) {
+        for node in nodes.iter() {
+            let score = if range.max == 0 {
+                MAX_NODE_SCORE
+            } else {
+                MAX_NODE_SCORE * (range.max + range.min - scores.get(node)) / range.max
+            };
+            scores.set(node, score);
+        }
+    }
+}
+
+impl Domains {
+    #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 domains")]
+    fn of(cycle: Cycle<'_>, constraint: &Constraint, scored: &NodeSet, counted: &NodeSet) -> Self {
+        let cluster = cycle.cluster();
+        let mut counts: FxHashMap<Option<ValueId>, i64> = FxHashMap::default();
+        if constraint.key == HOSTNAME {
+            return Self { weight: ((scored.len() + 2) as f64).ln(), counts };
+        }
+        let column = cluster.label(&constraint.key);
+        let value = |node| column.and_then(|column| column.value(node));
+        for node in scored.iter() {
+            counts.entry(value(node)).or_insert(0);
+        }
+        let weight = ((counts.len() + 2) as f64).ln();
+        let mut counter = Counter::new(&constraint.selector, cycle.shape().namespace());
+        for node in included(cycle, constraint, counted).iter() {
+            if let Some(count) = counts.get_mut(&value(node)) {
+                *count += counter.on(cluster, node);
+            }
+        }
+        Self { weight, counts }
+    }
+}

@@ -1,0 +1,95 @@
+//! Whole clusters with a pod to place, and what kube-scheduler decided.
+
+mod case;
+mod outcome;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::{Tally, differ, files, lines};
+
+/// What to run.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Files, or directories whose *.jsonl and *.jsonl.gz are run
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+}
+
+/// Families of cases. They differ in what the objects draw on, not in how a case is run.
+const FAMILIES: &[&str] = &[
+    "default-spread",
+    "host-ports",
+    "image-locality",
+    "mixed",
+    "node-affinity",
+    "node-name",
+    "pod-affinity",
+    "preemption",
+    "resources",
+    "scheduling-gates",
+    "taints",
+    "topology-spread",
+    "unschedulable",
+    "volumes",
+];
+
+/// Runs all files and prints what they give; whether all cases passed.
+pub(crate) fn run(options: &Options) -> Result<bool, String> {
+    let tallies = tally(&options.paths)?;
+    for (family, tally) in &tallies {
+        for difference in &tally.shown {
+            println!("{difference}");
+        }
+        println!("{family}: {}/{}", tally.passed, tally.total);
+    }
+    Ok(tallies.values().all(|tally| tally.passed == tally.total))
+}
+
+fn tally(paths: &[PathBuf]) -> Result<BTreeMap<&'static str, Tally>, String> {
+    let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
+    for file in files(paths)? {
+        for (number, line) in lines(&file)?.into_iter().enumerate() {
+            let place = format!("{}:{}", file.display(), number + 1);
+            let case: case::Case = serde_json::from_str(&line).map_err(|error| format!("{place}: {error}"))?;
+            let family = FAMILIES.iter().find(|family| **family == case.family);
+            let family = family.ok_or_else(|| format!("{place}: unknown family {:?}", case.family))?;
+            let found = outcome::of(&case);
+            let mut differences = Vec::new();
+            differ("", &case.expect, &found, &mut differences);
+            let tally = tallies.entry(family).or_default();
+            tally.total += 1;
+            if differences.is_empty() {
+                tally.passed += 1;
+            } else if tally.shown.len() < 10 {
+                tally.shown.push(format!("{place}: {}\n    {}", case.name, differences.join("\n    ")));
+            }
+        }
+    }
+    if tallies.is_empty() {
+        return Err("no cases found".to_owned());
+    }
+    Ok(tallies)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::tally;
+
+    /// Families of the repository's own cases, with how many pass. A number here may only grow.
+    const PASSING: &[(&str, usize)] = &[];
+
+    #[test]
+    fn cases_pass() {
+        let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scheduler/testdata/golden");
+        let tallies = tally(&[cases]).unwrap();
+        for (family, least) in PASSING {
+            let passed = tallies[family].passed;
+            assert!(passed >= *least, "{family}: {passed} pass, {least} did before: {:#?}", tallies[family].shown);
+        }
+    }
+}
