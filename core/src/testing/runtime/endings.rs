@@ -30,7 +30,7 @@ pub async fn clause_2_what_is_not_there_can_be_ended(subject: Subject) {
         runtime.stop_container(&unknown, AMPLE).await.unwrap();
         runtime.remove_container(&unknown).await.unwrap();
         runtime.remove_sandbox("b").await.unwrap();
-        subject.runtime.remove_sandbox("a").await.unwrap();
+        runtime.remove_sandbox("a").await.unwrap();
     }
     subject.make_sandbox("a").await;
     runtime.stop_container(&unknown, AMPLE).await.unwrap();
@@ -57,8 +57,6 @@ pub async fn clause_2_endings_can_be_repeated(subject: Subject) {
 /// Who ends when asked is not killed.
 pub async fn stop_asks_first(subject: Subject) {
     let name = subject.running("a", Work::Run).await;
-    // A shell that has not come to its trap yet would not hear.
-    subject.fixture.pass().await;
     let start = subject.fixture.clock().elapsed();
     subject.runtime.stop_container(&name, AMPLE).await.unwrap();
     assert_eq!(code(&subject.state(&name).await), 143);
@@ -68,7 +66,6 @@ pub async fn stop_asks_first(subject: Subject) {
 /// Who does not is, not earlier than promised.
 pub async fn stop_kills_when_the_grace_is_over(subject: Subject) {
     let name = subject.running("a", Work::Ignore).await;
-    subject.fixture.pass().await;
     let grace = Duration::from_millis(700);
     let clock = subject.fixture.clock();
     let start = clock.elapsed();
@@ -102,7 +99,6 @@ pub async fn a_created_container_can_be_stopped(subject: Subject) {
 /// All who stop a container see it stopped.
 pub async fn several_may_stop_one_container(subject: Subject) {
     let name = subject.running("a", Work::Run).await;
-    subject.fixture.pass().await;
     let stops = [AMPLE, AMPLE, Duration::ZERO].map(|grace| subject.runtime.stop_container(&name, grace));
     for done in join_all(stops).await {
         done.unwrap();

@@ -72,12 +72,13 @@ pub trait Fixture: Send + Sync + 'static {
     /// Lets a moment pass, at most 50 ms where time is real.
     async fn pass(&self);
 
-    /// Makes a container that does some work.
+    /// Makes a container that does some work. Where processes are real, one that is to run writes `ready` to its log once it
+    /// would hear a signal.
     fn assign(&self, work: Work, config: &mut ContainerConfig) {
         let script = match work {
             // A container's first process has no default for signals.
-            Work::Run => "trap 'exit 143' TERM; sleep 1000000 & wait".to_owned(),
-            Work::Ignore => "trap '' TERM; sleep 1000000".to_owned(),
+            Work::Run => "trap 'exit 143' TERM; echo ready; sleep 1000000 & wait".to_owned(),
+            Work::Ignore => "trap '' TERM; echo ready; sleep 1000000".to_owned(),
             Work::End { after, code } => format!("sleep {}; exit {code}", after.as_secs_f64()),
         };
         config.command = ["sh", "-c", &script].map(str::to_owned).to_vec();
@@ -256,6 +257,10 @@ impl Subject {
     async fn start(&self, config: &ContainerConfig) -> ContainerRef {
         self.runtime.create_container(config).await.unwrap();
         self.runtime.start_container(&config.container).await.unwrap();
+        let speaks = config.command.iter().any(|word| word.contains("echo ready"));
+        if speaks && self.runtime.info().capabilities.real {
+            self.logged(&self.find(&config.container).await.unwrap(), " ready\n").await;
+        }
         config.container.clone()
     }
 
