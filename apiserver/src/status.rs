@@ -64,13 +64,7 @@ pub(crate) fn expired(message: impl AsRef<str>) -> Error {
 
 /// There is no room for the request now.
 pub(crate) fn too_many() -> Error {
-    let mut error = failure(429, "TooManyRequests", "Too many requests, please try again later.");
-    if let Error::Api(status) = &mut error {
-        let mut details = details("", "", "");
-        details.retry_after_seconds = 1;
-        status.details = Some(details);
-    }
-    error
+    status::too_many_requests("Too many requests, please try again later.", 1).into()
 }
 
 /// A version that the server has not reached.
