@@ -20,6 +20,7 @@ pub mod lease;
 pub mod limit_range;
 pub mod namespace;
 pub mod node;
+pub mod persistent_volume;
 pub mod persistent_volume_claim;
 pub mod pod;
 pub mod pod_disruption_budget;
@@ -54,6 +55,7 @@ pub use lease::Lease;
 pub use limit_range::LimitRange;
 pub use namespace::Namespace;
 pub use node::Node;
+pub use persistent_volume::{PersistentVolume, PersistentVolumeSpec, PersistentVolumeStatus};
 pub use persistent_volume_claim::{
     PersistentVolumeClaim, PersistentVolumeClaimPhase, PersistentVolumeClaimSpec, PersistentVolumeClaimStatus,
 };
@@ -99,6 +101,7 @@ static KINDS: &[&KindType] = &[
     KindType::of::<LimitRange>(),
     KindType::of::<Namespace>(),
     KindType::of::<Node>(),
+    KindType::of::<PersistentVolume>(),
     KindType::of::<PersistentVolumeClaim>(),
     KindType::of::<Pod>(),
     KindType::of::<PodDisruptionBudget>(),

@@ -7,7 +7,7 @@ use num_bigint::{BigInt, Sign};
 use super::Format;
 
 /// Digits after the point.
-const NANO: i32 = -9;
+pub(super) const NANO: i32 = -9;
 
 /// A whole number of billionths, in 128 bits where it fits: then it is always `Small`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,13 +115,23 @@ impl Amount {
     }
 
     /// Whether it is a whole number of ten to the power of `scale` that fits 64 bits.
-    pub(super) fn fits_scaled(&self, scale: i8) -> bool {
-        let Self::Small(small) = self else { return false };
-        let Some(divisor) = u32::try_from(i32::from(scale) - NANO).ok().and_then(|power| 10_i128.checked_pow(power))
-        else {
+    pub(super) fn fits_scaled(&self, scale: i32) -> bool {
+        let power = scale - NANO;
+        if let (Self::Small(small), Some(divisor)) =
+            (self, u32::try_from(power).ok().and_then(|power| 10_i128.checked_pow(power)))
+        {
+            return small % divisor == 0 && i64::try_from(small / divisor).is_ok();
+        }
+        if power < 0 {
             return false;
-        };
-        small % divisor == 0 && i64::try_from(small / divisor).is_ok()
+        }
+        let (quotient, exact) = divide_away(&self.big(), &power_of_ten(power));
+        exact && i64::try_from(&quotient).is_ok()
+    }
+
+    /// Whether it is no whole number of ten to the power of `scale`.
+    pub(super) fn has_fraction(&self, scale: i32) -> bool {
+        scale > NANO && !divide_away(&self.big(), &power_of_ten(scale - NANO)).1
     }
 
     /// Rounded away from zero to a multiple of ten to the power of `scale`, and whether it was one.

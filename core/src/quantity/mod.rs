@@ -58,22 +58,38 @@ impl Format {
 pub struct Quantity {
     nanos: Amount,
     format: Format,
-    /// The power of ten of upstream's 64-bit form; `None` where upstream holds the amount in its arbitrary one. Decides only
-    /// what [`Quantity::as_i64`] answers.
-    scale: Option<i8>,
+    /// How upstream holds the amount. Decides only what [`Quantity::as_i64`] answers, and how negative amounts are rounded.
+    form: Form,
     /// The text it was read from, where upstream prints that instead of the canonical one (`00012`, `1E3`).
     text: Option<Box<str>>,
+}
+
+/// Upstream's two ways to hold a number: digits times ten to a power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// 64 bits of digits, and this power.
+    Short(i32),
+    /// Any number of digits, and this power.
+    Long(i32),
+}
+
+impl Form {
+    fn power(self) -> i32 {
+        match self {
+            Self::Short(power) | Self::Long(power) => power,
+        }
+    }
 }
 
 impl Quantity {
     /// `value` whole units.
     pub fn from_value(value: i64, format: Format) -> Self {
-        Self { nanos: Amount::from_scaled(value, 0), format, scale: Some(0), text: None }
+        Self { nanos: Amount::from_scaled(value, 0), format, form: Form::Short(0), text: None }
     }
 
     /// `value` thousandths.
     pub fn from_milli(value: i64, format: Format) -> Self {
-        Self { nanos: Amount::from_scaled(value, -3), format, scale: Some(-3), text: None }
+        Self { nanos: Amount::from_scaled(value, -3), format, form: Form::Short(-3), text: None }
     }
 
     /// How the quantity is written.
@@ -83,22 +99,35 @@ impl Quantity {
 
     /// Whole units, rounded up (away from zero); the nearest that fits if the amount is beyond 64 bits.
     pub fn value(&self) -> i64 {
-        self.nanos.scaled(0)
+        self.scaled_value(0)
     }
 
     /// Thousandths, rounded up (away from zero); the nearest that fits if the amount is beyond 64 bits.
     pub fn milli_value(&self) -> i64 {
-        self.nanos.scaled(-3)
+        self.scaled_value(-3)
     }
 
     /// The amount in units of ten to the power of `scale`, rounded up (away from zero); the nearest that fits.
+    ///
+    /// Kubernetes 1.35 rounds negative amounts differently where it holds them with arbitrary precision (those with a
+    /// fraction of a binary unit, and what comes of calculating with them): -2684354558.5 becomes -2684354557, one more
+    /// than the next whole unit towards zero. So does this.
     pub fn scaled_value(&self, scale: i32) -> i64 {
-        self.nanos.scaled(scale)
+        let rounded = self.nanos.scaled(scale);
+        match self.form {
+            Form::Long(power) if power < scale && self.sign() < 0 && self.nanos.has_fraction(scale) => {
+                rounded.saturating_add(if scale - power < 19 { 2 } else { 1 })
+            }
+            _ => rounded,
+        }
     }
 
     /// The amount as a whole number, if upstream can tell without arbitrary precision (its `AsInt64`).
     pub fn as_i64(&self) -> Option<i64> {
-        if self.scale? < 0 { None } else { self.nanos.exact_units() }
+        match self.form {
+            Form::Short(0..) => self.nanos.exact_units(),
+            _ => None,
+        }
     }
 
     /// The nearest floating-point number.
@@ -118,25 +147,36 @@ impl Quantity {
 
     /// Rounds up (away from zero) to a multiple of ten to the power of `scale`; says whether nothing was lost.
     pub fn round_up(&mut self, scale: i32) -> bool {
+        self.form = match self.form {
+            Form::Short(power) if power >= scale => return true,
+            Form::Short(_) => Form::Short(scale),
+            Form::Long(_) => Form::Long(scale),
+        };
+        self.text = None;
         let (rounded, exact) = self.nanos.rounded(scale);
         self.nanos = rounded;
-        if !exact {
-            self.text = None;
-            self.scale = self.scale.map(|_| i8::try_from(scale).unwrap_or(0));
-        }
         exact
     }
 
     fn combine(&mut self, other: &Self, operation: fn(&Amount, &Amount) -> Amount) {
-        if self.is_zero() {
+        let before = self.is_zero();
+        if before {
             self.format = other.format;
         }
         self.text = None;
-        self.nanos = operation(&self.nanos, &other.nanos);
-        self.scale = match (self.scale, other.scale) {
-            (Some(a), Some(b)) if self.nanos.fits_scaled(a.min(b)) => Some(a.min(b)),
-            _ => None,
+        let result = operation(&self.nanos, &other.nanos);
+        let lower = self.form.power().min(other.form.power());
+        self.form = match (self.form, other.form) {
+            (form @ Form::Short(_), Form::Short(_)) if other.is_zero() => form,
+            (Form::Short(_), form @ Form::Short(_)) if before => form,
+            (Form::Short(_), Form::Short(_))
+                if [&self.nanos, &other.nanos, &result].into_iter().all(|amount| amount.fits_scaled(lower)) =>
+            {
+                Form::Short(lower)
+            }
+            _ => Form::Long(lower),
         };
+        self.nanos = result;
     }
 }
 
@@ -167,7 +207,7 @@ impl SubAssign<&Self> for Quantity {
 
 impl Default for Quantity {
     fn default() -> Self {
-        Self { nanos: Amount::default(), format: Format::default(), scale: Some(0), text: None }
+        Self { nanos: Amount::default(), format: Format::default(), form: Form::Short(0), text: None }
     }
 }
 
@@ -316,6 +356,9 @@ mod tests {
     #[test]
     fn huge_input_is_refused_quickly() {
         assert!("1e2147483647".parse::<Quantity>().is_err());
+        // Upstream cuts exponents to 32 bits.
+        assert_eq!(canonical("1e4294967299"), "1e4294967299");
+        assert_eq!(canonical("10e4294967298"), "1e3");
         assert!("9".repeat(1_000_000).parse::<Quantity>().is_err());
     }
 
@@ -326,6 +369,10 @@ mod tests {
         let mut rounded: Quantity = "1500m".parse().unwrap();
         assert!(!rounded.round_up(0));
         assert_eq!(rounded.to_string(), "2");
+        // Upstream's other way, for what it holds with arbitrary precision.
+        let mut difference: Quantity = "1500m".parse().unwrap();
+        difference -= &"2.5Gi".parse().unwrap();
+        assert_eq!((difference.to_string().as_str(), difference.value()), ("-2684354558500m", -2_684_354_557));
     }
 
     #[test]

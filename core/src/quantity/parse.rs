@@ -2,14 +2,14 @@
 
 use num_bigint::BigInt;
 
-use super::amount::Amount;
-use super::{Format, Quantity};
+use super::amount::{Amount, NANO};
+use super::{Form, Format, Quantity};
 
 /// Most digits that a quantity may have. Upstream has no bound; nobody has more, and unbounded ones cost time.
 const DIGITS_MAX: usize = 1000;
 
 /// Largest exponent that a quantity may have, for the same reason.
-const EXPONENT_MAX: i32 = 1000;
+const EXPONENT_MAX: u32 = 1000;
 
 /// Why a text is no quantity, in upstream's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -71,16 +71,17 @@ fn interpret(suffix: &str) -> Result<(Format, i32), ParseError> {
         return Ok((Format::BinarySi, position.0));
     }
     let exponent = suffix.strip_prefix(['e', 'E']).ok_or(ParseError::Suffix)?;
-    let exponent: i32 = exponent.parse().map_err(|_| ParseError::Suffix)?;
-    Ok((Format::DecimalExponent, exponent))
+    let exponent: i64 = exponent.parse().map_err(|_| ParseError::Suffix)?;
+    // Upstream cuts it to 32 bits.
+    Ok((Format::DecimalExponent, exponent as i32))
 }
 
 pub(super) fn parse(text: &str) -> Result<Quantity, ParseError> {
     let Parts { negative, whole, fraction, suffix } = split(text)?;
     let (format, power) = interpret(suffix)?;
     let whole = whole.trim_start_matches('0');
-    let length = whole.len() + fraction.len();
-    if length > DIGITS_MAX || power.abs() > EXPONENT_MAX {
+    let length = whole.len().max(1) + fraction.len();
+    if length > DIGITS_MAX || power.unsigned_abs() > EXPONENT_MAX {
         return Err(ParseError::Numeric);
     }
     let length = i32::try_from(length).expect("bounded above");
@@ -96,19 +97,20 @@ pub(super) fn parse(text: &str) -> Result<Quantity, ParseError> {
     if format == Format::BinarySi {
         number <<= power;
     }
-    let short = short && scale >= -9 && scale <= i32::from(i8::MAX) && i64::try_from(&number).is_ok();
+    let short = short && scale >= NANO && i64::try_from(&number).is_ok();
+    let mut form = if short { Form::Short(scale) } else { Form::Long(NANO) };
     let mut nanos = Amount::rounded_up(number, scale);
     let most = Amount::from_scaled(i64::MAX, 0);
     if format == Format::BinarySi && nanos > most {
         nanos = most;
+        form = Form::Long(0);
     }
     if negative {
         nanos = nanos.neg();
     }
     let tiny = format == Format::BinarySi && !short && nanos > Amount::default() && nanos < Amount::from_scaled(1, 0);
     let format = if tiny { Format::DecimalSi } else { format };
-    let quantity =
-        Quantity { scale: short.then(|| i8::try_from(scale).expect("bounded above")), nanos, format, text: None };
+    let quantity = Quantity { form, nanos, format, text: None };
     let keeps = short
         && match format {
             Format::BinarySi => digits.parse::<u64>().is_ok_and(|digits| digits & 7 != 0),

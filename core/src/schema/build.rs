@@ -41,10 +41,10 @@ impl<'v> Builder<'v> {
         let Some(object) = schema.as_object() else { return self.push(Node::Any) };
         if let Some(definition) = reference(object) {
             // An extension beside the reference belongs to this use alone.
-            if object.get("x-kubernetes-map-type").and_then(Value::as_str) == Some("atomic") {
-                return self.atomic_copy(definition);
-            }
-            return self.resolve_definition(definition);
+            return match object.get("x-kubernetes-map-type").and_then(Value::as_str) {
+                Some(map_type) => self.copy(definition, map_type == "atomic"),
+                None => self.resolve_definition(definition),
+            };
         }
         self.node(object, name)
     }
@@ -65,15 +65,15 @@ impl<'v> Builder<'v> {
         id
     }
 
-    /// A node of its own for a definition that one field treats as atomic.
-    fn atomic_copy(&mut self, definition: &'v str) -> TypeId {
+    /// A node of its own for a definition that one field treats otherwise: as atomic, or not.
+    fn copy(&mut self, definition: &'v str, as_atomic: bool) -> TypeId {
         let shared = self.named.remove(definition);
         let id = self.resolve_definition(definition);
         if let Some(shared) = shared {
             self.named.insert(definition, shared);
         }
         if let Node::Struct(Struct { atomic, .. }) | Node::Map(Map { atomic, .. }) = &mut self.nodes[id.0 as usize] {
-            *atomic = true;
+            *atomic = as_atomic;
         }
         id
     }

@@ -1,6 +1,6 @@
 //! Which nodes a pod wants, and which other pods near it or not.
 
-use crate::api::wire::is_default;
+use crate::api::wire::{self, is_default};
 use crate::selector::LabelSelector;
 use crate::string_enum;
 use schemars::JsonSchema;
@@ -92,7 +92,7 @@ pub struct NodeAffinity {
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct NodeSelector {
     /// The terms.
-    #[serde(default)]
+    #[serde(default, serialize_with = "wire::empty_as_null", deserialize_with = "wire::null_as_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub node_selector_terms: Vec<NodeSelectorTerm>,
 }

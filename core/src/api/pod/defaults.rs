@@ -1,9 +1,9 @@
 //! What a pod's user may leave out, as upstream's `SetDefaults_*` of core/v1.
 
 use super::{
-    Container, ContainerPort, DnsPolicy, DownwardAPIVolumeFile, EmptyDirVolumeSource, EnvVar, EphemeralContainer,
-    HTTPGetAction, HostPathType, Lifecycle, Pod, PodSpec, Probe, PullPolicy, ResourceRequirements, RestartPolicy,
-    TerminationMessagePolicy, UriScheme, Volume, VolumeProjection,
+    AzureDiskVolumeSource, Container, ContainerPort, DnsPolicy, DownwardAPIVolumeFile, EmptyDirVolumeSource, EnvVar,
+    EphemeralContainer, HTTPGetAction, HostPathType, Lifecycle, Pod, PodSpec, Probe, PullPolicy, ResourceRequirements,
+    RestartPolicy, TerminationMessagePolicy, UriScheme, Volume, VolumeProjection,
 };
 use crate::api::Protocol;
 use crate::api::persistent_volume_claim::PersistentVolumeMode;
@@ -262,13 +262,20 @@ fn set_disk_defaults(volume: &mut Volume) {
         set_if_empty(&mut source.keyring, "/etc/ceph/keyring");
     }
     if let Some(source) = &mut volume.azure_disk {
-        source.caching_mode.get_or_insert_with(|| "ReadWrite".to_owned());
-        source.kind.get_or_insert_with(|| "Shared".to_owned());
-        source.fs_type.get_or_insert_with(|| "ext4".to_owned());
-        source.read_only.get_or_insert(false);
+        source.set_defaults();
     }
     if let Some(source) = &mut volume.scale_io {
         set_if_empty(&mut source.storage_mode, "ThinProvisioned");
         set_if_empty(&mut source.fs_type, "xfs");
+    }
+}
+
+impl AzureDiskVolumeSource {
+    /// Fills what the user left out.
+    pub(crate) fn set_defaults(&mut self) {
+        self.caching_mode.get_or_insert_with(|| "ReadWrite".to_owned());
+        self.kind.get_or_insert_with(|| "Shared".to_owned());
+        self.fs_type.get_or_insert_with(|| "ext4".to_owned());
+        self.read_only.get_or_insert(false);
     }
 }

@@ -5,7 +5,7 @@ use super::{
     TopologySpreadConstraint, Volume,
 };
 use crate::api::LocalObjectReference;
-use crate::api::wire::is_default;
+use crate::api::wire::{self, is_default};
 use crate::quantity::Quantity;
 use crate::string_enum;
 use schemars::JsonSchema;
@@ -61,7 +61,7 @@ pub struct PodSpec {
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"], "x-kubernetes-patch-merge-key" = "name", "x-kubernetes-patch-strategy" = "merge"))]
     pub init_containers: Vec<Container>,
     /// Containers; at least one.
-    #[serde(default)]
+    #[serde(default, serialize_with = "wire::empty_as_null", deserialize_with = "wire::null_as_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"], "x-kubernetes-patch-merge-key" = "name", "x-kubernetes-patch-strategy" = "merge"))]
     pub containers: Vec<Container>,
     /// Containers added for debugging.

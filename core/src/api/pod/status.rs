@@ -2,7 +2,7 @@
 
 use super::ResourceRequirements;
 use crate::api::ConditionStatus;
-use crate::api::wire::is_default;
+use crate::api::wire::{self, is_default};
 use crate::quantity::Quantity;
 use crate::string_enum;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -173,7 +173,7 @@ pub struct PodResourceClaimStatus {
 #[serde(rename_all = "camelCase")]
 pub struct PodExtendedResourceClaimStatus {
     /// Which request stands for which resource.
-    #[serde(default)]
+    #[serde(default, serialize_with = "wire::empty_as_null", deserialize_with = "wire::null_as_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub request_mappings: Vec<ContainerExtendedResourceRequest>,
     /// The claim.

@@ -3,7 +3,7 @@
 use super::{ObjectFieldSelector, PullPolicy, ResourceFieldSelector};
 use crate::api::LocalObjectReference;
 use crate::api::persistent_volume_claim::PersistentVolumeClaimSpec;
-use crate::api::wire::is_default;
+use crate::api::wire::{self, is_default};
 use crate::quantity::Quantity;
 use crate::selector::LabelSelector;
 use crate::string_enum;
@@ -317,7 +317,7 @@ pub struct DownwardAPIVolumeFile {
 #[serde(rename_all = "camelCase")]
 pub struct ProjectedVolumeSource {
     /// The sources.
-    #[serde(default)]
+    #[serde(default, serialize_with = "wire::empty_as_null", deserialize_with = "wire::null_as_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub sources: Vec<VolumeProjection>,
     /// Mode bits of the files; 0644 by default.
@@ -690,7 +690,7 @@ pub struct GlusterfsVolumeSource {
 #[serde(rename_all = "camelCase")]
 pub struct RBDVolumeSource {
     /// Addresses of the monitors.
-    #[serde(default)]
+    #[serde(default, serialize_with = "wire::empty_as_null", deserialize_with = "wire::null_as_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub monitors: Vec<String>,
     /// The image.
@@ -739,7 +739,7 @@ pub struct CinderVolumeSource {
 #[serde(rename_all = "camelCase")]
 pub struct CephFSVolumeSource {
     /// Addresses of the monitors.
-    #[serde(default)]
+    #[serde(default, serialize_with = "wire::empty_as_null", deserialize_with = "wire::null_as_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub monitors: Vec<String>,
     /// Path that is mounted.
