@@ -10,6 +10,7 @@ mod patch;
 mod podhelpers;
 mod quantity;
 mod ssa;
+mod validation;
 
 use serde_json::Value;
 
@@ -26,6 +27,8 @@ pub(crate) const FAMILIES: &[Family] = &[
     Family { name: "podhelpers", run: podhelpers::run, same: equal },
     Family { name: "quantity", run: quantity::run, same: quantity::same },
     Family { name: "ssa", run: ssa::run, same: equal },
+    Family { name: "validation", run: validation::run, same: validation::same },
+    Family { name: "validation_update", run: validation::run_update, same: validation::same },
 ];
 
 fn equal(found: &Value, expected: &Value) -> bool {
