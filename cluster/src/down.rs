@@ -68,11 +68,7 @@ async fn stop_process(directory: &DataDir, pid: u32, clock: &dyn Clock) -> Resul
     Ok(())
 }
 
-async fn remove_pods(
-    directory: &DataDir,
-    settings: &Settings,
-    step: &impl Fn(String),
-) -> Result<(), Error> {
+async fn remove_pods(directory: &DataDir, settings: &Settings, step: &impl Fn(String)) -> Result<(), Error> {
     let failed = |error: longshore_core::runtime::Error| Error::Part { part: "runtime", reason: error.to_string() };
     let runtime = images::runtime(directory, &settings.instance)?;
     let sandboxes = runtime.list().await.map_err(failed)?;
@@ -92,10 +88,7 @@ async fn remove_pods(
     network.clean_up().await.map_err(|error| Error::Part { part: "network", reason: error.to_string() })
 }
 
-async fn stop_container(
-    runtime: &OciRuntime,
-    container: &Container,
-) -> Result<(), longshore_core::runtime::Error> {
+async fn stop_container(runtime: &OciRuntime, container: &Container) -> Result<(), longshore_core::runtime::Error> {
     if matches!(container.state, ContainerState::Exited { .. }) {
         return Ok(());
     }

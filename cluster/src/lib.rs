@@ -1,12 +1,41 @@
-//! Puts the parts together: a whole cluster in one process, for laptops and for tests.
+//! Puts the parts together: a whole cluster in one process for laptops ([`Cluster`]) and for tests (`testing`, behind the
+//! feature of that name), or each part in a process of its own ([`remote`]).
 
+mod control_plane;
 mod data_dir;
+pub mod demo;
+mod down;
 mod error;
+pub mod images;
+mod local;
+mod machine;
 mod manifests;
 mod parts;
+mod progress;
+mod random;
 mod readiness;
+pub mod remote;
+mod requirements;
+mod status;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod waiting;
 
+use std::process::ExitCode;
+
+pub use control_plane::{ControlPlane, ControlPlaneOptions};
 pub use data_dir::{DataDir, Lock, Settings};
+pub use down::down;
 pub use error::Error;
+pub use local::{Cluster, RuntimeKind, StoreKind, UpOptions};
 pub use manifests::{Entry, apply, parse, read};
+pub use progress::{Observer, Progress, Row};
 pub use readiness::{Readiness, readiness};
+pub use requirements::missing_programs;
+pub use status::{Report, kubeconfig, status};
+
+/// What a program must do, before anything else, when its first argument is `shim`: it is then the process that stays
+/// with a pod.
+pub fn shim_main() -> ExitCode {
+    longshore_runtime_oci::shim::main(std::env::args_os().skip(2))
+}

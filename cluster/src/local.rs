@@ -142,9 +142,7 @@ impl Cluster {
         let mut control = ControlPlane::start(
             store,
             clock.clone(),
-            ControlPlaneOptions::new(seed)
-                .root_ca(authority.certificate())
-                .service_range(&settings.service_range)?,
+            ControlPlaneOptions::new(seed).root_ca(authority.certificate()).service_range(&settings.service_range)?,
         )
         .await?;
         let client = control.client("longshore");
@@ -160,7 +158,8 @@ impl Cluster {
         let admin = authority.issue_client("admin", &["system:masters"]).map_err(failed("certificates"))?;
         directory.write("kubeconfig", kubeconfig("longshore", &url, &authority, &admin).as_bytes())?;
         let mut parts = Parts::default();
-        parts.start("API server", |cancel| async move { server.serve(cancel).await.map_err(|error| error.to_string()) });
+        parts
+            .start("API server", |cancel| async move { server.serve(cancel).await.map_err(|error| error.to_string()) });
         step(format!("API: {url}"));
 
         let names = machine::start_nodes(&mut control, &directory, &settings, &clock, (seed, options.demo)).await?;
@@ -337,6 +336,9 @@ mod tests {
         let two = UpOptions { nodes: Some(2), ..options(&directory) };
         assert!(settle(&directory, &two).unwrap_err().to_string().contains("--runtime simulated"));
         assert!(settle(&directory, &UpOptions { nodes: Some(0), ..options(&directory) }).is_err());
-        assert_eq!("paper".parse::<StoreKind>().unwrap_err(), "there is no store \"paper\"; there are: memory, embedded");
+        assert_eq!(
+            "paper".parse::<StoreKind>().unwrap_err(),
+            "there is no store \"paper\"; there are: memory, embedded"
+        );
     }
 }

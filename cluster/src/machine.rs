@@ -116,7 +116,14 @@ pub(crate) async fn start_nodes(
     let mut names = Vec::new();
     for (number, subnet) in (1..=settings.nodes).zip(subnets) {
         let name = format!("node-{number}");
-        let agent = hollow(control, directory.join("node").as_path(), &name, subnet, clock, seed.wrapping_add(u64::from(number)));
+        let agent = hollow(
+            control,
+            directory.join("node").as_path(),
+            &name,
+            subnet,
+            clock,
+            seed.wrapping_add(u64::from(number)),
+        );
         control.start_node(agent);
         names.push(name);
     }
@@ -137,7 +144,8 @@ pub(crate) fn hollow(
     let mut options = NodeOptions::new(name, directory.join(name), seed);
     options.addresses = pods.hosts().take(1).collect::<Vec<IpAddr>>();
     options.pod_cidrs = vec![pods.to_string()];
-    options.capacity = HOLLOW_CAPACITY.iter().filter_map(|(name, text)| Some(((*name).to_owned(), text.parse().ok()?))).collect();
+    options.capacity =
+        HOLLOW_CAPACITY.iter().filter_map(|(name, text)| Some(((*name).to_owned(), text.parse().ok()?))).collect();
     NodeAgent::new(control.client("kubelet"), Arc::new(runtime), Arc::new(network), clock.clone(), options)
 }
 
@@ -159,7 +167,8 @@ fn host_name() -> Result<String, Error> {
 /// Takes away what pods' volumes left mounted below the node's directory, the innermost first.
 pub(crate) fn unmount_volumes(directory: &DataDir) -> Result<(), Error> {
     let path = node_directory(directory);
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").map_err(Error::file("read", "/proc/self/mountinfo"))?;
+    let mounts =
+        std::fs::read_to_string("/proc/self/mountinfo").map_err(Error::file("read", "/proc/self/mountinfo"))?;
     let targets = mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
     let mut below: Vec<PathBuf> = targets.filter(|target| target.starts_with(&path)).collect();
     below.sort_unstable_by_key(|target| std::cmp::Reverse(target.as_os_str().len()));

@@ -70,14 +70,17 @@ pub async fn apiserver(options: ApiserverOptions, cancel: CancellationToken) -> 
     let mut addresses = vec![options.listen.ip()];
     addresses.extend(&options.addresses);
     addresses.extend(machine::first_address(&options.service_range));
-    let certified = authority
-        .issue_server("kube-apiserver", &ServerNames::apiserver(addresses))
-        .map_err(failed("certificates"))?;
+    let certified =
+        authority.issue_server("kube-apiserver", &ServerNames::apiserver(addresses)).map_err(failed("certificates"))?;
     let tls = authority.server_tls(&certified).map_err(failed("certificates"))?;
     let server = Server::bind(options.listen, tls, service).await.map_err(failed("API server"))?;
     settings.address = server.local_addr();
     directory.record(&settings)?;
-    let text = role_kubeconfig(&authority, settings.address, &Role::User { name: "admin".into(), groups: vec![ADMINS.into()] })?;
+    let text = role_kubeconfig(
+        &authority,
+        settings.address,
+        &Role::User { name: "admin".into(), groups: vec![ADMINS.into()] },
+    )?;
     directory.write("kubeconfig", text.as_bytes())?;
     tracing::info!(address = %settings.address, kubeconfig = %directory.kubeconfig().display(), "serving");
     server.serve(cancel).await;
@@ -160,7 +163,8 @@ fn connect(path: &Path) -> Result<Connection, Error> {
 
 /// A client over HTTP, as a kubeconfig says.
 pub(crate) fn remote_client(config: Kubeconfig) -> Result<Arc<dyn Client>, String> {
-    let config = futures::executor::block_on(kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()));
+    let config =
+        futures::executor::block_on(kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()));
     let client = kube::Client::try_from(config.map_err(|error| error.to_string())?);
     Ok(Arc::new(RemoteClient::new(client.map_err(|error| error.to_string())?)))
 }
@@ -179,7 +183,8 @@ pub async fn scheduler(kubeconfig: &Path, cancel: CancellationToken) -> Result<(
     let Connection { client, .. } = connect(kubeconfig)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     lead("kube-scheduler", &client, &clock, &cancel, |token| {
-        let scheduler = Scheduler::new(client.clone(), clock.clone(), SchedulerOptions { seed, ..SchedulerOptions::default() });
+        let scheduler =
+            Scheduler::new(client.clone(), clock.clone(), SchedulerOptions { seed, ..SchedulerOptions::default() });
         async move { scheduler.run(token).await }
     })
     .await

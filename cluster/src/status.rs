@@ -37,7 +37,8 @@ pub async fn status(directory: &DataDir) -> Result<Report, Error> {
 
 async fn rows(directory: &DataDir) -> Result<Vec<Row>, Error> {
     let failed = |reason: String| Error::Part { part: "API server", reason };
-    let config = kube::config::Kubeconfig::from_yaml(&kubeconfig(directory)?).map_err(|error| failed(error.to_string()))?;
+    let config =
+        kube::config::Kubeconfig::from_yaml(&kubeconfig(directory)?).map_err(|error| failed(error.to_string()))?;
     let config = kube::Config::from_custom_kubeconfig(config, &kube::config::KubeConfigOptions::default()).await;
     let config = config.map_err(|error| failed(error.to_string()))?;
     let client = RemoteClient::new(kube::Client::try_from(config).map_err(|error| failed(error.to_string()))?);

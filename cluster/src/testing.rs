@@ -111,7 +111,14 @@ impl Builder {
         for number in 1..=self.nodes {
             let range = format!("10.{}.{}.0/24", 64 + number / 256, number % 256);
             let range = range.parse().expect("numbers below 256 make a range");
-            let agent = machine::hollow(&control, directory.path(), &format!("node-{number}"), range, &clock, u64::from(number));
+            let agent = machine::hollow(
+                &control,
+                directory.path(),
+                &format!("node-{number}"),
+                range,
+                &clock,
+                u64::from(number),
+            );
             control.start_node(agent);
         }
         Cluster { client: control.client("test"), control, clock, virtual_clock, _directory: directory }
@@ -137,12 +144,7 @@ impl Cluster {
 
     /// To choose what the cluster has.
     pub fn builder() -> Builder {
-        Builder {
-            nodes: 1,
-            store: None,
-            virtual_time: false,
-            options: ControlPlaneOptions::new(0),
-        }
+        Builder { nodes: 1, store: None, virtual_time: false, options: ControlPlaneOptions::new(0) }
     }
 
     /// Longshore's client, without serialization.
@@ -152,11 +154,7 @@ impl Cluster {
 
     /// The typed front of [`Cluster::client`] for one namespace; for kinds without namespaces any text does.
     pub fn api<K: Kind>(&self, namespace: &str) -> Api<K> {
-        if K::INFO.namespaced {
-            Api::namespaced(self.client.clone(), namespace)
-        } else {
-            Api::all(self.client.clone())
-        }
+        if K::INFO.namespaced { Api::namespaced(self.client.clone(), namespace) } else { Api::all(self.client.clone()) }
     }
 
     /// The API over HTTP as a tower service, without a port.

@@ -59,8 +59,10 @@ async fn a_job_of_an_hour_takes_a_moment() {
 #[tokio::test]
 async fn without_nodes_a_pod_waits_and_says_why() {
     let cluster = Cluster::builder().nodes(0).start().await;
-    create::<Pod>(&cluster, json!({"metadata": {"name": "a"}, "spec": {"containers": [{"name": "a", "image": "a"}]}})).await;
-    let unscheduled = |pod: &Pod| pod.status.conditions.iter().any(|it| it.type_ == "PodScheduled" && it.reason == "Unschedulable");
+    create::<Pod>(&cluster, json!({"metadata": {"name": "a"}, "spec": {"containers": [{"name": "a", "image": "a"}]}}))
+        .await;
+    let unscheduled =
+        |pod: &Pod| pod.status.conditions.iter().any(|it| it.type_ == "PodScheduled" && it.reason == "Unschedulable");
     cluster.until("default", "a", unscheduled).await;
     assert!(cluster.api::<Node>("").list(&ListParams::default()).await.unwrap().items.is_empty());
 }

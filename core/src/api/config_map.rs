@@ -14,7 +14,8 @@ use crate::api::wire::{self, is_default};
 use crate::api::{ByteString, V1};
 use crate::kind;
 use crate::kind::{Column, Kind, Subresource};
-use crate::validation::{ErrorList, NameRule};
+use crate::validation::names::is_config_map_key;
+use crate::validation::{ErrorList, NameRule, Path, Report};
 
 /// Configuration data for pods to use.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -41,13 +42,50 @@ kind!(ConfigMap, v1, "configmaps", singular "configmap", Namespaced, short ["cm"
 
 const COLUMNS: &[Column] = &[NAME, column("Data", "string", "How many keys there are, text and binary together."), AGE];
 
+/// Most bytes that all values of a config map or secret may have together.
+pub(crate) const DATA_MAX: usize = 1024 * 1024;
+
+impl ConfigMap {
+    fn validate_content(&self, errors: &mut ErrorList) {
+        let at = Path::new("data");
+        for key in self.data.keys() {
+            errors.invalid_each(&at.key(key), key, is_config_map_key(key));
+            if self.binary_data.contains_key(key) {
+                errors.invalid(&at.key(key), key.as_str(), "duplicate of key present in binaryData");
+            }
+        }
+        for key in self.binary_data.keys() {
+            errors.invalid_each(&Path::new("binaryData").key(key), key, is_config_map_key(key));
+        }
+        let text: usize = self.data.values().map(String::len).sum();
+        let binary: usize = self.binary_data.values().map(|value| value.0.len()).sum();
+        if text + binary > DATA_MAX {
+            errors.too_long(&Path::new(""), DATA_MAX);
+        }
+    }
+}
+
 impl Kind for ConfigMap {
     fn validate(&self) -> ErrorList {
-        rules::validate(self, NameRule::DnsSubdomain)
+        let mut errors = rules::validate(self, NameRule::DnsSubdomain);
+        self.validate_content(&mut errors);
+        errors
     }
 
     fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {
-        rules::validate_update(self, old)
+        let mut errors = rules::validate_update(self, old);
+        if old.immutable == Some(true) {
+            let changed = [
+                ("immutable", self.immutable != Some(true)),
+                ("data", self.data != old.data),
+                ("binaryData", self.binary_data != old.binary_data),
+            ];
+            for (field, _) in changed.into_iter().filter(|(_, changed)| *changed) {
+                errors.forbidden(&Path::new(field), "field is immutable when `immutable` is set");
+            }
+        }
+        errors.extend(self.validate());
+        errors
     }
 
     fn columns() -> &'static [Column] {

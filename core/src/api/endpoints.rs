@@ -1,5 +1,7 @@
 //! Endpoints: the addresses behind a service, all in one object.
 
+mod validation;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::JsonSchema;
@@ -12,7 +14,7 @@ use crate::api::wire::{self, is_default};
 use crate::api::{ObjectReference, Protocol, V1};
 use crate::kind;
 use crate::kind::{Column, Kind, Subresource};
-use crate::validation::{ErrorList, NameRule};
+use crate::validation::{ErrorList, NameRule, Path};
 
 /// The addresses behind a service. Slices ([`EndpointSlice`](super::EndpointSlice)) are the newer form.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -128,11 +130,15 @@ impl Kind for Endpoints {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self, NameRule::DnsSubdomain)
+        let mut errors = rules::validate(self, NameRule::DnsSubdomain);
+        validation::validate_subsets(&self.subsets, &Path::new("subsets"), &mut errors);
+        errors
     }
 
     fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {
-        rules::validate_update(self, old)
+        let mut errors = rules::validate_update(self, old);
+        errors.extend(self.validate());
+        errors
     }
 
     fn columns() -> &'static [Column] {

@@ -12,7 +12,8 @@ use crate::api::wire::{self, is_default};
 use crate::api::{ObjectReference, V1};
 use crate::kind;
 use crate::kind::{Column, Kind, Subresource};
-use crate::validation::{ErrorList, NameRule};
+use crate::validation::names::validate_qualified_name;
+use crate::validation::{ErrorList, NameRule, Path, Report};
 
 /// A report that something happened to an object. Kept for a limited time and only as a help for people.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -122,17 +123,64 @@ impl Event {
     }
 }
 
+/// Longest words and text of events in the newer form, in bytes.
+const WORD_MAX: usize = 128;
+const MESSAGE_MAX: usize = 1024;
+
+impl Event {
+    /// An event stands in the namespace of its object, or in a namespace of the system if its object is in none. Events in the
+    /// newer form, which have an `eventTime`, must say more.
+    fn validate_content(&self, errors: &mut ErrorList) {
+        let own = self.metadata.namespace.as_deref().unwrap_or_default();
+        let object = self.involved_object.namespace.as_str();
+        let fits = match (object, &self.event_time) {
+            ("", None) => matches!(own, "" | "default"),
+            ("", Some(_)) => matches!(own, "default" | "kube-system"),
+            (object, _) => object == own,
+        };
+        if !fits {
+            let at = Path::new("involvedObject").child("namespace");
+            errors.invalid(&at, object, "does not match event.namespace");
+        }
+        if self.event_time.is_none() {
+            return;
+        }
+        let component = Path::new("reportingComponent");
+        if self.reporting_component.is_empty() {
+            errors.required(&component, "");
+        }
+        errors.extend(validate_qualified_name(&self.reporting_component, &component));
+        let words =
+            [("reportingInstance", &self.reporting_instance), ("action", &self.action), ("reason", &self.reason)];
+        for (field, word) in words {
+            if word.is_empty() {
+                errors.required(&Path::new(field), "");
+            }
+            if word.len() > WORD_MAX {
+                errors.invalid(&Path::new(field), "", format!("can have at most {WORD_MAX} characters"));
+            }
+        }
+        if self.message.len() > MESSAGE_MAX {
+            errors.invalid(&Path::new("message"), "", format!("can have at most {MESSAGE_MAX} characters"));
+        }
+    }
+}
+
 fn first_given<'a>(one: &'a str, other: &'a str) -> &'a str {
     if one.is_empty() { other } else { one }
 }
 
 impl Kind for Event {
     fn validate(&self) -> ErrorList {
-        rules::validate(self, NameRule::PathSegment)
+        let mut errors = rules::validate(self, NameRule::PathSegment);
+        self.validate_content(&mut errors);
+        errors
     }
 
     fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {
-        rules::validate_update(self, old)
+        let mut errors = rules::validate_update(self, old);
+        self.validate_content(&mut errors);
+        errors
     }
 
     fn columns() -> &'static [Column] {

@@ -1,5 +1,7 @@
 //! LimitRange: bounds and defaults for the resources of a namespace's objects.
 
+mod validation;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::JsonSchema;
@@ -110,11 +112,15 @@ impl Kind for LimitRange {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self, NameRule::DnsSubdomain)
+        let mut errors = rules::validate(self, NameRule::DnsSubdomain);
+        validation::validate_spec(&self.spec, &mut errors);
+        errors
     }
 
     fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {
-        rules::validate_update(self, old)
+        let mut errors = rules::validate_update(self, old);
+        validation::validate_spec(&self.spec, &mut errors);
+        errors
     }
 
     fn columns() -> &'static [Column] {

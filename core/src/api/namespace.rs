@@ -11,7 +11,8 @@ use crate::api::rules;
 use crate::api::wire::{self, is_default};
 use crate::api::{ConditionStatus, V1};
 use crate::kind::{Column, Kind, Subresource};
-use crate::validation::{ErrorList, NameRule};
+use crate::validation::names::validate_finalizer_name;
+use crate::validation::{ErrorList, NameRule, Path, Report, validate_kube_finalizer};
 use crate::{kind, string_enum};
 
 /// A scope in which names of objects are unique.
@@ -96,6 +97,25 @@ pub const FINALIZER_KUBERNETES: &str = "kubernetes";
 
 const COLUMNS: &[Column] = &[NAME, column("Status", "string", "Where in its life the namespace is."), AGE];
 
+fn validate_finalizer(name: &str, at: &Path, errors: &mut ErrorList) {
+    errors.extend(validate_finalizer_name(name, at));
+    validate_kube_finalizer(name, at, errors);
+}
+
+impl Namespace {
+    /// The phase follows from whether the namespace is being deleted.
+    fn validate_phase(&self, errors: &mut ErrorList) {
+        let (phase, why) = match self.metadata.deletion_timestamp {
+            None => (NamespacePhase::Active, "may only be 'Active' if `deletionTimestamp` is empty"),
+            Some(_) => (NamespacePhase::Terminating, "may only be 'Terminating' if `deletionTimestamp` is not empty"),
+        };
+        if self.status.phase != phase {
+            // The capital letter is upstream's.
+            errors.invalid(&Path::new("status").child("Phase"), self.status.phase.as_str(), why);
+        }
+    }
+}
+
 impl Kind for Namespace {
     fn set_defaults(&mut self) {
         if let Some(name) = self.metadata.name.clone().filter(|name| !name.is_empty()) {
@@ -127,11 +147,25 @@ impl Kind for Namespace {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self, NameRule::DnsLabel)
+        let mut errors = rules::validate(self, NameRule::DnsLabel);
+        let at = Path::new("spec").child("finalizers");
+        self.spec.finalizers.iter().for_each(|name| validate_finalizer(name, &at, &mut errors));
+        errors
     }
 
-    fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {
-        rules::validate_update(self, old)
+    fn validate_update(&self, old: &Self, subresource: Option<Subresource>) -> ErrorList {
+        let mut errors = rules::validate_update(self, old);
+        match subresource {
+            Some(Subresource::Status) => self.validate_phase(&mut errors),
+            Some(Subresource::Finalize) => {
+                let at = Path::new("spec").child("finalizers");
+                for (index, name) in self.spec.finalizers.iter().enumerate() {
+                    validate_finalizer(name, &at.index(index), &mut errors);
+                }
+            }
+            _ => {}
+        }
+        errors
     }
 
     fn columns() -> &'static [Column] {

@@ -1,5 +1,7 @@
 //! PersistentVolumeClaim: a wish for storage.
 
+pub(crate) mod validation;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -10,12 +12,11 @@ use serde_json::Value;
 
 use crate::api::columns::{self, AGE, NAME, column, wide};
 use crate::api::resources;
-use crate::api::rules;
 use crate::api::wire::{self, is_default};
 use crate::api::{ConditionStatus, ResourceList, TypedLocalObjectReference, TypedObjectReference, V1};
 use crate::kind::{Column, Kind, Subresource};
 use crate::selector::LabelSelector;
-use crate::validation::{ErrorList, NameRule};
+use crate::validation::ErrorList;
 use crate::{kind, string_enum};
 
 /// A wish for storage.
@@ -267,11 +268,14 @@ impl Kind for PersistentVolumeClaim {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self, NameRule::DnsSubdomain)
+        validation::validate(self)
     }
 
-    fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {
-        rules::validate_update(self, old)
+    fn validate_update(&self, old: &Self, subresource: Option<Subresource>) -> ErrorList {
+        match subresource {
+            None => validation::validate_update(self, old),
+            Some(_) => validation::validate_status_update(self, old),
+        }
     }
 
     fn columns() -> &'static [Column] {

@@ -9,12 +9,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::api::columns::{self, AGE, NAME, column, wide};
+use crate::api::pod::validation::validate_template;
 use crate::api::rules;
 use crate::api::wire::{self, is_default};
 use crate::api::{ConditionStatus, PodTemplateSpec, V1};
 use crate::kind;
 use crate::kind::{Column, Kind, Subresource};
-use crate::validation::{ErrorList, NameRule};
+use crate::validation::{ErrorList, NameRule, Path, Report, go_map};
 
 /// Keeps a number of pods of one sort running.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -112,6 +113,46 @@ const COLUMNS: &[Column] = &[
     wide("Selector", "string", "Labels of the pods that belong to the object."),
 ];
 
+impl ReplicationController {
+    fn validate_spec(&self, errors: &mut ErrorList) {
+        let (spec, at) = (&self.spec, Path::new("spec"));
+        errors.non_negative(&at.child("minReadySeconds"), spec.min_ready_seconds);
+        if spec.selector.is_empty() {
+            errors.required(&at.child("selector"), "");
+        }
+        errors.non_negative(&at.child("replicas"), spec.replicas.unwrap_or_default());
+        let at = at.child("template");
+        let Some(template) = &spec.template else {
+            errors.required(&at, "");
+            return;
+        };
+        let labels = template.metadata.labels.clone().unwrap_or_default();
+        if spec.selector.iter().any(|(key, value)| labels.get(key) != Some(value)) {
+            let at = at.child("metadata").child("labels");
+            errors.invalid(&at, go_map(&labels), "`selector` does not match template `labels`");
+        }
+        validate_template(template, &at, errors);
+        rules::require_always_restart(template, &at, errors);
+        if template.spec.active_deadline_seconds.is_some() {
+            let at = at.child("spec").child("activeDeadlineSeconds");
+            errors.forbidden(&at, "activeDeadlineSeconds in ReplicationController is not Supported");
+        }
+    }
+
+    fn validate_status(&self, errors: &mut ErrorList) {
+        let (status, at) = (&self.status, Path::new("status"));
+        let counts = rules::ReplicaCounts {
+            replicas: status.replicas,
+            fully_labeled: Some(status.fully_labeled_replicas),
+            ready: status.ready_replicas,
+            available: status.available_replicas,
+            terminating: None,
+            observed_generation: status.observed_generation,
+        };
+        rules::validate_replica_counts(&counts, &at, errors);
+    }
+}
+
 impl Kind for ReplicationController {
     fn set_defaults(&mut self) {
         if let Some(template) = &mut self.spec.template {
@@ -144,11 +185,22 @@ impl Kind for ReplicationController {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self, NameRule::DnsSubdomain)
+        let mut errors = rules::validate(self, NameRule::DnsSubdomain);
+        self.validate_spec(&mut errors);
+        errors
     }
 
-    fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {
-        rules::validate_update(self, old)
+    fn validate_update(&self, old: &Self, subresource: Option<Subresource>) -> ErrorList {
+        if subresource == Some(Subresource::Status) {
+            let mut errors = rules::validate_update(self, old);
+            self.validate_status(&mut errors);
+            return errors;
+        }
+        // As upstream's strategy: the object itself, then the change and its specification once more.
+        let mut errors = self.validate();
+        errors.extend(rules::validate_update(self, old));
+        self.validate_spec(&mut errors);
+        errors
     }
 
     fn columns() -> &'static [Column] {

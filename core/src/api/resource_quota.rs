@@ -1,5 +1,7 @@
 //! ResourceQuota: what all objects of a namespace may use together.
 
+mod validation;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::JsonSchema;
@@ -8,12 +10,11 @@ use serde_json::Value;
 
 use crate::api::columns::{self, AGE, NAME, column};
 use crate::api::resources;
-use crate::api::rules;
 use crate::api::wire::{self, is_default};
 use crate::api::{ResourceList, V1};
 use crate::kind;
 use crate::kind::{Column, Kind, Subresource};
-use crate::validation::{ErrorList, NameRule};
+use crate::validation::ErrorList;
 
 /// What all objects of a namespace may use together.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -115,11 +116,14 @@ impl Kind for ResourceQuota {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self, NameRule::DnsSubdomain)
+        validation::validate(self)
     }
 
-    fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {
-        rules::validate_update(self, old)
+    fn validate_update(&self, old: &Self, subresource: Option<Subresource>) -> ErrorList {
+        match subresource {
+            None => validation::validate_update(self, old),
+            Some(_) => validation::validate_status_update(self, old),
+        }
     }
 
     fn columns() -> &'static [Column] {

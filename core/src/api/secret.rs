@@ -9,11 +9,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::api::columns::{self, AGE, NAME, column};
+use crate::api::config_map::DATA_MAX;
 use crate::api::rules;
 use crate::api::wire::{self, is_default};
 use crate::api::{ByteString, V1};
 use crate::kind::{Column, Kind, Subresource};
-use crate::validation::{ErrorList, NameRule};
+use crate::validation::names::is_config_map_key;
+use crate::validation::{ErrorList, NameRule, Path, Report};
 use crate::{kind, string_enum};
 
 /// Sensitive data such as passwords and keys.
@@ -80,6 +82,44 @@ impl Secret {
     }
 }
 
+/// Annotation that names the account of a token.
+const SERVICE_ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
+
+impl Secret {
+    /// Checks that what the type is about is there.
+    fn validate_type(&self, at: &Path, errors: &mut ErrorList) {
+        let has = |key: &str| self.data.contains_key(key);
+        let mut demand = |key: &str| errors.required(&at.key(key), "");
+        match self.type_ {
+            SecretType::ServiceAccountToken => {
+                let annotations = self.metadata.annotations.as_ref();
+                if annotations.and_then(|all| all.get(SERVICE_ACCOUNT_NAME)).is_none_or(String::is_empty) {
+                    let at = Path::new("metadata").child("annotations").key(SERVICE_ACCOUNT_NAME);
+                    errors.required(&at, "");
+                }
+            }
+            SecretType::Dockercfg => self.validate_json(".dockercfg", at, errors),
+            SecretType::DockerConfigJson => self.validate_json(".dockerconfigjson", at, errors),
+            SecretType::BasicAuth if !has("username") && !has("password") => {
+                ["username", "password"].into_iter().for_each(demand);
+            }
+            SecretType::SshAuth if self.data.get("ssh-privatekey").is_none_or(|key| key.0.is_empty()) => {
+                demand("ssh-privatekey");
+            }
+            SecretType::Tls => ["tls.crt", "tls.key"].into_iter().filter(|key| !has(key)).for_each(demand),
+            _ => {}
+        }
+    }
+
+    fn validate_json(&self, key: &str, at: &Path, errors: &mut ErrorList) {
+        match self.data.get(key).map(|text| serde_json::from_slice::<serde_json::Map<String, Value>>(&text.0)) {
+            None => errors.required(&at.key(key), ""),
+            Some(Ok(_)) => {}
+            Some(Err(error)) => errors.invalid(&at.key(key), "<secret contents redacted>", error.to_string()),
+        }
+    }
+}
+
 impl Kind for Secret {
     fn set_defaults(&mut self) {
         if self.type_.is_unset() {
@@ -103,11 +143,29 @@ impl Kind for Secret {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self, NameRule::DnsSubdomain)
+        let mut errors = rules::validate(self, NameRule::DnsSubdomain);
+        let at = Path::new("data");
+        for key in self.data.keys() {
+            errors.invalid_each(&at.key(key), key, is_config_map_key(key));
+        }
+        if self.data.values().map(|value| value.0.len()).sum::<usize>() > DATA_MAX {
+            errors.too_long(&at, DATA_MAX);
+        }
+        self.validate_type(&at, &mut errors);
+        errors
     }
 
     fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {
-        rules::validate_update(self, old)
+        let mut errors = rules::validate_update(self, old);
+        errors.immutable(&Path::new("type"), &self.type_, &old.type_);
+        if old.immutable == Some(true) {
+            let changed = [("immutable", self.immutable != Some(true)), ("data", self.data != old.data)];
+            for (field, _) in changed.into_iter().filter(|(_, changed)| *changed) {
+                errors.forbidden(&Path::new(field), "field is immutable when `immutable` is set");
+            }
+        }
+        errors.extend(self.validate());
+        errors
     }
 
     fn columns() -> &'static [Column] {

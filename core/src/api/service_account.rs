@@ -64,7 +64,9 @@ impl Kind for ServiceAccount {
     }
 
     fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {
-        rules::validate_update(self, old)
+        let mut errors = rules::validate_update(self, old);
+        errors.extend(self.validate());
+        errors
     }
 
     fn columns() -> &'static [Column] {

@@ -42,7 +42,7 @@ pub struct Error {
     pub type_: ErrorType,
     /// Path of the field, such as `spec.containers[0].name`.
     pub field: String,
-    /// The offending value as JSON; `Null` where upstream gives none.
+    /// The offending value as JSON; `Null` for a field that is not given, an empty list for a list or map without content.
     pub bad_value: Value,
     /// What to do about it.
     pub detail: String,
@@ -152,6 +152,14 @@ impl Error {
         Self::new(ErrorType::InternalError, field, Value::Null, detail)
     }
 
+    /// The offending value as Go's JSON has it, where lists and maps without content are `null`.
+    pub fn go_bad_value(&self) -> Value {
+        match &self.bad_value {
+            Value::Array(items) if items.is_empty() => Value::Null,
+            value => value.clone(),
+        }
+    }
+
     /// The whole message: field, what is wrong, the value where it helps, and the detail.
     pub fn message(&self) -> String {
         format!("{}: {}", self.field, self.body())
@@ -167,11 +175,7 @@ impl Error {
             | ErrorType::InternalError => kind.to_owned(),
             ErrorType::FieldValueInvalid if self.bad_value == "" && self.detail.is_empty() => kind.to_owned(),
             ErrorType::FieldValueTooMany if self.bad_value == omitted() => kind.to_owned(),
-            _ => match &self.bad_value {
-                Value::String(text) => format!("{kind}: {}", go_quote(text)),
-                Value::Number(number) => format!("{kind}: {}", go_format::float(number)),
-                value => format!("{kind}: {value}"),
-            },
+            _ => format!("{kind}: {}", go_print(&self.bad_value)),
         };
         if !self.detail.is_empty() {
             body.push_str(": ");
@@ -202,6 +206,25 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message())
     }
+}
+
+/// A value as upstream's messages have it.
+fn go_print(value: &Value) -> String {
+    match value {
+        Value::String(text) => go_quote(text),
+        // A pointer to nothing; Go quotes the word.
+        Value::Null => "\"null\"".to_owned(),
+        // A list (or map, see `go_map`) without content is nothing in Go, which prints that without quotes.
+        Value::Array(items) if items.is_empty() => "null".to_owned(),
+        Value::Array(_) | Value::Object(_) => go_json(value),
+        Value::Number(number) => go_format::float(number),
+        Value::Bool(_) => value.to_string(),
+    }
+}
+
+/// JSON as Go writes it: safe to stand in HTML.
+fn go_json(value: &Value) -> String {
+    value.to_string().replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
 }
 
 /// What upstream puts in place of a value that it does not repeat.

@@ -226,6 +226,35 @@ pub(crate) fn validate_kube_finalizers(meta: &ObjectMeta, path: &Path, errors: &
     }
 }
 
+/// Checks the metadata of a template, of which only labels and annotations count.
+pub(crate) fn validate_template_object_meta(meta: &ObjectMeta, path: &Path, errors: &mut ErrorList) {
+    if let Some(annotations) = &meta.annotations {
+        errors.extend(validate_annotations(annotations, &path.child("annotations")));
+    }
+    if let Some(labels) = &meta.labels {
+        errors.extend(validate_labels(labels, &path.child("labels")));
+    }
+    let given = |field: &Option<String>| !text(field).is_empty();
+    let set = [
+        ("name", given(&meta.name)),
+        ("generateName", given(&meta.generate_name)),
+        ("namespace", given(&meta.namespace)),
+        ("selfLink", given(&meta.self_link)),
+        ("uID", given(&meta.uid)),
+        ("resourceVersion", given(&meta.resource_version)),
+        ("generation", meta.generation.is_some_and(|generation| generation != 0)),
+        ("creationTimestamp", meta.creation_timestamp.is_some()),
+        ("deletionTimestamp", meta.deletion_timestamp.is_some()),
+        ("deletionGracePeriodSeconds", meta.deletion_grace_period_seconds.is_some()),
+        ("ownerReferences", meta.owner_references.is_some()),
+        ("finalizers", meta.finalizers.is_some()),
+        ("managedFields", meta.managed_fields.is_some()),
+    ];
+    for (field, _) in set.into_iter().filter(|(_, set)| *set) {
+        errors.push(Error::forbidden(&path.child(field), "cannot be set"));
+    }
+}
+
 /// Checks what an update does to metadata.
 pub fn validate_object_meta_update(new: &ObjectMeta, old: &ObjectMeta, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
@@ -240,7 +269,8 @@ pub fn validate_object_meta_update(new: &ObjectMeta, old: &ObjectMeta, path: &Pa
     immutable("name", text(&new.name) == text(&old.name), text(&new.name).into());
     immutable("namespace", text(&new.namespace) == text(&old.namespace), text(&new.namespace).into());
     immutable("uid", text(&new.uid) == text(&old.uid), text(&new.uid).into());
-    immutable("creationTimestamp", new.creation_timestamp == old.creation_timestamp, json(&new.creation_timestamp));
+    let created = new.creation_timestamp.as_ref().map_or_else(|| Value::Array(Vec::new()), json);
+    immutable("creationTimestamp", new.creation_timestamp == old.creation_timestamp, created);
     immutable("deletionTimestamp", new.deletion_timestamp == old.deletion_timestamp, json(&new.deletion_timestamp));
     let grace = new.deletion_grace_period_seconds;
     immutable("deletionGracePeriodSeconds", grace == old.deletion_grace_period_seconds, json(grace));

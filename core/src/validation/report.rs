@@ -90,3 +90,8 @@ pub(crate) const FIELD_IMMUTABLE: &str = "field is immutable";
 pub(crate) fn json(value: impl Serialize) -> Value {
     serde_json::to_value(value).unwrap_or_default()
 }
+
+/// A map as an offending value.
+pub(crate) fn go_map<K: Serialize, V: Serialize>(map: &std::collections::BTreeMap<K, V>) -> Value {
+    if map.is_empty() { Value::Array(Vec::new()) } else { json(map) }
+}

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 /// What is compared loosely.
-const LOOSE: &str = "Compared loosely:\n  decode: the text of plain decoding errors (it quotes Go types); that there is an error counts\n  defaulting: likewise, where the text quotes Go types\n  quantity: value, milliValue and scaledValue beyond 64 bits (ours are the nearest that fits; upstream wraps around, for\n    negative amounts already where their billionths are beyond), and the last bits of asApproximateFloat64";
+const LOOSE: &str = "Compared loosely:\n  decode: the text of plain decoding errors (it quotes Go types); that there is an error counts\n  defaulting: likewise, where the text quotes Go types\n  quantity: value, milliValue and scaledValue beyond 64 bits (ours are the nearest that fits; upstream wraps around, for\n    negative amounts already where their billionths are beyond), and the last bits of asApproximateFloat64\n  validation, validation_update: with goDiff, the texts behind the first difference of two Go structs";
 
 #[derive(Parser)]
 #[command(name = "cargo xtask golden", about = "Compare with what upstream Kubernetes v1.35.4 does")]

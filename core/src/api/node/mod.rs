@@ -7,11 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::api::resources;
-use crate::api::rules;
 use crate::api::wire::{self, is_default};
 use crate::api::{ConditionStatus, ResourceList, V1};
 use crate::kind::{Column, Kind, Subresource};
-use crate::validation::{ErrorList, NameRule};
+use crate::validation::ErrorList;
 use crate::{kind, string_enum};
 
 /// A machine that runs pods.
@@ -371,6 +370,7 @@ string_enum! {
 }
 
 mod columns;
+mod validation;
 
 kind!(Node, v1, "nodes", singular "node", Cluster, short ["no"], categories [], subresources [Status]);
 
@@ -407,11 +407,11 @@ impl Kind for Node {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self, NameRule::DnsSubdomain)
+        validation::validate(self)
     }
 
     fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {
-        rules::validate_update(self, old)
+        validation::validate_update(self, old)
     }
 
     fn columns() -> &'static [Column] {

@@ -12,6 +12,7 @@ mod resources;
 mod security;
 mod spec;
 mod status;
+pub(crate) mod validation;
 mod volume;
 
 pub use affinity::{
@@ -71,7 +72,7 @@ use serde_json::Value;
 use super::wire::is_default;
 use super::{V1, rules};
 use crate::kind::{Column, Kind, Subresource};
-use crate::validation::{ErrorList, NameRule};
+use crate::validation::{ErrorList, NameRule, Path};
 
 /// One or more containers that share a network, volumes and a node, and live and die together.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -153,11 +154,18 @@ impl Kind for Pod {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self, NameRule::DnsSubdomain)
+        validation::validate_pod(self)
     }
 
-    fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {
-        rules::validate_update(self, old)
+    fn validate_update(&self, old: &Self, subresource: Option<Subresource>) -> ErrorList {
+        match subresource {
+            Some(Subresource::Status) => validation::validate_status_update(self, old),
+            Some(Subresource::EphemeralContainers) => validation::validate_ephemeral_containers_update(self, old),
+            Some(Subresource::Resize) => validation::validate_resize(self, old),
+            // What an assignment may be, the registry checks against the node.
+            Some(Subresource::Binding) => rules::validate_update(self, old),
+            _ => validation::validate_pod_update(self, old),
+        }
     }
 
     fn columns() -> &'static [Column] {
@@ -233,11 +241,15 @@ impl Kind for PodTemplate {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self, NameRule::DnsSubdomain)
+        let mut errors = rules::validate(self, NameRule::DnsSubdomain);
+        validation::validate_template(&self.template, &Path::new("template"), &mut errors);
+        errors
     }
 
     fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {
-        rules::validate_update(self, old)
+        let mut errors = rules::validate_update(self, old);
+        validation::validate_template(&self.template, &Path::new("template"), &mut errors);
+        errors
     }
 
     fn columns() -> &'static [Column] {

@@ -8,12 +8,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::api::rules;
 use crate::api::wire::{self, is_default};
 use crate::api::{Protocol, V1};
 use crate::int_or_string::IntOrString;
 use crate::kind::{Column, Kind, Subresource};
-use crate::validation::{ErrorList, NameRule};
+use crate::validation::ErrorList;
 use crate::{kind, string_enum};
 
 /// One stable address for a group of pods.
@@ -264,6 +263,8 @@ string_enum! {
 
 mod columns;
 mod defaults;
+mod update;
+mod validation;
 
 kind!(Service, v1, "services", singular "service", Namespaced, short ["svc"], categories ["all"], subresources [Status]);
 
@@ -287,11 +288,14 @@ impl Kind for Service {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self, NameRule::Dns1035Label)
+        validation::validate(self)
     }
 
-    fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {
-        rules::validate_update(self, old)
+    fn validate_update(&self, old: &Self, subresource: Option<Subresource>) -> ErrorList {
+        match subresource {
+            None => update::validate_update(self, old),
+            Some(_) => update::validate_status_update(self, old),
+        }
     }
 
     fn columns() -> &'static [Column] {

@@ -12,6 +12,7 @@ mod quantity;
 mod selectors;
 mod ssa;
 mod status;
+mod validation;
 
 use serde_json::Value;
 
@@ -30,6 +31,8 @@ pub(crate) const FAMILIES: &[Family] = &[
     Family { name: "selectors", run: selectors::run, same: equal },
     Family { name: "ssa", run: ssa::run, same: equal },
     Family { name: "status", run: status::run, same: equal },
+    Family { name: "validation", run: validation::run, same: validation::same },
+    Family { name: "validation_update", run: validation::run_update, same: validation::same },
 ];
 
 fn equal(found: &Value, expected: &Value) -> bool {
