@@ -11,6 +11,13 @@ use crate::kind::{KindInfo, KindType, Subresource};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 
+/// Scalars that are text or number, and have a name of their own: what their schema's format is, and what upstream calls
+/// them.
+const UNTYPED: [(&str, &str, [&str; 2]); 2] = [
+    ("int-or-string", "io.k8s.apimachinery.pkg.util.intstr.IntOrString", ["integer", "string"]),
+    ("quantity", "io.k8s.apimachinery.pkg.api.resource.Quantity", ["string", "number"]),
+];
+
 /// The content types that a patch may have.
 const PATCHES: [&str; 4] = [
     "application/json-patch+json",
@@ -57,6 +64,9 @@ fn root(info: &KindInfo) -> String {
 
 fn document(path: String, kinds: &[&KindType], core: &BTreeMap<String, Value>) -> Document {
     let (mut schemas, mut paths) = (Map::new(), Map::new());
+    for (format, name, [first, second]) in UNTYPED {
+        schemas.insert(name.into(), json!({ "format": format, "oneOf": [{ "type": first }, { "type": second }] }));
+    }
     for kind in kinds {
         let own = package(&kind.info);
         let names: BTreeMap<String, String> = definitions(kind)
@@ -125,6 +135,17 @@ fn gvk(info: &KindInfo) -> Value {
 fn convert(schema: &Value, names: &BTreeMap<String, String>) -> Value {
     let Value::Object(schema) = schema else { return json!({}) };
     let mut out = Map::new();
+    if let Some((_, name, _)) = UNTYPED.iter().find(|(format, ..)| schema.get("format").is_some_and(|of| of == format))
+    {
+        out.insert("$ref".into(), format!("#/components/schemas/{name}").into());
+        for key in schema
+            .keys()
+            .filter(|key| !["type", "format", "oneOf", "x-kubernetes-int-or-string"].contains(&key.as_str()))
+        {
+            out.insert(key.clone(), schema[key].clone());
+        }
+        return beside_reference(out);
+    }
     for (key, value) in schema {
         match (key.as_str(), value) {
             ("$ref", Value::String(target)) => {
@@ -159,6 +180,11 @@ fn convert(schema: &Value, names: &BTreeMap<String, String>) -> Value {
             }
         }
     }
+    beside_reference(out)
+}
+
+/// Moves a reference that has company to where it may have some.
+fn beside_reference(mut out: Map<String, Value>) -> Value {
     if out.len() > 1
         && let Some(target) = out.remove("$ref")
     {
@@ -295,6 +321,8 @@ mod tests {
         assert_eq!(ports["x-kubernetes-patch-merge-key"], "port");
         assert_eq!(ports["x-kubernetes-list-map-keys"], json!(["port", "protocol"]));
         assert!(schemas.get(format!("{META}.ObjectMeta")).is_some());
+        let target = &schemas["io.k8s.api.core.v1.ServicePort"]["properties"]["targetPort"]["allOf"][0]["$ref"];
+        assert_eq!(target, "#/components/schemas/io.k8s.apimachinery.pkg.util.intstr.IntOrString");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! An API server on a free port, and connections to it.
 
-#![allow(dead_code, reason = "each test program uses a part")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test program uses a part")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
