@@ -77,23 +77,16 @@ impl Registry {
             let ledger = self.ledger.open(node).await;
             let mut open =
                 ledger.map_err(|error| status::from_store(error, &format!("read the ledger of node {node}")))?;
-            let pods = &mut open.seen.record.pods;
-            let changed = match &new {
+            open.changed = match &new {
                 Some(claim) if claim.node == node => {
                     let entry = self.entry(write, claim, &open, along).await?;
-                    let pods = &mut open.seen.record.pods;
-                    let changed = pods.get(&claim.uid) != Some(&entry);
-                    pods.insert(claim.uid.clone(), entry);
-                    changed
+                    let before = open.seen.record.pods.insert(claim.uid.clone(), entry);
+                    before.as_ref() != open.seen.record.pods.get(&claim.uid)
                 }
-                _ => old.as_ref().is_some_and(|claim| pods.remove(&claim.uid).is_some()),
+                _ => old.as_ref().is_some_and(|claim| open.seen.record.pods.remove(&claim.uid).is_some()),
             };
-            if changed {
-                along.transaction = open.write(std::mem::take(&mut along.transaction));
-                along.records.push(open);
-            } else {
-                open.unchanged();
-            }
+            along.transaction = open.write(std::mem::take(&mut along.transaction));
+            along.records.push(open);
         }
         Ok(())
     }
