@@ -49,9 +49,9 @@ use async_trait::async_trait;
 use longshore_core::api::Pod;
 use longshore_core::client::Error;
 use longshore_core::kind::{AnyObject, KindInfo, Subresource};
+use longshore_core::status;
 
 use crate::registry::{Registry, Warnings};
-use crate::status;
 
 pub use default_toleration_seconds::DefaultTolerationSeconds;
 pub use namespace_lifecycle::NamespaceLifecycle;
@@ -127,7 +127,7 @@ pub fn built_in(unsupported: Unsupported) -> Vec<Arc<dyn AdmissionRule>> {
 /// A refusal of an object by a rule, code 403.
 pub fn forbidden(object: &dyn AnyObject, why: impl fmt::Display) -> Error {
     let name = object.meta().name.as_deref().unwrap_or_default();
-    status::forbidden(&object.kind_type().info, name, why)
+    status::forbidden(&object.kind_type().info, name, why).into()
 }
 
 fn is(info: &KindInfo, group: &str, kind: &str) -> bool {
