@@ -2,7 +2,8 @@
 //!
 //! [`Registry`] is the one write path and needs no HTTP. [`LocalClient`] is the client of parts in the same process.
 
-mod admission;
+pub mod admission;
+mod allocation;
 mod cache;
 pub mod http;
 mod key;
@@ -14,5 +15,6 @@ mod selector;
 mod status;
 
 pub use crate::http::HttpService;
+pub use allocation::{AddressRange, ParseRangeError, PortRange};
 pub use local::LocalClient;
 pub use registry::{Options, PatchBody, Registry, StartError, Warnings};

@@ -163,6 +163,11 @@ impl KindCache {
         self.read().objects.values().map(|cached| Arc::clone(&cached.object)).collect()
     }
 
+    /// Changes whenever an object of the kind does, from now on.
+    pub(crate) fn changes(&self) -> signal::Receiver<Revision> {
+        self.changed.subscribe()
+    }
+
     /// How many objects there are.
     pub(crate) fn len(&self) -> usize {
         self.read().objects.len()

@@ -82,7 +82,7 @@ impl Ledger {
             Some(seen) => seen,
             None => read(&*self.store, &key).await?,
         };
-        Ok(Open { key, guard, seen })
+        Ok(Open { key, guard, seen, changed: false })
     }
 }
 
@@ -92,25 +92,30 @@ pub(crate) struct Open {
     key: String,
     guard: OwnedMutexGuard<Slot>,
     pub(crate) seen: Seen,
+    /// Whether [`Open::seen`] is no longer what was read.
+    pub(crate) changed: bool,
 }
 
 impl Open {
-    /// Adds the change to a transaction.
+    /// Adds the change to a transaction. That nothing needs to change is a conclusion from what was read, which may be out of date,
+    /// so it is compared too.
     pub(crate) fn write(&self, transaction: Transaction) -> Transaction {
-        write(transaction, &self.key, &self.seen)
+        if self.changed {
+            write(transaction, &self.key, &self.seen)
+        } else {
+            transaction.expect(&self.key, self.seen.revision)
+        }
     }
 
     /// Remembers the record after its commit.
     pub(crate) fn done(self, revision: Revision) {
-        let Self { mut guard, seen, .. } = self;
-        let revision = if seen.record.pods.is_empty() { 0 } else { revision };
+        let Self { mut guard, seen, changed, .. } = self;
+        let revision = match changed {
+            false => seen.revision,
+            true if seen.record.pods.is_empty() => 0,
+            true => revision,
+        };
         *guard = Some(Seen { revision, ..seen });
-    }
-
-    /// Remembers the record as it was read, for nothing was written.
-    pub(crate) fn unchanged(self) {
-        let Self { mut guard, seen, .. } = self;
-        *guard = Some(seen);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is written in the same commit as an object: records that must never disagree with it.
 
-use longshore_core::api::{Node, Pod};
+use longshore_core::api::{Node, Pod, Service};
 use longshore_core::client::Error;
 use longshore_core::kind::{AnyObject, KindInfo, KindType, Subresource};
 use longshore_core::store::{Revision, Transaction};
@@ -40,9 +40,16 @@ impl Registry {
     /// What else has to be written with `new` (`None`: with the removal of the old object).
     ///
     /// # Errors
-    /// 409 if there is no room on the node.
-    pub(super) async fn along(&self, write: Write<'_>, new: Option<&dyn AnyObject>) -> Result<Along, Error> {
+    /// 409 if there is no room on the node; 422 if a service asks for an address or port that it cannot have.
+    pub(super) async fn along(&self, write: Write<'_>, mut new: Option<&mut dyn AnyObject>) -> Result<Along, Error> {
         let mut along = Along::default();
+        let old = write.old.and_then(|old| old.as_any().downcast_ref::<Service>());
+        let service = new.as_deref_mut().and_then(|new| new.as_any_mut().downcast_mut::<Service>());
+        if old.is_some() || service.is_some() {
+            along.transaction = self.allocator.plan(old, service, &self.random).await?;
+            return Ok(along);
+        }
+        let new = new.as_deref();
         let pod = |object: &dyn AnyObject| object.as_any().downcast_ref::<Pod>().map(Claim::of);
         match (write.old.map(pod), new.map(pod)) {
             (Some(None), _) | (_, Some(None)) | (None, None) => {}
@@ -70,23 +77,16 @@ impl Registry {
             let ledger = self.ledger.open(node).await;
             let mut open =
                 ledger.map_err(|error| status::from_store(error, &format!("read the ledger of node {node}")))?;
-            let pods = &mut open.seen.record.pods;
-            let changed = match &new {
+            open.changed = match &new {
                 Some(claim) if claim.node == node => {
                     let entry = self.entry(write, claim, &open, along).await?;
-                    let pods = &mut open.seen.record.pods;
-                    let changed = pods.get(&claim.uid) != Some(&entry);
-                    pods.insert(claim.uid.clone(), entry);
-                    changed
+                    let before = open.seen.record.pods.insert(claim.uid.clone(), entry);
+                    before.as_ref() != open.seen.record.pods.get(&claim.uid)
                 }
-                _ => old.as_ref().is_some_and(|claim| pods.remove(&claim.uid).is_some()),
+                _ => old.as_ref().is_some_and(|claim| open.seen.record.pods.remove(&claim.uid).is_some()),
             };
-            if changed {
-                along.transaction = open.write(std::mem::take(&mut along.transaction));
-                along.records.push(open);
-            } else {
-                open.unchanged();
-            }
+            along.transaction = open.write(std::mem::take(&mut along.transaction));
+            along.records.push(open);
         }
         Ok(())
     }

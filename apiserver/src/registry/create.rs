@@ -1,5 +1,6 @@
 //! Creation.
 
+use longshore_core::api::Service;
 use longshore_core::apply::FieldManager;
 use longshore_core::apply::fields::Set;
 use longshore_core::client::Error;
@@ -10,8 +11,8 @@ use serde_json::Value;
 
 use super::along::Write;
 use super::{ATTEMPTS, PutOutcome, Registry, Warnings, name_of, namespace_of};
-use crate::admission::Operation;
-use crate::{key, status};
+use crate::admission::{Operation, Request};
+use crate::{allocation, key, status};
 
 /// How many names are tried for a `generateName`.
 const NAME_ATTEMPTS: usize = 8;
@@ -55,10 +56,17 @@ impl Registry {
         let brought = object.meta_mut().managed_fields.take();
         let base = self.fill_metadata(&mut *object);
         object.set_defaults();
-        self.admission.mutate(self, Operation::Create, &mut *object, None, &mut warnings).await?;
+        let operation = Operation::Create;
+        let mut request =
+            Request { registry: self, operation, old: None, dry_run: params.dry_run, warnings: &mut warnings };
+        self.mutate(&mut request, &mut *object).await?;
         object.prepare_for_create();
         object.set_defaults();
+        if let Some(service) = object.as_any_mut().downcast_mut() {
+            allocation::prepare(None, service);
+        }
         check(kind, &*object)?;
+        self.admit(&mut request, &*object).await?;
         object.meta_mut().managed_fields = brought;
         let manager = params.field_manager.as_deref().unwrap_or(DEFAULT_MANAGER);
         if tracks {
@@ -71,8 +79,10 @@ impl Registry {
             if params.dry_run && self.current(cache, &short, true).await?.is_some() {
                 return Err(status::already_exists(info, &name));
             }
-            let write = Write { operation: Operation::Create, old: None, certain: attempt > 1 };
-            let along = self.along(write, Some(&*object)).await?;
+            let write = Write { operation, old: None, certain: attempt > 1 };
+            // Tried again, a service starts from what its author gave.
+            let given = object.as_any().is::<Service>().then(|| object.clone_box());
+            let along = self.along(write, Some(&mut *object)).await?;
             if params.dry_run {
                 return Ok((object.into(), warnings));
             }
@@ -84,7 +94,7 @@ impl Registry {
                 Some(base) => status::generate_name_conflict(info, base),
                 None => status::already_exists(info, &name),
             };
-            object = returned.ok_or_else(refuse)?;
+            object = given.or(returned).ok_or_else(refuse)?;
             if exists {
                 let base = base.as_ref().filter(|_| names < NAME_ATTEMPTS).ok_or_else(refuse)?;
                 object.meta_mut().name = Some(self.random.name(base));

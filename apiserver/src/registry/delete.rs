@@ -6,9 +6,9 @@ use longshore_core::client::params::{DeleteParams, PropagationPolicy};
 use longshore_core::client::{Deleted, Error, Target};
 use longshore_core::kind::{AnyObject, DynObject};
 
-use super::Registry;
 use super::update::{Attempts, Change, Changed, Commit};
-use crate::admission::Operation;
+use super::{Registry, Warnings};
+use crate::admission::{Operation, Request};
 use crate::status;
 
 /// Held by the garbage collector until the dependents are gone.
@@ -27,6 +27,10 @@ impl Registry {
         let mut attempts = Attempts::default();
         while let Some(current) = self.attempt(cache, target, &mut attempts).await? {
             let change = self.decide_delete(target, &current.object, params);
+            let change = match change {
+                Ok(change) => self.admit_delete(&current.object, params).await.map(|()| change),
+                refused => refused,
+            };
             let done = self.carry_out(cache, commit, &mut attempts, &current, change).await?;
             match done {
                 Some(Changed::Removed(object)) => return Ok(Deleted::Gone(object)),
@@ -35,6 +39,14 @@ impl Registry {
             }
         }
         Err(status::conflict(&target.kind.info, target.name, status::MODIFIED))
+    }
+
+    async fn admit_delete(&self, old: &DynObject, params: &DeleteParams) -> Result<(), Error> {
+        let (operation, dry_run) = (Operation::Delete, params.dry_run);
+        // An answer to a deletion has no place for warnings.
+        let mut warnings = Warnings::new();
+        let mut request = Request { registry: self, operation, old: Some(&**old), dry_run, warnings: &mut warnings };
+        self.admit(&mut request, &**old).await
     }
 
     fn decide_delete(&self, target: Target<'_>, old: &DynObject, params: &DeleteParams) -> Result<Change, Error> {

@@ -6,6 +6,7 @@
 
 mod along;
 mod bind;
+mod bootstrap;
 mod create;
 mod delete;
 mod patch;
@@ -16,19 +17,22 @@ mod scale;
 mod tests;
 mod update;
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::{Either, select};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use longshore_core::api::{Namespace, Pod};
-use longshore_core::client::params::PostParams;
+use longshore_core::api::{Event, Pod};
 use longshore_core::client::{Error, Target};
 use longshore_core::clock::Clock;
 use longshore_core::kind::{AnyObject, DynObject, KindType};
 use longshore_core::store::{self, Committed, KeyValue, Revision, Store, Transaction};
 use tokio::task::JoinSet;
 
-use crate::admission::Admission;
+use crate::admission::{self, AdmissionRule, Request, Unsupported};
+use crate::allocation::{AddressRange, Allocator, PortRange};
 use crate::cache::{Cache, Cached, Feed, KindCache, feed};
 use crate::ledger::{self, Claim, Ledger};
 use crate::{key, status};
@@ -36,13 +40,10 @@ use crate::{key, status};
 pub use patch::PatchBody;
 
 use along::Along;
-use random::Random;
+pub(crate) use random::Random;
 
 /// How often a write is tried again that lost against another, unless it named a version.
 const ATTEMPTS: usize = 32;
-
-/// Namespaces that every cluster has.
-const SYSTEM_NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
 
 /// How a registry is set up.
 #[derive(Debug, Clone)]
@@ -54,12 +55,29 @@ pub struct Options {
     pub window: usize,
     /// Seed of uids and generated names; two registries over one store must not share it.
     pub seed: u64,
+    /// What requests have to pass, in this order; see [`admission::built_in`].
+    pub admission: Vec<Arc<dyn AdmissionRule>>,
+    /// How long events are kept; each write of one begins this time anew.
+    pub event_ttl: Duration,
+    /// Addresses of services. Servers over one store must agree.
+    pub service_addresses: AddressRange,
+    /// Node ports of services. Servers over one store must agree.
+    pub node_ports: PortRange,
 }
 
 impl Options {
-    /// All kinds, 4096 events each, and this seed.
+    /// All kinds, 4096 events each, this seed, the built-in rules of admission, an hour for events, services in
+    /// `10.96.0.0/16` and ports `30000-32767`.
     pub fn new(seed: u64) -> Self {
-        Self { kinds: longshore_core::api::kinds().to_vec(), window: 4096, seed }
+        Self {
+            kinds: longshore_core::api::kinds().to_vec(),
+            window: 4096,
+            seed,
+            admission: admission::built_in(Unsupported::Refuse),
+            event_ttl: Duration::from_secs(3600),
+            service_addresses: AddressRange::DEFAULT,
+            node_ports: PortRange::DEFAULT,
+        }
     }
 }
 
@@ -70,11 +88,11 @@ pub enum StartError {
     /// The objects in the store cannot be read.
     #[error("cannot read the objects in the store: {0}")]
     Store(#[from] store::Error),
-    /// A namespace that every cluster has cannot be created.
-    #[error("cannot create namespace {name}: {source}")]
-    Namespace {
-        /// The namespace.
-        name: &'static str,
+    /// An object that every cluster has cannot be created.
+    #[error("cannot create {what}: {source}")]
+    Bootstrap {
+        /// The object, such as `namespaces default`.
+        what: String,
         /// What the registry said.
         source: Error,
     },
@@ -91,8 +109,10 @@ pub struct Registry {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     cache: Arc<Cache>,
-    admission: Admission,
+    admission: Vec<Arc<dyn AdmissionRule>>,
     ledger: Ledger,
+    allocator: Allocator,
+    event_ttl: Duration,
     random: Random,
     kinds: Vec<&'static KindType>,
     tasks: Mutex<JoinSet<()>>,
@@ -121,36 +141,18 @@ impl Registry {
         tasks.spawn(feed.follow(revision));
         let registry = Arc::new(Self {
             ledger: Ledger::new(Arc::clone(&store)),
+            allocator: Allocator::new(Arc::clone(&store), options.service_addresses, options.node_ports),
             store,
             clock,
             cache,
-            admission: Admission::default(),
+            admission: options.admission,
+            event_ttl: options.event_ttl,
             random: Random::new(options.seed),
             kinds: options.kinds,
             tasks: Mutex::new(tasks),
         });
-        registry.ensure_namespaces().await?;
+        registry.bootstrap().await?;
         Ok(registry)
-    }
-
-    /// Creates the namespaces that every cluster has, where they are missing.
-    async fn ensure_namespaces(&self) -> Result<(), StartError> {
-        let kind = KindType::of::<Namespace>();
-        if self.cache.kind(kind).is_err() {
-            return Ok(());
-        }
-        for name in SYSTEM_NAMESPACES {
-            if self.cached(Target { kind, namespace: "", name }).is_some() {
-                continue;
-            }
-            let mut namespace = Namespace::default();
-            namespace.metadata.name = Some(name.to_owned());
-            match self.create(Box::new(namespace), &PostParams::default()).await {
-                Err(error) if !error.is_already_exists() => return Err(StartError::Namespace { name, source: error }),
-                _ => {}
-            }
-        }
-        Ok(())
     }
 
     /// Stops following the store and ends all watches.
@@ -173,6 +175,61 @@ impl Registry {
     /// How many objects of a kind there are, as far as the cache knows; `None` if the kind is not served.
     pub fn count(&self, kind: &KindType) -> Option<usize> {
         self.cache.kind(kind).ok().map(|cache| cache.len())
+    }
+
+    pub(crate) fn serves(&self, kind: &KindType) -> bool {
+        self.cache.kind(kind).is_ok()
+    }
+
+    /// All objects of a kind as the cache knows them; none if the kind is not served.
+    pub(crate) fn cached_objects(&self, kind: &KindType) -> Vec<DynObject> {
+        self.cache.kind(kind).map(|cache| cache.objects()).unwrap_or_default()
+    }
+
+    /// Waits until the cache has everything that was committed before this call.
+    pub(crate) async fn refresh(&self) -> Result<(), Error> {
+        self.cache.fresh(&*self.store).await
+    }
+
+    /// An object as the cache knows it, else as the store does, else as it appears within `patience`.
+    pub(crate) async fn find(&self, target: Target<'_>, patience: Duration) -> Result<Option<DynObject>, Error> {
+        let cache = self.cache.kind(target.kind)?;
+        let short = key::short(target.namespace, target.name);
+        let mut changes = cache.changes();
+        if let Some(found) = self.current(cache, &short, false).await? {
+            return Ok(Some(found.object));
+        }
+        if patience.is_zero() {
+            return Ok(None);
+        }
+        let appears = pin!(async {
+            while changes.changed().await.is_ok() {
+                if let Some(found) = cache.get(&short) {
+                    return Some(found.object);
+                }
+            }
+            None
+        });
+        match select(appears, self.clock.sleep(patience)).await {
+            Either::Left((found, _)) => Ok(found),
+            Either::Right(_) => Ok(None),
+        }
+    }
+
+    /// Lets the rules of admission change an object.
+    async fn mutate(&self, request: &mut Request<'_>, object: &mut dyn AnyObject) -> Result<(), Error> {
+        for rule in &self.admission {
+            rule.mutate(request, object).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks the rules of admission about an object.
+    async fn admit(&self, request: &mut Request<'_>, object: &dyn AnyObject) -> Result<(), Error> {
+        for rule in &self.admission {
+            rule.validate(request, object).await?;
+        }
+        Ok(())
     }
 
     fn now(&self) -> Time {
@@ -210,7 +267,12 @@ impl Registry {
         let bytes = Bytes::from(object.to_vec());
         let claim = self.cache.handoff.offer(&bytes, object);
         let key = key::full(info, short);
-        let mut transaction = Transaction::new().expect(key.clone(), expected).put(key.clone(), bytes);
+        let mut transaction = Transaction::new().expect(key.clone(), expected);
+        transaction = if cache.kind == KindType::of::<Event>() {
+            transaction.put_with_ttl(key.clone(), bytes, self.event_ttl)
+        } else {
+            transaction.put(key.clone(), bytes)
+        };
         transaction.compare.extend(along.transaction.compare.iter().cloned());
         transaction.operations.extend(along.transaction.operations.iter().cloned());
         match self.store.commit(transaction).await {

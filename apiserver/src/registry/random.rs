@@ -15,7 +15,7 @@ const SUFFIX: usize = 5;
 const BASE_MAX: usize = 63 - SUFFIX;
 
 #[derive(Debug)]
-pub(super) struct Random(Mutex<Pcg64>);
+pub(crate) struct Random(Mutex<Pcg64>);
 
 impl Random {
     pub(super) fn new(seed: u64) -> Self {
@@ -37,6 +37,11 @@ impl Random {
             (n >> 48) & 0xffff,
             n & 0xffff_ffff_ffff
         )
+    }
+
+    /// A number below `end`, which is not 0.
+    pub(crate) fn below(&self, end: u64) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).random_range(0..end)
     }
 
     /// A name that starts with `base`.

@@ -9,10 +9,10 @@ use longshore_core::store::{Committed, Transaction};
 use super::along::Write;
 use super::create::{DEFAULT_MANAGER, field_manager};
 use super::{ATTEMPTS, PutOutcome, Registry, Warnings, name_of, namespace_of};
-use crate::admission::Operation;
+use crate::admission::{Operation, Request};
 use crate::cache::handoff::at_revision;
 use crate::cache::{Cached, KindCache};
-use crate::{key, status};
+use crate::{allocation, key, status};
 
 /// What a change wants to be done.
 pub(super) enum Change {
@@ -110,15 +110,22 @@ impl Registry {
         before_update(target, old, &mut *new)?;
         let brought = new.meta_mut().managed_fields.take();
         let operation = Operation::Update(subresource);
-        self.admission.mutate(self, operation, &mut *new, Some(old), warnings).await?;
+        let mut request = Request { registry: self, operation, old: Some(old), dry_run: rewrite.dry_run, warnings };
+        self.mutate(&mut request, &mut *new).await?;
         // Scale is another way to change the desired state, and its rules are those of the object's own path.
         let part = subresource.filter(|subresource| *subresource != Subresource::Scale);
         new.prepare_for_update(old, part);
+        if part.is_none()
+            && let (Some(old), Some(new)) = (old.as_any().downcast_ref(), new.as_any_mut().downcast_mut())
+        {
+            allocation::prepare(Some(old), new);
+        }
         keep_metadata(old, &mut *new);
         let errors = new.validate_update(old, part);
         if !errors.is_empty() {
             return Err(status::invalid(&target.kind.info, target.name, &errors));
         }
+        self.admit(&mut request, &*new).await?;
         new.meta_mut().managed_fields = brought;
         new.meta_mut().resource_version.clone_from(&old.meta().resource_version);
         ignore_times_of_managed_fields(old, &mut *new);
@@ -181,8 +188,8 @@ impl Registry {
                 let holds = certain || self.is_current(cache, &short, current).await?;
                 Ok(holds.then(|| Changed::Nothing(current.object.clone())))
             }
-            Ok(Change::Put(object)) => {
-                let along = match self.along(write, Some(&*object)).await {
+            Ok(Change::Put(mut object)) => {
+                let along = match self.along(write, Some(&mut *object)).await {
                     Ok(along) => along,
                     Err(error) => return refused(error).await,
                 };

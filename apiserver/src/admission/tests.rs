@@ -1,0 +1,247 @@
+//! The built-in rules, through the registry.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use longshore_core::api::{Namespace, Pod, PriorityClass, ServiceAccount};
+use longshore_core::client::params::{DeleteParams, PostParams};
+use longshore_core::client::{Api, Client, Error, Target};
+use longshore_core::clock::VirtualClock;
+use longshore_core::kind::{AnyObject, Kind, KindType};
+use longshore_core::store::MemoryStore;
+use serde_json::{Value, json};
+
+use super::unsupported::{FIELDS, Field, table};
+use super::{Unsupported, built_in};
+use crate::{LocalClient, Options, Registry, Warnings};
+
+async fn registry_with(unsupported: Unsupported) -> (Arc<Registry>, VirtualClock) {
+    let clock = VirtualClock::new();
+    let mut options = Options::new(1);
+    options.admission = built_in(unsupported);
+    let store = Arc::new(MemoryStore::new());
+    (Registry::start(store, Arc::new(clock.clone()), options).await.unwrap(), clock)
+}
+
+async fn registry() -> Arc<Registry> {
+    registry_with(Unsupported::Refuse).await.0
+}
+
+fn client(registry: &Arc<Registry>) -> Arc<dyn Client> {
+    Arc::new(LocalClient::new(Arc::clone(registry), "test"))
+}
+
+fn read<K: Kind>(mut value: Value) -> Box<dyn AnyObject> {
+    if K::INFO.namespaced && value["metadata"]["namespace"].is_null() {
+        value["metadata"]["namespace"] = "default".into();
+    }
+    Box::new(serde_json::from_value::<K>(value).unwrap())
+}
+
+fn pod(name: &str, spec: Value) -> Box<dyn AnyObject> {
+    let mut all = json!({ "containers": [{ "name": "c", "image": "i" }] });
+    all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    read::<Pod>(json!({ "metadata": { "name": name }, "spec": all }))
+}
+
+async fn create(registry: &Registry, object: Box<dyn AnyObject>) -> Result<(Value, Warnings), Error> {
+    let (object, warnings) = registry.create(object, &PostParams::default()).await?;
+    Ok((object.to_value(), warnings))
+}
+
+#[tokio::test]
+async fn namespaces_that_a_cluster_needs_stay() {
+    let registry = registry().await;
+    let kind = KindType::of::<Namespace>();
+    for name in ["default", "kube-system", "kube-public"] {
+        let target = Target { kind, namespace: "", name };
+        let error = registry.delete(target, &DeleteParams::default()).await.unwrap_err();
+        assert_eq!(error.code(), 403);
+        assert_eq!(error.to_string(), format!("namespaces {name:?} is forbidden: this namespace may not be deleted"));
+    }
+}
+
+#[tokio::test]
+async fn a_pod_has_an_account_that_exists_and_gets_its_pull_secrets() {
+    let (registry, clock) = registry_with(Unsupported::Refuse).await;
+    let (created, _) = create(&registry, pod("a", json!({}))).await.unwrap();
+    assert_eq!(created["spec"]["serviceAccountName"], "default");
+    assert_eq!(created["spec"]["serviceAccount"], "default");
+    let error = create(&registry, pod("b", json!({ "serviceAccountName": "robot" }))).await.unwrap_err();
+    assert_eq!(error.code(), 403);
+    assert_eq!(
+        error.to_string(),
+        "pods \"b\" is forbidden: error looking up service account default/robot: serviceaccount \"robot\" not found"
+    );
+    let robot = json!({ "metadata": { "name": "robot" }, "imagePullSecrets": [{ "name": "key" }] });
+    create(&registry, read::<ServiceAccount>(robot)).await.unwrap();
+    let (created, _) = create(&registry, pod("b", json!({ "serviceAccountName": "robot" }))).await.unwrap();
+    assert_eq!(created["spec"]["imagePullSecrets"], json!([{ "name": "key" }]));
+    let own = json!({ "serviceAccountName": "robot", "imagePullSecrets": [{ "name": "own" }] });
+    let (created, _) = create(&registry, pod("c", own)).await.unwrap();
+    assert_eq!(created["spec"]["imagePullSecrets"], json!([{ "name": "own" }]));
+
+    // In a new namespace the default account comes a moment later.
+    create(&registry, read::<Namespace>(json!({ "metadata": { "name": "new" } }))).await.unwrap();
+    let inside = || {
+        let mut pod = pod("a", json!({}));
+        pod.meta_mut().namespace = Some("new".to_owned());
+        pod
+    };
+    let waiting = create(&registry, inside());
+    let account = async {
+        let account = json!({ "metadata": { "name": "default", "namespace": "new" } });
+        create(&registry, read::<ServiceAccount>(account)).await.unwrap();
+    };
+    let (created, ()) = tokio::join!(waiting, account);
+    assert_eq!(created.unwrap().0["spec"]["serviceAccountName"], "default");
+    // But not for ever.
+    create(&registry, read::<Namespace>(json!({ "metadata": { "name": "bare" } }))).await.unwrap();
+    let mut lost = inside();
+    lost.meta_mut().namespace = Some("bare".to_owned());
+    let (created, ()) = tokio::join!(create(&registry, lost), async {
+        while clock.sleepers() == 0 {
+            tokio::task::yield_now().await;
+        }
+        clock.advance(Duration::from_secs(1));
+    });
+    assert_eq!(created.unwrap_err().code(), 403);
+}
+
+#[tokio::test]
+async fn a_class_becomes_a_priority() {
+    let registry = registry().await;
+    let spec = async |name: &str, spec: Value| {
+        let (created, _) = create(&registry, pod(name, spec)).await?;
+        let of = |field: &str| created["spec"][field].clone();
+        Ok::<_, Error>(json!([of("priorityClassName"), of("priority"), of("preemptionPolicy")]))
+    };
+    assert_eq!(spec("a", json!({})).await.unwrap(), json!([null, 0, "PreemptLowerPriority"]));
+    assert_eq!(
+        spec("b", json!({ "priorityClassName": "system-node-critical" })).await.unwrap(),
+        json!(["system-node-critical", 2_000_001_000, "PreemptLowerPriority"])
+    );
+    let class = |name: &str, value: i32| {
+        let meta = json!({ "name": name });
+        let class = json!({ "metadata": meta, "value": value, "globalDefault": true, "preemptionPolicy": "Never" });
+        read::<PriorityClass>(class)
+    };
+    create(&registry, class("usual", 7)).await.unwrap();
+    assert_eq!(
+        create(&registry, class("other", 8)).await.unwrap_err().to_string(),
+        "priorityclasses.scheduling.k8s.io \"other\" is forbidden: PriorityClass usual is already marked as default. Only \
+         one default can exist"
+    );
+    assert_eq!(spec("c", json!({})).await.unwrap(), json!(["usual", 7, "Never"]));
+    for (given, expected) in [
+        (json!({ "priorityClassName": "none" }), "no PriorityClass with name none was found"),
+        (
+            json!({ "priority": 9 }),
+            "the integer value of priority (9) must not be provided in pod spec; priority admission controller computed 7 \
+             from the given PriorityClass name",
+        ),
+        (
+            json!({ "preemptionPolicy": "PreemptLowerPriority" }),
+            "the string value of PreemptionPolicy (PreemptLowerPriority) must not be provided in pod spec; priority \
+             admission controller computed Never from the given PriorityClass name",
+        ),
+    ] {
+        let error = spec("d", given).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("pods \"d\" is forbidden: {expected}"));
+    }
+}
+
+#[tokio::test]
+async fn a_pod_tolerates_a_failing_node_for_a_while() {
+    let registry = registry().await;
+    let taints = async |name: &str, spec: Value| {
+        let (created, _) = create(&registry, pod(name, spec)).await.unwrap();
+        let tolerations = created["spec"]["tolerations"].as_array().unwrap().clone();
+        tolerations.iter().map(|of| json!([of["key"], of["tolerationSeconds"]])).collect::<Value>()
+    };
+    let (not_ready, unreachable) = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable");
+    assert_eq!(taints("a", json!({})).await, json!([[not_ready, 300], [unreachable, 300]]));
+    let own = json!({ "tolerations": [{ "key": not_ready, "operator": "Exists", "tolerationSeconds": 5 }] });
+    assert_eq!(taints("b", own).await, json!([[not_ready, 5], [unreachable, 300]]));
+    assert_eq!(taints("c", json!({ "tolerations": [{ "operator": "Exists" }] })).await, json!([[null, null]]));
+}
+
+#[tokio::test]
+async fn fields_that_nothing_acts_on_are_refused_or_warned_about() {
+    let registry = registry().await;
+    let nfs = json!({ "name": "v", "nfs": { "server": "s", "path": "/" } });
+    let error = create(&registry, pod("a", json!({ "hostUsers": false, "volumes": [nfs] }))).await.unwrap_err();
+    assert_eq!(error.code(), 403);
+    assert_eq!(
+        error.to_string(),
+        "pods \"a\" is forbidden: spec.hostUsers \"false\" is not supported: pods have no user namespaces of their own yet; \
+         spec.volumes[0].nfs is not supported: volumes are emptyDir, hostPath, configMap, secret, downwardAPI and projected \
+         from the last three"
+    );
+    let Error::Api(status) = error else { panic!("the server refused") };
+    let causes: Vec<_> = status.details.unwrap().causes.into_iter().map(|cause| cause.field).collect();
+    assert_eq!(causes, ["spec.hostUsers", "spec.volumes[0].nfs"]);
+    let aliases = json!({ "hostAliases": [{ "ip": "1.2.3.4", "hostnames": ["h"] }] });
+    let (_, warnings) = create(&registry, pod("b", aliases)).await.unwrap();
+    assert_eq!(warnings, ["spec.hostAliases is not supported: /etc/hosts gets no further lines yet"]);
+
+    // A template is only warned about: what is made from it will be refused.
+    let deployment = json!({
+        "metadata": { "name": "d" },
+        "spec": {
+            "selector": { "matchLabels": { "app": "d" } },
+            "template": {
+                "metadata": { "labels": { "app": "d" } },
+                "spec": { "hostUsers": false, "containers": [{ "name": "c", "image": "i" }] },
+            },
+        },
+    });
+    let (_, warnings) = create(&registry, read::<longshore_core::api::Deployment>(deployment)).await.unwrap();
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].starts_with("spec.template.spec.hostUsers \"false\" is not supported"), "{warnings:?}");
+
+    let (lenient, _) = registry_with(Unsupported::Warn).await;
+    let (_, warnings) = create(&lenient, pod("a", json!({ "hostUsers": false }))).await.unwrap();
+    assert_eq!(warnings.len(), 1);
+    // What is there already is not complained about again.
+    let pods = Api::<Pod>::namespaced(client(&lenient), "default");
+    let mut pod = Pod::clone(&*pods.get("a").await.unwrap());
+    pod.metadata.labels.get_or_insert_default().insert("a".into(), "b".into());
+    let (_, warnings) = lenient.update(Box::new(pod), None, &PostParams::default()).await.unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
+}
+
+/// Every path of the list must exist, or a slip of the pen would let through what should be refused.
+#[test]
+fn every_listed_field_exists_in_its_kinds_schema() {
+    for field in FIELDS {
+        let kind = longshore_core::api::kinds().iter().find(|kind| kind.info.kind == field.kind).unwrap();
+        let schema = serde_json::to_value((kind.schema)()).unwrap();
+        assert!(exists(&schema, field), "{} has no {}", field.kind, field.path);
+    }
+    assert_eq!(table().lines().count(), FIELDS.len() + 2);
+}
+
+fn exists(root: &Value, field: &Field) -> bool {
+    let mut at = resolve(root, root);
+    for segment in field.path.replace("{containers}", "containers[*]").split('.') {
+        let name = segment.trim_end_matches("[*]");
+        let Some(property) = at["properties"].get(name) else { return false };
+        at = resolve(root, property);
+        if segment.ends_with("[*]") {
+            at = resolve(root, &at["items"]);
+        }
+    }
+    true
+}
+
+/// Follows references, and looks through what makes a field optional.
+fn resolve<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
+    if let Some(reference) = schema["$ref"].as_str() {
+        return resolve(root, root.pointer(reference.trim_start_matches('#')).unwrap());
+    }
+    match schema["anyOf"].as_array().or_else(|| schema["allOf"].as_array()) {
+        Some(choices) => resolve(root, &choices[0]),
+        None => schema,
+    }
+}

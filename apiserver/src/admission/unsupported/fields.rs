@@ -1,0 +1,118 @@
+//! The list.
+
+use super::Effect::{Ignored, Refused};
+use super::{Effect, Field};
+
+const fn pod(path: &'static str, value: Option<&'static str>, effect: Effect, why: &'static str) -> Field {
+    Field { kind: "Pod", path, value, effect, why }
+}
+
+const fn volume(path: &'static str) -> Field {
+    pod(
+        path,
+        None,
+        Refused,
+        "volumes are emptyDir, hostPath, configMap, secret, downwardAPI and projected from the last three",
+    )
+}
+
+const fn other(kind: &'static str, path: &'static str, effect: Effect, why: &'static str) -> Field {
+    Field { kind, path, value: None, effect, why }
+}
+
+const BESIDE: &str = "pods are not placed by the pods beside them yet";
+const SPREAD: &str = "pods are not spread over a topology yet";
+const SE_LINUX: &str = "processes get no SELinux label";
+const WINDOWS: &str = "nodes run Linux";
+const LOCAL_PROFILE: &str = "profiles are not read from the node";
+const GRPC: &str = "probes are exec, httpGet and tcpSocket; this one always succeeds";
+const DNS: &str = "names are looked up as the node does";
+const NO_TOKEN: &str = "there are no tokens for service accounts yet";
+
+/// Every field that Longshore knows but does not act on yet. What a part learns to act on goes from here.
+pub static FIELDS: &[Field] = &[
+    // Placement.
+    pod("spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution", None, Refused, BESIDE),
+    pod("spec.affinity.podAffinity.preferredDuringSchedulingIgnoredDuringExecution", None, Ignored, BESIDE),
+    pod("spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution", None, Refused, BESIDE),
+    pod("spec.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution", None, Ignored, BESIDE),
+    pod("spec.topologySpreadConstraints[*].whenUnsatisfiable", Some("DoNotSchedule"), Refused, SPREAD),
+    pod("spec.topologySpreadConstraints[*].whenUnsatisfiable", Some("ScheduleAnyway"), Ignored, SPREAD),
+    pod("spec.resourceClaims", None, Refused, "devices cannot be claimed yet"),
+    pod("spec.{containers}.resources.claims", None, Refused, "devices cannot be claimed yet"),
+    pod("spec.workloadRef", None, Refused, "pods of a workload are not placed together yet"),
+    pod("spec.runtimeClassName", None, Refused, "a node has one runtime"),
+    pod("spec.os.name", Some("windows"), Refused, WINDOWS),
+    // Safety.
+    pod("spec.hostUsers", Some("false"), Refused, "pods have no user namespaces of their own yet"),
+    pod("spec.securityContext.seLinuxOptions", None, Refused, SE_LINUX),
+    pod("spec.{containers}.securityContext.seLinuxOptions", None, Refused, SE_LINUX),
+    pod("spec.securityContext.seccompProfile.type", Some("Localhost"), Refused, LOCAL_PROFILE),
+    pod("spec.{containers}.securityContext.seccompProfile.type", Some("Localhost"), Refused, LOCAL_PROFILE),
+    pod("spec.securityContext.appArmorProfile.type", Some("Localhost"), Refused, LOCAL_PROFILE),
+    pod("spec.{containers}.securityContext.appArmorProfile.type", Some("Localhost"), Refused, LOCAL_PROFILE),
+    pod("spec.{containers}.securityContext.procMount", Some("Unmasked"), Refused, "/proc is always masked"),
+    pod(
+        "spec.securityContext.supplementalGroupsPolicy",
+        Some("Strict"),
+        Refused,
+        "the groups that an image gives its user are kept",
+    ),
+    pod("spec.securityContext.windowsOptions", None, Ignored, WINDOWS),
+    pod("spec.{containers}.securityContext.windowsOptions", None, Ignored, WINDOWS),
+    pod(
+        "spec.{containers}.volumeMounts[*].recursiveReadOnly",
+        Some("Enabled"),
+        Refused,
+        "a read-only mount does not reach the mounts below it",
+    ),
+    // Data.
+    volume("spec.volumes[*].awsElasticBlockStore"),
+    volume("spec.volumes[*].azureDisk"),
+    volume("spec.volumes[*].azureFile"),
+    volume("spec.volumes[*].cephfs"),
+    volume("spec.volumes[*].cinder"),
+    volume("spec.volumes[*].csi"),
+    volume("spec.volumes[*].ephemeral"),
+    volume("spec.volumes[*].fc"),
+    volume("spec.volumes[*].flexVolume"),
+    volume("spec.volumes[*].flocker"),
+    volume("spec.volumes[*].gcePersistentDisk"),
+    volume("spec.volumes[*].gitRepo"),
+    volume("spec.volumes[*].glusterfs"),
+    volume("spec.volumes[*].image"),
+    volume("spec.volumes[*].iscsi"),
+    volume("spec.volumes[*].nfs"),
+    volume("spec.volumes[*].persistentVolumeClaim"),
+    volume("spec.volumes[*].photonPersistentDisk"),
+    volume("spec.volumes[*].portworxVolume"),
+    volume("spec.volumes[*].quobyte"),
+    volume("spec.volumes[*].rbd"),
+    volume("spec.volumes[*].scaleIO"),
+    volume("spec.volumes[*].storageos"),
+    volume("spec.volumes[*].vsphereVolume"),
+    volume("spec.volumes[*].projected.sources[*].clusterTrustBundle"),
+    volume("spec.volumes[*].projected.sources[*].podCertificate"),
+    pod("spec.volumes[*].projected.sources[*].serviceAccountToken", None, Refused, NO_TOKEN),
+    pod("spec.volumes[*].emptyDir.medium", Some("HugePages"), Refused, "an emptyDir is on disk or in memory"),
+    pod("spec.volumes[*].emptyDir.sizeLimit", None, Ignored, "an emptyDir may grow as its disk allows"),
+    pod("spec.{containers}.volumeDevices", None, Refused, "there are no block devices for pods yet"),
+    pod("spec.{containers}.volumeMounts[*].subPathExpr", None, Refused, "only subPath is known"),
+    pod("spec.{containers}.env[*].valueFrom.fileKeyRef", None, Refused, "variables do not come from files of a volume"),
+    pod("spec.ephemeralContainers", None, Refused, "containers cannot be added to a pod that runs"),
+    other("StatefulSet", "spec.volumeClaimTemplates", Refused, "no volume is bound to a claim yet"),
+    // What works without.
+    pod("spec.{containers}.livenessProbe.grpc", None, Ignored, GRPC),
+    pod("spec.{containers}.readinessProbe.grpc", None, Ignored, GRPC),
+    pod("spec.{containers}.startupProbe.grpc", None, Ignored, GRPC),
+    pod("spec.hostAliases", None, Ignored, "/etc/hosts gets no further lines yet"),
+    pod("spec.dnsConfig", None, Ignored, DNS),
+    pod("spec.setHostnameAsFQDN", Some("true"), Ignored, DNS),
+    pod("spec.automountServiceAccountToken", Some("true"), Ignored, NO_TOKEN),
+    other("Service", "spec.externalIPs", Ignored, "nodes take no traffic for these addresses yet"),
+    other("Service", "spec.trafficDistribution", Ignored, "all endpoints of a service are equal"),
+    other("PersistentVolumeClaim", "spec", Ignored, "no volume is bound to a claim yet"),
+    other("ResourceQuota", "spec.hard", Ignored, "quotas are not enforced yet"),
+    other("LimitRange", "spec.limits", Ignored, "limits are not enforced yet"),
+    other("PodDisruptionBudget", "spec", Ignored, "budgets are not enforced yet"),
+];
