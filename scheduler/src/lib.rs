@@ -31,8 +31,10 @@
 mod engine;
 pub mod policies;
 mod profile;
+mod shell;
 
 pub use engine::{Diagnosis, Engine, Explanation, GangRefused, NodeRefusal, NodeScore, Placement, PolicyScore, Unplaced};
+pub use shell::{Options, Scheduler};
 pub use profile::{DEFAULT_SCHEDULER_NAME, Enabled, Profile};
 
 /// What can be wrong with how a scheduler is put together.

@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 use rustc_hash::FxHasher;
 use smallvec::SmallVec;
 
-use crate::api::pod::helpers::{ResourceOptions, pod_requests};
+use crate::api::pod::helpers::{ResourceOptions, has_pod_level_resources, pod_requests};
 use crate::api::pod::{Container, ContainerRestartPolicy, Pod, Volume};
 use crate::api::{Protocol, ResourceList};
 use crate::quantity::Quantity;
@@ -25,6 +25,8 @@ pub struct Requests {
     amounts: SmallVec<[(ResourceId, i64); 3]>,
     nonzero_milli_cpu: i64,
     nonzero_memory: i64,
+    /// The same by the containers alone.
+    incoming: (i64, i64),
 }
 
 impl Requests {
@@ -48,6 +50,17 @@ impl Requests {
         self.nonzero_memory
     }
 
+    /// [`Requests::nonzero_milli_cpu`] of a pod that is to be placed: here upstream ignores what is given for the pod as a
+    /// whole, although it counts once the pod is placed.
+    pub fn incoming_milli_cpu(&self) -> i64 {
+        self.incoming.0
+    }
+
+    /// [`Requests::nonzero_memory`] of a pod that is to be placed; see [`Requests::incoming_milli_cpu`].
+    pub fn incoming_memory(&self) -> i64 {
+        self.incoming.1
+    }
+
     pub(super) fn of(pod: &Pod, use_status: bool, names: &mut ResourceNames) -> Self {
         let options = ResourceOptions { use_status, ..ResourceOptions::default() };
         let requests = pod_requests(pod, options);
@@ -57,9 +70,16 @@ impl Requests {
             .filter(|(_, amount)| *amount != 0)
             .collect();
         amounts.sort_unstable();
-        let nonzero = if containers(pod).all(asks_for_both) { requests } else { nonzero_requests(pod, options) };
-        let of = |name: &str| nonzero.get(name).map_or(0, |quantity| whole(name, quantity));
-        Self { amounts, nonzero_milli_cpu: of("cpu"), nonzero_memory: of("memory") }
+        let complete = containers(pod).all(asks_for_both);
+        let amount = |list: &ResourceList, name: &str| list.get(name).map_or(0, |quantity| whole(name, quantity));
+        let cpu_and_memory = |list: &ResourceList| (amount(list, "cpu"), amount(list, "memory"));
+        let nonzero = cpu_and_memory(&if complete { requests } else { nonzero_requests(pod, options) });
+        let incoming = if has_pod_level_resources(pod) {
+            cpu_and_memory(&nonzero_requests(pod, ResourceOptions { skip_pod_level: true, ..options }))
+        } else {
+            nonzero
+        };
+        Self { amounts, nonzero_milli_cpu: nonzero.0, nonzero_memory: nonzero.1, incoming }
     }
 }
 

@@ -20,11 +20,13 @@ use rand_pcg::Pcg64;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::api::Pod;
+use crate::api::Node;
+use crate::api::pod::{Pod, helpers};
 use crate::client::{Bind, Client, Deleted, DynList, Error, Scope, Target, WatchEvent, WatchStream};
 use crate::clock::Clock;
 use crate::informer::ObjectKey;
 use crate::kind::{AnyObject, DynObject, KindType, Subresource};
+use crate::quantity::Quantity;
 
 /// How likely each fault is, from 0 to 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -59,6 +61,7 @@ struct State {
     graceful: bool,
     compacted: u64,
     writes: u64,
+    ledger: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -109,6 +112,7 @@ impl FakeServer {
             graceful: false,
             compacted: 0,
             writes: 0,
+            ledger: false,
         };
         Self { clock, state: Arc::new(Mutex::new(state)), told: watch::Sender::new(1) }
     }
@@ -120,6 +124,11 @@ impl FakeServer {
     /// From now on calls fail at random.
     pub fn set_faults(&self, faults: Faults) {
         self.lock().faults = faults;
+    }
+
+    /// From now on a bind conflicts unless the node is there and has room for the pod beside those that it has.
+    pub fn keep_ledger(&self) {
+        self.lock().ledger = true;
     }
 
     /// The next calls fail with these errors, one each, and change nothing.
@@ -288,6 +297,27 @@ fn is_held_by_spec(object: &dyn AnyObject) -> bool {
         && object.to_value()["spec"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty())
 }
 
+/// Whether the node has what the pod asks for beside what its pods ask for.
+fn has_room(state: &State, pod: &DynObject, node: &str) -> bool {
+    let place = ("", "Node", ObjectKey::new("", node));
+    let node_object = state.objects.get(&place).and_then(|object| object.as_any().downcast_ref::<Node>());
+    let (Some(node_object), Some(pod)) = (node_object, pod.as_any().downcast_ref::<Pod>()) else { return false };
+    let pods = state.objects.values().filter_map(|object| object.as_any().downcast_ref::<Pod>());
+    let there: Vec<&Pod> = pods.filter(|pod| pod.spec.node_name == node && !helpers::is_terminal(pod)).collect();
+    let allocatable = |name: &str| node_object.status.allocatable.get(name).cloned().unwrap_or_default();
+    let count = i64::try_from(there.len()).unwrap_or(i64::MAX);
+    let fits = |name: &str| {
+        let mut sum = Quantity::default();
+        for pod in there.iter().copied().chain([pod]) {
+            let requests = helpers::pod_requests(pod, helpers::ResourceOptions::default());
+            sum += &requests.get(name).cloned().unwrap_or_default();
+        }
+        sum <= allocatable(name)
+    };
+    let wanted = helpers::pod_requests(pod, helpers::ResourceOptions::default());
+    count < allocatable("pods").value() && wanted.keys().all(|name| fits(name))
+}
+
 fn lost(operation: &str) -> Error {
     Error::Unavailable { operation: operation.to_owned(), reason: "connection reset (injected)".to_owned() }
 }
@@ -447,7 +477,13 @@ impl FakeServer {
             let text = format!("pod {} is already assigned to node {}", bind.pod, value["spec"]["nodeName"]);
             return Err(refusal(409, "Conflict", text));
         }
+        if state.ledger && !has_room(&state, &old, &bind.node) {
+            return Err(refusal(409, "Conflict", format!("node {} has no room for pod {}", bind.node, bind.pod)));
+        }
         value["spec"]["nodeName"] = Value::from(bind.node.as_str());
+        for (key, text) in &bind.annotations {
+            value["metadata"]["annotations"][key] = Value::from(text.as_str());
+        }
         let new = (old.kind_type().from_value)(value).expect("a pod with a node name is a pod");
         self.commit(&mut state, old.kind_type(), Some(old), Some(new));
         if answer_lost { Err(lost("bind")) } else { Ok(()) }

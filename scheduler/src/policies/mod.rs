@@ -3,6 +3,7 @@
 mod default_binder;
 mod default_preemption;
 mod dynamic_resources;
+mod gang;
 mod image_locality;
 mod inter_pod_affinity;
 mod node_affinity;
@@ -24,6 +25,7 @@ use longshore_core::scheduling::Policy;
 pub use default_binder::DefaultBinder;
 pub use default_preemption::DefaultPreemption;
 pub use dynamic_resources::DynamicResources;
+pub use gang::{GROUP_LABEL, Gang, MIN_MEMBER_ANNOTATION};
 pub use image_locality::ImageLocality;
 pub use inter_pod_affinity::InterPodAffinity;
 pub use node_affinity::NodeAffinity;

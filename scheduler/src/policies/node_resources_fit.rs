@@ -192,8 +192,8 @@ impl<'c> Usage<'c> {
         let known = resources.iter().filter_map(|(name, weight)| Some((cluster.resource(name)?, *weight)));
         let resources = known.filter_map(|(resource, weight)| {
             let (asked, taken) = match resource {
-                ResourceId::CPU if nonzero => (requests.nonzero_milli_cpu(), cluster.nonzero_milli_cpu()),
-                ResourceId::MEMORY if nonzero => (requests.nonzero_memory(), cluster.nonzero_memory()),
+                ResourceId::CPU if nonzero => (requests.incoming_milli_cpu(), cluster.nonzero_milli_cpu()),
+                ResourceId::MEMORY if nonzero => (requests.incoming_memory(), cluster.nonzero_memory()),
                 resource => (requests.amount(resource), cluster.requested(resource)),
             };
             let basic = matches!(resource, ResourceId::CPU | ResourceId::MEMORY | ResourceId::EPHEMERAL_STORAGE);

@@ -1,0 +1,104 @@
+//! The shell around the engine: watches, queue, binding, and telling people.
+//!
+//! One loop owns the engine and the queue, so nothing is locked: it takes in what the watches tell, then tries the next pod.
+//! What waits for the server (bindings, conditions, evictions) runs beside it in tasks that the loop owns.
+
+mod bind;
+mod feed;
+mod queue;
+mod report;
+mod waiting;
+mod work;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use longshore_core::api::pod::Pod;
+use longshore_core::client::{Bind, Client};
+use longshore_core::clock::Clock;
+use longshore_core::leader::{Ended, LeaderConfig, LeaderElector};
+use longshore_core::scheduling::TieBreak;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Error, Profile};
+
+/// How a scheduler works.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The profiles, one for each scheduler name; pods of other names are left alone.
+    pub profiles: Vec<Profile>,
+    /// How one of several best nodes is chosen.
+    pub tie_break: TieBreak,
+    /// With others of the same configuration, only the one that holds this lease places pods. `None`: places pods at once,
+    /// beside others if there are any; against a server with a ledger that is safe.
+    pub leader: Option<LeaderConfig>,
+    /// How many bindings may be under way at once.
+    pub bindings: usize,
+    /// Seed of the jitter in retries.
+    pub seed: u64,
+}
+
+impl Default for Options {
+    /// Upstream's default profile, ties broken at random with seed 0, no leader, 64 bindings at once.
+    fn default() -> Self {
+        Self {
+            profiles: vec![Profile::default_scheduler()],
+            tie_break: TieBreak::default(),
+            leader: None,
+            bindings: 64,
+            seed: 0,
+        }
+    }
+}
+
+/// Places the pods of a cluster.
+#[derive(Debug)]
+pub struct Scheduler {
+    client: Arc<dyn Client>,
+    clock: Arc<dyn Clock>,
+    options: Options,
+}
+
+/// A pod that has a node, not bound yet.
+#[derive(Debug, Clone)]
+struct Placed {
+    pod: Arc<Pod>,
+    profile: Arc<Profile>,
+    bind: Bind,
+}
+
+impl Scheduler {
+    /// A scheduler that does nothing until [`Scheduler::run`].
+    ///
+    /// # Errors
+    /// A profile lacks a policy that orders the queue or one that binds, or two profiles have one name.
+    pub fn new(client: Arc<dyn Client>, clock: Arc<dyn Clock>, options: Options) -> Result<Self, Error> {
+        for (index, profile) in options.profiles.iter().enumerate() {
+            profile.check_for_shell()?;
+            if options.profiles[..index].iter().any(|other| other.name() == profile.name()) {
+                return Err(Error::DuplicateProfile { profile: profile.name().to_owned() });
+            }
+        }
+        Ok(Self { client, clock, options })
+    }
+
+    /// Places pods until cancelled; with a leader configured, whenever it leads. All it started has ended when it returns.
+    pub async fn run(self, cancel: CancellationToken) {
+        let Some(config) = self.options.leader.clone() else {
+            return self.lead(cancel).await;
+        };
+        let mut elector = LeaderElector::new(self.client.clone(), self.clock.clone(), config, self.options.seed);
+        while !cancel.is_cancelled() {
+            let ended = elector.run(cancel.clone(), |token| self.lead(token)).await;
+            if ended == Ended::Lost {
+                tracing::warn!("the scheduler no longer leads; standing again");
+            }
+        }
+    }
+
+    async fn lead(&self, cancel: CancellationToken) {
+        work::Loop::new(self.client.clone(), self.clock.clone(), &self.options).run(cancel).await;
+    }
+}

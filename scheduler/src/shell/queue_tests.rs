@@ -1,0 +1,135 @@
+//! The queue with time as a number.
+
+use longshore_core::api::Node;
+use serde_json::json;
+
+use super::*;
+
+fn pod(name: &str, priority: i32) -> Arc<Pod> {
+    let value = json!({
+        "metadata": { "name": name, "namespace": "default", "uid": name },
+        "spec": { "priority": priority, "containers": [] },
+    });
+    Arc::new(serde_json::from_value(value).unwrap())
+}
+
+fn at(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn profile() -> Arc<Profile> {
+    Arc::new(Profile::default_scheduler())
+}
+
+fn pop(queue: &mut Queue) -> Option<String> {
+    queue.pop().map(|(key, _, _)| key.name.into())
+}
+
+/// How many pods are active, backing off and unschedulable.
+fn depth(queue: &Queue) -> (usize, usize, usize) {
+    (queue.active.len(), queue.backoff.len(), queue.unschedulable.len())
+}
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey::new("default", name)
+}
+
+#[test]
+fn priority_first_then_first_come() {
+    let (mut queue, profile) = (Queue::default(), profile());
+    for (name, priority) in [("a", 0), ("b", 5), ("c", 0), ("d", 5)] {
+        queue.put(pod(name, priority), &profile, at(0));
+    }
+    let order: Vec<String> = std::iter::from_fn(|| pop(&mut queue)).collect();
+    assert_eq!(order, ["b", "d", "a", "c"]);
+}
+
+#[test]
+fn a_refused_pod_waits_for_an_event_that_helps_and_for_its_back_off() {
+    let (mut queue, profile) = (Queue::default(), profile());
+    queue.put(pod("a", 0), &profile, at(0));
+    assert_eq!(pop(&mut queue).unwrap(), "a");
+    queue.failed(&key("a"), Failure::Refused(vec!["NodeResourcesFit".to_owned()]), at(100));
+    let node = Node::default();
+    // A relabelled node gives no room.
+    queue.event(&ClusterEvent::NodeUpdated { old: &node, new: &node }, at(150));
+    assert_eq!(depth(&queue), (0, 0, 1));
+    queue.event(&ClusterEvent::NodeAdded(&node), at(200));
+    assert_eq!(depth(&queue), (0, 1, 0));
+    assert_eq!(queue.next_due(), Some(at(1100)));
+    queue.tick(at(1099));
+    assert_eq!(pop(&mut queue), None);
+    queue.tick(at(1100));
+    assert_eq!(pop(&mut queue).unwrap(), "a");
+}
+
+#[test]
+fn back_off_doubles_up_to_ten_seconds() {
+    let (mut queue, profile) = (Queue::default(), profile());
+    queue.put(pod("a", 0), &profile, at(0));
+    let mut now = at(0);
+    let mut waits = Vec::new();
+    for _ in 0..6 {
+        queue.tick(now);
+        assert_eq!(pop(&mut queue).unwrap(), "a");
+        queue.failed(&key("a"), Failure::Error, now);
+        let due = queue.next_due().unwrap();
+        waits.push((due - now).as_secs());
+        now = due;
+    }
+    assert_eq!(waits, [1, 2, 4, 8, 10, 10]);
+}
+
+#[test]
+fn after_five_minutes_a_pod_is_tried_whatever_happened() {
+    let (mut queue, profile) = (Queue::default(), profile());
+    queue.put(pod("a", 0), &profile, at(0));
+    pop(&mut queue);
+    queue.failed(&key("a"), Failure::Refused(vec!["NodeName".to_owned()]), at(0));
+    assert_eq!(queue.next_due(), Some(UNSCHEDULABLE_MAX));
+    queue.tick(UNSCHEDULABLE_MAX);
+    assert_eq!(pop(&mut queue).unwrap(), "a");
+}
+
+#[test]
+fn gates_hold_a_pod_until_the_last_is_gone() {
+    let (mut queue, profile) = (Queue::default(), profile());
+    let gated = |gates: &[&str]| {
+        let mut pod = Pod::clone(&pod("a", 0));
+        let gate = |name: &&str| serde_json::from_value(json!({ "name": name })).unwrap();
+        pod.spec.scheduling_gates = gates.iter().map(gate).collect();
+        Arc::new(pod)
+    };
+    queue.put(gated(&["x", "y"]), &profile, at(0));
+    queue.event(&ClusterEvent::NodeAdded(&Node::default()), at(1));
+    queue.tick(UNSCHEDULABLE_MAX * 3);
+    assert_eq!((pop(&mut queue), queue.next_due()), (None, None));
+    queue.put(gated(&["y"]), &profile, at(2));
+    assert_eq!(pop(&mut queue), None);
+    queue.put(gated(&[]), &profile, at(3));
+    assert_eq!(pop(&mut queue).unwrap(), "a");
+}
+
+#[test]
+fn a_pod_that_is_out_or_gone_is_not_handed_out() {
+    let (mut queue, profile) = (Queue::default(), profile());
+    queue.put(pod("a", 0), &profile, at(0));
+    queue.put(pod("b", 0), &profile, at(0));
+    assert_eq!(pop(&mut queue).unwrap(), "a");
+    queue.put(pod("a", 9), &profile, at(1));
+    queue.put(pod("b", 3), &profile, at(1));
+    queue.remove(&key("b"));
+    assert_eq!(pop(&mut queue), None);
+    queue.remove(&key("a"));
+    queue.failed(&key("a"), Failure::Error, at(1));
+    assert_eq!(depth(&queue), (0, 0, 0));
+}
+
+#[test]
+fn losers_of_a_race_try_again_soon() {
+    let (mut queue, profile) = (Queue::default(), profile());
+    queue.put(pod("a", 0), &profile, at(0));
+    pop(&mut queue);
+    queue.failed(&key("a"), Failure::Conflict, at(0));
+    assert_eq!(queue.next_due(), Some(at(10)));
+}

@@ -1,0 +1,326 @@
+//! The loop: takes in news, tries the next pod, binds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use indexmap::IndexSet;
+use longshore_core::api::pod::Pod;
+use longshore_core::client::{Bind, Client};
+use longshore_core::clock::Clock;
+use longshore_core::events::{EventRecorder, EventWriter, Severity, events};
+use longshore_core::informer::{Informers, ObjectKey};
+use longshore_core::scheduling::{Binding, ClusterEvent, Cycle, Nomination, Permitted, Refusal, Waiting};
+use rustc_hash::FxHashMap;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::bind::{Outcome, bind};
+use super::feed::Feed;
+use super::queue::{Failure, Queue};
+use super::report::{Errand, short};
+use super::waiting::Room;
+use super::{Options, Placed};
+use crate::engine::{Diagnosis, Engine, Placement, Unplaced};
+use crate::{DEFAULT_SCHEDULER_NAME, Profile};
+
+/// Pods tried before the loop looks at news again, so that neither starves the other.
+const TRIES: usize = 32;
+/// Conditions and evictions that may wait to be written; then pods are tried no faster than these are.
+const ERRANDS_MAX: usize = 256;
+
+pub(super) struct Loop {
+    client: Arc<dyn Client>,
+    pub(super) clock: Arc<dyn Clock>,
+    informers: Informers,
+    pub(super) feed: Feed,
+    pub(super) engine: Engine,
+    pub(super) queue: Queue,
+    /// Pods that were given a node and are not known to be bound, with their uid.
+    pub(super) assumed: FxHashMap<ObjectKey, Option<String>>,
+    pub(super) waiting: Room,
+    bindings_max: usize,
+    bindings: JoinSet<(ObjectKey, Binding, Outcome)>,
+    errands: JoinSet<()>,
+    recorder: EventRecorder,
+    writer: Option<EventWriter>,
+}
+
+impl Loop {
+    pub(super) fn new(client: Arc<dyn Client>, clock: Arc<dyn Clock>, options: &Options) -> Self {
+        let informers = Informers::new(client.clone(), clock.clone(), options.seed);
+        let engine = Engine::with_profiles(options.profiles.clone(), options.tie_break);
+        let engine = engine.expect("the scheduler's constructor refused profiles of the same name");
+        let feed = Feed::new(&informers, engine.profiles());
+        let component = options.profiles.first().map_or(DEFAULT_SCHEDULER_NAME, Profile::name);
+        let (recorder, writer) = events(client.clone(), clock.clone(), component, "", options.seed);
+        Self {
+            client,
+            clock,
+            informers,
+            feed,
+            engine,
+            queue: Queue::default(),
+            assumed: FxHashMap::default(),
+            waiting: Room::default(),
+            bindings_max: options.bindings.max(1),
+            bindings: JoinSet::new(),
+            errands: JoinSet::new(),
+            recorder,
+            writer: Some(writer),
+        }
+    }
+
+    pub(super) async fn run(mut self, cancel: CancellationToken) {
+        let helpers = cancel.child_token();
+        let mut tasks = JoinSet::new();
+        let (informers, stop) = (self.informers.clone(), helpers.clone());
+        tasks.spawn(async move { informers.run(stop).await });
+        if let Some(writer) = self.writer.take() {
+            tasks.spawn(writer.run(helpers.clone()));
+        }
+        let synced = cancel.run_until_cancelled(self.informers.synced()).await.is_some();
+        if synced {
+            cancel.run_until_cancelled(self.work()).await;
+        }
+        // What became of bindings that were under way, whoever schedules next learns from the watch.
+        helpers.cancel();
+        self.bindings.shutdown().await;
+        self.errands.shutdown().await;
+        while tasks.join_next().await.is_some() {}
+    }
+
+    async fn work(&mut self) {
+        loop {
+            self.take_in();
+            self.time_passed();
+            let mut tried = 0;
+            while tried < TRIES && self.bindings.len() < self.bindings_max && self.errands.len() < ERRANDS_MAX {
+                let Some((key, pod, profile)) = self.queue.pop() else { break };
+                self.try_pod(&key, pod, &profile);
+                tried += 1;
+            }
+            self.settle();
+            if tried == TRIES {
+                // There is more to do; let the others have a turn.
+                tokio::task::yield_now().await;
+                while let Some(ended) = self.bindings.try_join_next() {
+                    self.binding_ended(ended);
+                }
+            } else {
+                self.wait().await;
+            }
+        }
+    }
+
+    /// Waits for the next thing to do, and does it if it is not for [`Loop::take_in`].
+    async fn wait(&mut self) {
+        let now = self.clock.elapsed();
+        let due = self.queue.next_due().into_iter().chain(self.waiting.next_due()).min();
+        let clock = self.clock.clone();
+        let timer = async move {
+            match due {
+                Some(due) => clock.sleep(due.saturating_sub(now)).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            Some(ended) = self.bindings.join_next() => self.binding_ended(ended),
+            Some(_) = self.errands.join_next() => {}
+            change = self.feed.nodes.next() => self.node_changed(change),
+            change = self.feed.namespaces.next() => self.namespace_changed(change),
+            () = self.feed.others.news.notified() => {}
+            change = self.feed.pods.next() => self.pod_changed(change),
+            () = timer => {}
+        }
+    }
+
+    fn time_passed(&mut self) {
+        let now = self.clock.elapsed();
+        self.queue.tick(now);
+        self.waiting.expire(now);
+        self.settle();
+    }
+
+    /// The profile by whose name the pod asks for a scheduler.
+    pub(super) fn profile_of(&self, pod: &Pod) -> Option<Arc<Profile>> {
+        let name = &pod.spec.scheduler_name;
+        let name = if name.is_empty() { DEFAULT_SCHEDULER_NAME } else { name };
+        let profile = self.engine.profile_of(pod)?;
+        (profile.name() == name).then(|| profile.clone())
+    }
+
+    fn try_pod(&mut self, key: &ObjectKey, pod: Arc<Pod>, profile: &Arc<Profile>) {
+        match self.engine.place(&pod) {
+            Ok(placement) => self.placed(key, pod, profile, placement),
+            Err(Unplaced::Refused(diagnosis)) => self.refused(key, &pod, profile, *diagnosis),
+            Err(why) => {
+                let policies = why.policies();
+                self.tell(&pod, "Unschedulable", why.to_string(), None);
+                self.queue.failed(key, Failure::Refused(policies), self.clock.elapsed());
+            }
+        }
+    }
+
+    /// The pod has a node: asks for permission, and binds if everyone gives it.
+    fn placed(&mut self, key: &ObjectKey, pod: Arc<Pod>, profile: &Arc<Profile>, placement: Placement) {
+        self.engine.cluster_mut().clear_nomination(&key.namespace, &key.name);
+        self.assumed.insert(key.clone(), pod.metadata.uid.clone());
+        let bind = Bind {
+            namespace: key.namespace.to_string(),
+            pod: key.name.to_string(),
+            uid: pod.metadata.uid.clone().unwrap_or_default(),
+            node: placement.node,
+            annotations: placement.annotations,
+        };
+        let placed = Placed { pod: pod.clone(), profile: profile.clone(), bind };
+        let now = self.clock.elapsed();
+        let mut pending: Vec<(usize, Duration)> = Vec::new();
+        if profile.permits().next().is_some() {
+            let shape = self.engine.cluster_mut().shape(&pod);
+            for (place, policy) in profile.permits() {
+                let cycle = Cycle::new(&pod, &shape, self.engine.cluster());
+                match policy.permit(cycle, placement.id, &mut self.waiting.seen_by(Some(place))) {
+                    Permitted::Allow => {}
+                    Permitted::Wait(timeout) => pending.push((place, now + timeout)),
+                    Permitted::Refuse(why) => return self.not_permitted(key, &placed, place, &why),
+                }
+            }
+        }
+        if pending.is_empty() {
+            self.start_binding(placed);
+        } else {
+            self.waiting.insert(key.clone(), placed, pending);
+        }
+    }
+
+    fn not_permitted(&mut self, key: &ObjectKey, placed: &Placed, place: usize, why: &Refusal) {
+        let policy = placed.profile.name_of(place).to_owned();
+        self.assumed.remove(key);
+        self.forget(key);
+        self.tell(&placed.pod, "Unschedulable", why.to_string(), None);
+        self.queue.failed(key, Failure::Refused(vec![policy]), self.clock.elapsed());
+    }
+
+    /// Carries out what policies said about pods that wait.
+    fn settle(&mut self) {
+        loop {
+            if let Some((key, entry, policy, why)) = self.waiting.next_refused() {
+                // Refused by a policy that sees all of them: it is named by whoever asks for permission.
+                let place = policy.or_else(|| entry.placed.profile.permits().next().map(|(place, _)| place));
+                self.not_permitted(&key, &entry.placed, place.unwrap_or(usize::MAX), &why);
+            } else if let Some((_, entry)) = self.waiting.next_ready() {
+                self.start_binding(entry.placed);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn start_binding(&mut self, placed: Placed) {
+        let binding = Binding { pod: placed.pod, bind: placed.bind };
+        self.bindings.spawn(bind(self.client.clone(), self.clock.clone(), placed.profile, binding));
+    }
+
+    fn binding_ended(&mut self, ended: Result<(ObjectKey, Binding, Outcome), tokio::task::JoinError>) {
+        let (key, binding, outcome) = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                tracing::error!(%error, "a binding's task broke");
+                return;
+            }
+        };
+        let uid = binding.pod.metadata.uid.as_deref().unwrap_or_default();
+        let bind = &binding.bind;
+        if let Outcome::Bound = outcome {
+            let message = format!("Successfully assigned {}/{} to {}", bind.namespace, bind.pod, bind.node);
+            self.recorder.record(&*binding.pod, Severity::Normal, "Scheduled", message);
+            self.queue.remove(&key);
+            return;
+        }
+        // Unless the watch told better meanwhile, the pod gives its node back.
+        if self.assumed.get(&key).is_none_or(|assumed| assumed.as_deref().unwrap_or_default() != uid) {
+            return;
+        }
+        self.assumed.remove(&key);
+        self.forget(&key);
+        let now = self.clock.elapsed();
+        match outcome {
+            Outcome::Bound => {}
+            Outcome::Gone => self.queue.remove(&key),
+            Outcome::Conflict(why) => {
+                tracing::debug!(pod = %key, node = bind.node, why, "somebody else was quicker; trying again");
+                self.queue.failed(&key, Failure::Conflict, now);
+            }
+            Outcome::Failed(why) => {
+                self.tell(&binding.pod, "SchedulerError", format!("binding rejected: {why}"), None);
+                self.queue.failed(&key, Failure::Error, now);
+            }
+        }
+        self.settle();
+    }
+
+    /// The pod gives its node back.
+    pub(super) fn forget(&mut self, key: &ObjectKey) {
+        self.waiting.remove(key);
+        let Some(pod) = self.engine.cluster().find_pod(&key.namespace, &key.name).map(|placed| placed.pod().clone())
+        else {
+            return;
+        };
+        self.engine.unplace_telling(&key.namespace, &key.name, &mut self.waiting.seen_by(None));
+        self.queue.event(&ClusterEvent::PodForgotten(&pod), self.clock.elapsed());
+    }
+
+    /// No node can take the pod: room may be made.
+    fn refused(&mut self, key: &ObjectKey, pod: &Arc<Pod>, profile: &Arc<Profile>, mut diagnosis: Diagnosis) {
+        let found = self.engine.post_filter(pod, &diagnosis);
+        let nominated = found.nomination.map(|way| self.make_room(pod, profile, &way));
+        diagnosis.post_filter = found.message;
+        self.tell(pod, "Unschedulable", diagnosis.to_string(), nominated);
+        self.queue.failed(key, Failure::Refused(diagnosis.policies()), self.clock.elapsed());
+    }
+
+    /// Evicts the victims and keeps their room for the pod. Says on which node.
+    fn make_room(&mut self, pod: &Arc<Pod>, profile: &Profile, way: &Nomination) -> String {
+        let node = self.engine.cluster().name(way.node).to_owned();
+        for victim in &way.victims {
+            let key = ObjectKey::of(&**victim);
+            let refusal = Refusal::unschedulable("preempted");
+            if self.assumed.contains_key(&key) {
+                // Not bound yet: it just does not get the node, if it waits for permission.
+                self.waiting.seen_by(None).refuse(&key, refusal);
+                continue;
+            }
+            let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+            let message = format!("Preempted by pod {uid} on node {node}");
+            self.recorder.record(&**victim, Severity::Normal, "Preempted", message);
+            self.run_errand(Errand::Evict { victim: victim.clone(), scheduler: profile.name().to_owned() });
+        }
+        // Less important pods for which room was being made there look elsewhere.
+        let own = pod.spec.priority.unwrap_or(0);
+        let lower = self.engine.cluster().nominated(way.node).iter();
+        let lower: IndexSet<ObjectKey> = lower
+            .filter(|other| other.spec.priority.unwrap_or(0) < own)
+            .map(|other| ObjectKey::of(&**other))
+            .collect();
+        for key in lower {
+            self.engine.cluster_mut().clear_nomination(&key.namespace, &key.name);
+            if let Some(pod) = self.queue.get(&key).cloned() {
+                self.run_errand(Errand::Unnominate { pod });
+            }
+        }
+        self.engine.cluster_mut().nominate(pod.clone(), way.node);
+        node
+    }
+
+    /// Tells people and other parts why the pod has no node.
+    fn tell(&mut self, pod: &Arc<Pod>, reason: &'static str, message: String, nominated: Option<String>) {
+        self.recorder.record(&**pod, Severity::Warning, "FailedScheduling", short(&message));
+        self.run_errand(Errand::Unscheduled { pod: pod.clone(), reason, message, nominated });
+    }
+
+    fn run_errand(&mut self, errand: Errand) {
+        while self.errands.try_join_next().is_some() {}
+        self.errands.spawn(errand.run(self.client.clone(), self.clock.now()));
+    }
+}
