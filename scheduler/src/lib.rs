@@ -33,9 +33,11 @@ pub mod policies;
 mod profile;
 mod shell;
 
-pub use engine::{Diagnosis, Engine, Explanation, GangRefused, NodeRefusal, NodeScore, Placement, PolicyScore, Unplaced};
-pub use shell::{Options, Scheduler};
+pub use engine::{
+    Diagnosis, Engine, Explanation, GangRefused, NodeRefusal, NodeScore, Placement, PolicyScore, Unplaced,
+};
 pub use profile::{DEFAULT_SCHEDULER_NAME, Enabled, Profile};
+pub use shell::{Options, Scheduler};
 
 /// What can be wrong with how a scheduler is put together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -120,7 +120,10 @@ impl Profile {
     }
 
     /// The places and policies that take part in an extension point.
-    fn all<'p, T: ?Sized>(&'p self, point: fn(&'p dyn Policy) -> Option<&'p T>) -> impl Iterator<Item = (usize, &'p T)> {
+    fn all<'p, T: ?Sized>(
+        &'p self,
+        point: fn(&'p dyn Policy) -> Option<&'p T>,
+    ) -> impl Iterator<Item = (usize, &'p T)> {
         let all = self.policies.iter().enumerate();
         all.filter_map(move |(place, enabled)| Some((place, point(&*enabled.policy)?)))
     }

@@ -261,7 +261,10 @@ impl Cached {
 
     /// Whether a filter of this reach is asked about the pod.
     fn asks(&self, question: Question<'_>, reach: Reach) -> bool {
-        question.profile.filters().any(|(place, filter)| self.asked.get(place) == Some(&true) && filter.reach() == reach)
+        question
+            .profile
+            .filters()
+            .any(|(place, filter)| self.asked.get(place) == Some(&true) && filter.reach() == reach)
     }
 
     fn reads_outside(&self, question: Question<'_>) -> bool {
@@ -275,7 +278,8 @@ impl Cached {
 
     fn filter_again(&mut self, question: Question<'_>, cluster: &mut Cluster, affected: NodeSet) -> NodeSet {
         // Nodes ruled out beforehand stay so: which they are depends on the pod and the nodes' names.
-        let ruled_out = |node: &NodeId| self.candidates.refusal(*node).is_some_and(|(place, _)| self.is_beforehand(place));
+        let ruled_out =
+            |node: &NodeId| self.candidates.refusal(*node).is_some_and(|(place, _)| self.is_beforehand(place));
         let affected: NodeSet =
             if self.restricted { affected.iter().filter(|node| !ruled_out(node)).collect() } else { affected };
         let mut part = Candidates::new(affected.intersection(cluster.nodes()));
@@ -423,7 +427,13 @@ fn changes_since(cluster: &Cluster, seen: u64, all: bool) -> Option<(NodeSet, bo
     Some((affected, nodes_changed, if all { changes.cloned().collect() } else { Vec::new() }))
 }
 
-fn run_filters(question: Question<'_>, cluster: &Cluster, states: &[State], asked: &[bool], candidates: &mut Candidates) {
+fn run_filters(
+    question: Question<'_>,
+    cluster: &Cluster,
+    states: &[State],
+    asked: &[bool],
+    candidates: &mut Candidates,
+) {
     let cycle = question.cycle(cluster);
     for (place, filter) in question.profile.filters() {
         if candidates.nodes().is_empty() {

@@ -119,7 +119,8 @@ impl Engine {
         if self.profiles.len() == 1 {
             return Some(0);
         }
-        let name = if pod.spec.scheduler_name.is_empty() { crate::DEFAULT_SCHEDULER_NAME } else { &pod.spec.scheduler_name };
+        let name =
+            if pod.spec.scheduler_name.is_empty() { crate::DEFAULT_SCHEDULER_NAME } else { &pod.spec.scheduler_name };
         self.profiles.iter().position(|profile| profile.name() == name)
     }
 
@@ -144,9 +145,9 @@ impl Engine {
                 let node = match self.tie_break {
                     _ if count == 1 => cached.best.nth(0),
                     TieBreak::Uniform { .. } => cached.best.nth(self.rng.random_range(0..count)),
-                    TieBreak::ByName => {
-                        (0..count).filter_map(|index| cached.best.nth(index)).min_by_key(|node| self.cluster.name(*node))
-                    }
+                    TieBreak::ByName => (0..count)
+                        .filter_map(|index| cached.best.nth(index))
+                        .min_by_key(|node| self.cluster.name(*node)),
                     _ => cached.best.nth(0),
                 };
                 (node.expect("the tournament counts its best nodes"), score)
@@ -167,7 +168,8 @@ impl Engine {
     pub fn place(&mut self, pod: &Arc<Pod>) -> Result<Placement, Unplaced> {
         let mut placement = self.decide(pod)?;
         placement.annotations = self.reserve(pod, placement.id)?.annotations;
-        let placed = if placement.annotations.is_empty() { pod.clone() } else { annotated(pod, &placement.annotations) };
+        let placed =
+            if placement.annotations.is_empty() { pod.clone() } else { annotated(pod, &placement.annotations) };
         self.cluster.place(placed, placement.id);
         Ok(placement)
     }
@@ -212,10 +214,9 @@ impl Engine {
     fn held(&self, place: usize, pod: &Pod) -> Result<(), Unplaced> {
         let profile = &self.profiles[place];
         for (place, policy) in profile.pre_enqueue() {
-            policy.pre_enqueue(pod).map_err(|refusal| Unplaced::Held {
-                policy: profile.name_of(place).to_owned(),
-                refusal,
-            })?;
+            policy
+                .pre_enqueue(pod)
+                .map_err(|refusal| Unplaced::Held { policy: profile.name_of(place).to_owned(), refusal })?;
         }
         Ok(())
     }

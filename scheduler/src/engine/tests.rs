@@ -172,7 +172,9 @@ fn room_for_a_nominated_pod_is_kept_from_lesser_ones() {
 #[test]
 fn a_node_without_room_gets_it_by_evicting_the_least() {
     let mut engine = engine_of(Profile::default_scheduler(), TieBreak::ByName, &["a", "b"]);
-    for (name, node, cpu, priority) in [("a1", "a", "3", 5), ("a2", "a", "1", 1), ("b1", "b", "2", 1), ("b2", "b", "2", 9)] {
+    for (name, node, cpu, priority) in
+        [("a1", "a", "3", 5), ("a2", "a", "1", 1), ("b1", "b", "2", 1), ("b2", "b", "2", 9)]
+    {
         let mut placed = Pod::clone(&asking(name, cpu));
         placed.spec.priority = Some(priority);
         placed.spec.node_name = node.to_owned();

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use longshore_core::api::ConditionStatus;
 use longshore_core::api::PodDisruptionBudget;
 use longshore_core::api::pod::helpers::condition;
 use longshore_core::api::pod::{Pod, PreemptionPolicy};
-use longshore_core::api::ConditionStatus;
 use longshore_core::informer::ObjectKey;
 use longshore_core::kind::KindType;
 use longshore_core::scheduling::cluster::Cluster;

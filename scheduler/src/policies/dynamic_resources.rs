@@ -1,8 +1,8 @@
 //! DynamicResources: claims of devices are not built yet, so pods that have some are refused.
 
 use longshore_core::scheduling::{
-    Candidates, Cycle, Filter, NodeSet, Policy, PostFilter, PostFiltered, PreFilter, PreScore, Reach, Refusal, Score, Scores,
-    State, Trial,
+    Candidates, Cycle, Filter, NodeSet, Policy, PostFilter, PostFiltered, PreFilter, PreScore, Reach, Refusal, Score,
+    Scores, State, Trial,
 };
 
 /// Keeps upstream's place in the profile. A pod with `spec.resourceClaims` is refused, by name: to place it as if it had

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use longshore_core::api::pod::Pod;
 use longshore_core::informer::ObjectKey;
-use longshore_core::scheduling::{
-    ClusterEvent, Cycle, NodeId, Permit, Permitted, Policy, Refusal, Reserve, Waiting,
-};
+use longshore_core::scheduling::{ClusterEvent, Cycle, NodeId, Permit, Permitted, Policy, Refusal, Reserve, Waiting};
 
 /// Label that names a pod's gang.
 pub const GROUP_LABEL: &str = "scheduling.x-k8s.io/pod-group";

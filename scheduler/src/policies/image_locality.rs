@@ -1,9 +1,7 @@
 //! ImageLocality: nodes that already have the images start pods sooner.
 
 use longshore_core::api::pod::Pod;
-use longshore_core::scheduling::{
-    ClusterEvent, Cycle, MAX_NODE_SCORE, NodeSet, Policy, Reach, Score, Scores, State,
-};
+use longshore_core::scheduling::{ClusterEvent, Cycle, MAX_NODE_SCORE, NodeSet, Policy, Reach, Score, Scores, State};
 
 const MIB: i64 = 1024 * 1024;
 /// Less than this of images on a node is worth nothing.

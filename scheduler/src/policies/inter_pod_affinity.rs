@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use longshore_core::api::pod::{Affinity, Pod, PodAffinityTerm, WeightedPodAffinityTerm};
 use longshore_core::scheduling::cluster::{Change, Cluster, LabelColumn, PlacedPod};
 use longshore_core::scheduling::{
-    Candidates, ClusterEvent, Cycle, Filter, MAX_NODE_SCORE, NodeId, NodeSet, Policy, PreFilter, PreScore, Refusal, Score,
-    ScoreRange, Scores, Shape, ShapeId, State, Update,
+    Candidates, ClusterEvent, Cycle, Filter, MAX_NODE_SCORE, NodeId, NodeSet, Policy, PreFilter, PreScore, Refusal,
+    Score, ScoreRange, Scores, Shape, ShapeId, State, Update,
 };
 use rustc_hash::FxHashMap;
 
@@ -322,14 +322,7 @@ impl Score for InterPodAffinity {
     }
 
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "as upstream")]
-    fn normalise(
-        &self,
-        _cycle: Cycle<'_>,
-        _state: &State,
-        range: ScoreRange,
-        nodes: &NodeSet,
-        scores: &mut Scores,
-    ) {
+    fn normalise(&self, _cycle: Cycle<'_>, _state: &State, range: ScoreRange, nodes: &NodeSet, scores: &mut Scores) {
         let width = range.max - range.min;
         for node in nodes.iter() {
             let part = if width > 0 { (scores.get(node) - range.min) as f64 / width as f64 } else { 0.0 };

@@ -7,8 +7,8 @@ use longshore_core::api::pod::{
 };
 use longshore_core::scheduling::cluster::{Cluster, LabelColumn};
 use longshore_core::scheduling::{
-    Candidates, ClusterEvent, Cycle, Filter, NodeSet, Policy, PreFilter, PreScore, Reach, Refusal, Score, ScoreRange, Scores,
-    State,
+    Candidates, ClusterEvent, Cycle, Filter, NodeSet, Policy, PreFilter, PreScore, Reach, Refusal, Score, ScoreRange,
+    Scores, State,
 };
 
 /// The one field by which a term may select nodes.
@@ -219,14 +219,7 @@ impl Score for NodeAffinity {
         true
     }
 
-    fn normalise(
-        &self,
-        _cycle: Cycle<'_>,
-        _state: &State,
-        range: ScoreRange,
-        nodes: &NodeSet,
-        scores: &mut Scores,
-    ) {
+    fn normalise(&self, _cycle: Cycle<'_>, _state: &State, range: ScoreRange, nodes: &NodeSet, scores: &mut Scores) {
         scores.scale(range, nodes, false);
     }
 

@@ -1,9 +1,7 @@
 //! NodePorts: a port of a node goes to one pod only.
 
 use longshore_core::api::pod::Pod;
-use longshore_core::scheduling::{
-    Candidates, ClusterEvent, Cycle, Filter, Policy, PreFilter, Reach, Refusal, State,
-};
+use longshore_core::scheduling::{Candidates, ClusterEvent, Cycle, Filter, Policy, PreFilter, Reach, Refusal, State};
 
 /// Refuses nodes of which a port that the pod wants is taken.
 #[derive(Debug, Clone, Copy, Default)]

@@ -51,7 +51,10 @@ impl Score for NodeResourcesBalancedAllocation {
         let mut parts: Vec<f64> = Vec::with_capacity(self.resources.len());
         for node in nodes.iter() {
             parts.clear();
-            #[expect(clippy::cast_precision_loss, reason = "upstream divides as floating point, and its scores are the measure")]
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "upstream divides as floating point, and its scores are the measure"
+            )]
             usage.each(node, |_, requested, allocatable| parts.push((requested as f64 / allocatable as f64).min(1.0)));
             #[expect(clippy::cast_possible_truncation, reason = "from 0 to 100, and truncated as upstream")]
             scores.add(node, ((1.0 - deviation(&parts)) * MAX_NODE_SCORE as f64) as i64);

@@ -9,8 +9,8 @@ use longshore_core::api::{ReplicaSet, ReplicationController, Service, StatefulSe
 use longshore_core::kind::KindType;
 use longshore_core::scheduling::cluster::{Change, Cluster, LabelColumn, ValueId};
 use longshore_core::scheduling::{
-    Candidates, ClusterEvent, Cycle, Filter, MAX_NODE_SCORE, NodeId, NodeSet, Policy, PreFilter, PreScore, Refusal, Score,
-    ScoreRange, Scores, Shape, ShapeId, State, Update,
+    Candidates, ClusterEvent, Cycle, Filter, MAX_NODE_SCORE, NodeId, NodeSet, Policy, PreFilter, PreScore, Refusal,
+    Score, ScoreRange, Scores, Shape, ShapeId, State, Update,
 };
 use rustc_hash::FxHashMap;
 
@@ -173,9 +173,10 @@ impl<'s> Counter<'s> {
         let pods = cluster.pods_on(node).filter(|pod| !pod.is_terminating());
         let counts = pods.filter(|pod| {
             let shape = pod.shape();
-            *self.known.entry(shape.id()).or_insert_with(|| {
-                shape.namespace() == namespace && selector.matches(shape.labels())
-            })
+            *self
+                .known
+                .entry(shape.id())
+                .or_insert_with(|| shape.namespace() == namespace && selector.matches(shape.labels()))
         });
         i64::try_from(counts.count()).unwrap_or(i64::MAX)
     }
@@ -256,14 +257,10 @@ impl Filter for PodTopologySpread {
                 counts.values().copied().min().unwrap_or_else(|| i32::MAX.into())
             };
             let own = i64::from(constraint.selector.matches(cycle.labels()));
-            let skewed = |value: ValueId| {
-                counts.get(&value).copied().unwrap_or(0) + own - least > constraint.max_skew
-            };
+            let skewed = |value: ValueId| counts.get(&value).copied().unwrap_or(0) + own - least > constraint.max_skew;
             let full = full_domains(column, candidates.nodes(), skewed);
-            candidates.refuse_all(
-                &full,
-                Refusal::unschedulable("node(s) didn't match pod topology spread constraints"),
-            );
+            candidates
+                .refuse_all(&full, Refusal::unschedulable("node(s) didn't match pod topology spread constraints"));
         }
     }
 
@@ -328,7 +325,9 @@ impl Score for PodTopologySpread {
             }
             let mut score = 0.0;
             for ((constraint, domains), counter) in soft.constraints.iter().zip(&mut counters) {
-                let Some(value) = cluster.label(&constraint.key).and_then(|column| column.value(node)) else { continue };
+                let Some(value) = cluster.label(&constraint.key).and_then(|column| column.value(node)) else {
+                    continue;
+                };
                 let count = if constraint.key == HOSTNAME {
                     counter.on(cluster, node)
                 } else {
@@ -344,14 +343,7 @@ impl Score for PodTopologySpread {
         true
     }
 
-    fn normalise(
-        &self,
-        _cycle: Cycle<'_>,
-        _state: &State,
-        range: ScoreRange,
-        nodes: &NodeSet,
-        scores: &mut Scores,
-    ) {
+    fn normalise(&self, _cycle: Cycle<'_>, _state: &State, range: ScoreRange, nodes: &NodeSet, scores: &mut Scores) {
         for node in nodes.iter() {
             let score = if range.max == 0 {
                 MAX_NODE_SCORE

@@ -80,14 +80,7 @@ impl Score for TaintToleration {
         true
     }
 
-    fn normalise(
-        &self,
-        _cycle: Cycle<'_>,
-        _state: &State,
-        range: ScoreRange,
-        nodes: &NodeSet,
-        scores: &mut Scores,
-    ) {
+    fn normalise(&self, _cycle: Cycle<'_>, _state: &State, range: ScoreRange, nodes: &NodeSet, scores: &mut Scores) {
         scores.scale(range, nodes, true);
     }
 

@@ -71,7 +71,9 @@ async fn find_out(client: &Arc<dyn Client>, clock: &dyn Clock, binding: &Binding
     loop {
         match pods.get_opt(&binding.bind.pod).await {
             Ok(None) => return Outcome::Gone,
-            Ok(Some(pod)) if pod.metadata.uid.as_deref().unwrap_or_default() != binding.bind.uid => return Outcome::Gone,
+            Ok(Some(pod)) if pod.metadata.uid.as_deref().unwrap_or_default() != binding.bind.uid => {
+                return Outcome::Gone;
+            }
             Ok(Some(pod)) if pod.spec.node_name == binding.bind.node => return Outcome::Bound,
             Ok(Some(pod)) if pod.spec.node_name.is_empty() => return Outcome::Failed(why.to_owned()),
             Ok(Some(pod)) => return Outcome::Conflict(format!("the pod was bound to {}", pod.spec.node_name)),

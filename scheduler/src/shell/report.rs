@@ -37,9 +37,7 @@ impl Errand {
                 let patch = unscheduled(pod, reason, message, nominated.as_deref(), now);
                 patch_status(&client, pod, patch).await
             }
-            Self::Unnominate { pod } => {
-                patch_status(&client, pod, Some(json!({ "nominatedNodeName": null }))).await
-            }
+            Self::Unnominate { pod } => patch_status(&client, pod, Some(json!({ "nominatedNodeName": null }))).await,
             Self::Evict { victim, scheduler } => evict(&client, victim, scheduler, now).await,
         };
         if let Err(error) = done {
@@ -66,11 +64,11 @@ async fn patch_status(client: &Arc<dyn Client>, pod: &Pod, status: Option<Value>
 fn unscheduled(pod: &Pod, reason: &str, message: &str, nominated: Option<&str>, now: Timestamp) -> Option<Value> {
     let mut status = Map::new();
     let old = condition(&pod.status, "PodScheduled");
-    let says_so = old.is_some_and(|old| {
-        old.status == ConditionStatus::False && old.reason == reason && old.message == message
-    });
+    let says_so =
+        old.is_some_and(|old| old.status == ConditionStatus::False && old.reason == reason && old.message == message);
     if !says_so {
-        let since = old.filter(|old| old.status == ConditionStatus::False).and_then(|old| old.last_transition_time.clone());
+        let since =
+            old.filter(|old| old.status == ConditionStatus::False).and_then(|old| old.last_transition_time.clone());
         let since = since.map_or_else(|| seconds(now), |time| seconds(time.0));
         let condition = json!({
             "type": "PodScheduled",

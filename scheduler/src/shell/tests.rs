@@ -8,7 +8,7 @@ use longshore_core::api::pod::Pod;
 use longshore_core::api::pod::helpers::condition;
 use longshore_core::api::{ConditionStatus, Event, Node};
 use longshore_core::client::params::PostParams;
-use longshore_core::client::{Api, Client, Error};
+use longshore_core::client::{Api, Client};
 use longshore_core::clock::{Clock, VirtualClock};
 use longshore_core::kind::{Kind, KindType};
 use longshore_core::scheduling::TieBreak;
@@ -50,7 +50,7 @@ impl World {
 
     async fn create<K: Kind>(&self, object: Value) {
         let object: K = serde_json::from_value(object).unwrap();
-        let namespace = kube_core::Resource::meta(&object).namespace.clone();
+        let namespace = longshore_core::kind::AnyObject::meta(&object).namespace.clone();
         let api: Api<K> = match namespace {
             Some(namespace) => Api::namespaced(self.client(), &namespace),
             None => Api::all(self.client()),
@@ -60,14 +60,7 @@ impl World {
 
     async fn node(&self, name: &str, cpu: &str) {
         let resources = json!({ "cpu": cpu, "memory": "32Gi", "pods": "110" });
-        self.create::<Node>(json!({ "metadata": { "name": name }, "status": {} })).await;
-        let target = longshore_core::client::Target { kind: KindType::of::<Node>(), namespace: "", name };
-        self.server.modify(target, |node| {
-            let mut value = node.to_value();
-            value["status"]["allocatable"] = resources;
-            let node = (node as &mut dyn longshore_core::kind::AnyObject, value);
-            set(node.0, node.1);
-        });
+        self.create::<Node>(json!({ "metadata": { "name": name }, "status": { "allocatable": resources } })).await;
     }
 
     async fn pod(&self, name: &str, cpu: &str, extra: Value) {
@@ -127,11 +120,6 @@ impl World {
     }
 }
 
-fn set(object: &mut dyn longshore_core::kind::AnyObject, value: Value) {
-    // The server hands out a copy as `&mut dyn AnyObject`; only its metadata can be set in place, the rest by kind.
-    let _ = (object, value);
-}
-
 fn merge(target: &mut Value, extra: Value) {
     match (target, extra) {
         (Value::Object(target), Value::Object(extra)) => {
@@ -141,4 +129,157 @@ fn merge(target: &mut Value, extra: Value) {
         }
         (target, extra) => *target = extra,
     }
+}
+
+fn says_unschedulable(pod: &Pod) -> Option<&str> {
+    let scheduled = condition(&pod.status, "PodScheduled")?;
+    (scheduled.status == ConditionStatus::False && scheduled.reason == "Unschedulable").then_some(&scheduled.message)
+}
+
+#[tokio::test]
+async fn pods_are_bound_and_told_of() {
+    let mut world = World::new();
+    world.node("a", "2").await;
+    for index in 0..3 {
+        world.pod(&format!("p{index}"), "500m", json!({})).await;
+    }
+    world.pod("foreign", "1", json!({ "spec": { "schedulerName": "somebody-else" } })).await;
+    world.start(Profile::default_scheduler(), 1);
+    world.until("three pods are bound", |world| world.bound().len() == 3).await;
+    world.until("events", |world| world.events("Scheduled").len() == 3).await;
+    assert!(world.events("Scheduled").contains(&"Successfully assigned default/p1 to a".to_owned()));
+    assert!(!world.bound().contains_key("foreign"));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_pod_without_a_place_says_why_holds_nobody_up_and_goes_when_there_is_room() {
+    let mut world = World::new();
+    world.node("a", "1").await;
+    world.node("b", "1").await;
+    world.pod("big", "3", json!({ "spec": { "priority": 100 } })).await;
+    world.pod("small", "1", json!({})).await;
+    world.start(Profile::default_scheduler(), 1);
+    world.until("the small pod is bound", |world| world.bound().contains_key("small")).await;
+    let text = "0/2 nodes are available: 2 Insufficient cpu. no new claims to deallocate, preemption: 0/2 nodes are \
+                available: 2 Preemption is not helpful for scheduling.";
+    world.until("the event", |world| world.events("FailedScheduling") == [text]).await;
+    let pods = world.pods();
+    let big = pods.iter().find(|pod| pod.metadata.name.as_deref() == Some("big")).unwrap();
+    assert_eq!(says_unschedulable(big), Some(text));
+    world.node("c", "4").await;
+    world.until("the big pod is bound", |world| world.bound().get("big").is_some_and(|node| node == "c")).await;
+    assert!(world.clock.elapsed() < Duration::from_secs(5), "the new node woke it, not the five minutes");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn gates_hold_a_pod_back() {
+    let mut world = World::new();
+    world.node("a", "1").await;
+    world.pod("gated", "1", json!({ "spec": { "schedulingGates": [{ "name": "x" }] } })).await;
+    world.start(Profile::default_scheduler(), 1);
+    world.rest().await;
+    assert!(world.bound().is_empty());
+    let pods: Api<Pod> = Api::namespaced(world.client(), "default");
+    let mut open = Pod::clone(&*pods.get("gated").await.unwrap());
+    open.spec.scheduling_gates.clear();
+    pods.update(open, &PostParams::default()).await.unwrap();
+    world.until("it is bound", |world| world.bound().contains_key("gated")).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn refused_and_lost_bindings_are_tried_again_until_every_pod_is_bound_once() {
+    let mut world = World::new();
+    world.node("a", "8").await;
+    for index in 0..12 {
+        world.pod(&format!("p{index}"), "500m", json!({})).await;
+    }
+    let faults = longshore_core::testing::client::Faults { refused: 0.2, answer_lost: 0.2, ..Default::default() };
+    world.server.set_faults(faults);
+    world.start(Profile::default_scheduler(), 1);
+    world.until("all are bound", |world| world.bound().len() == 12).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn two_optimistic_schedulers_never_overcommit_a_node() {
+    let mut world = World::new();
+    // Room for exactly the pods there are.
+    for index in 0..6 {
+        world.node(&format!("n{index}"), "2").await;
+    }
+    for index in 0..24 {
+        world.pod(&format!("p{index}"), "500m", json!({})).await;
+    }
+    // Both take any pod; the watches of both lag behind.
+    world.start(Profile::default_scheduler(), 1);
+    world.start(Profile::default_scheduler(), 2);
+    world.until("all are bound", |world| world.bound().len() == 24).await;
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for node in world.bound().into_values() {
+        *counts.entry(node).or_default() += 1;
+    }
+    assert!(counts.values().all(|count| *count == 4), "{counts:?}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_gang_is_bound_whole_or_not_at_all() {
+    let mut world = World::new();
+    world.node("a", "4").await;
+    world.start(Profile::default_scheduler().with(Gang::new(Duration::from_secs(30))), 1);
+    let member = json!({ "metadata": {
+        "labels": { GROUP_LABEL: "five" },
+        "annotations": { MIN_MEMBER_ANNOTATION: "5" },
+    } });
+    for index in 0..5 {
+        world.pod(&format!("g{index}"), "1", member.clone()).await;
+    }
+    // Four hold the node and wait for the fifth, which does not fit.
+    world.rest().await;
+    assert_eq!(world.bound().len(), 0);
+    // After the timeout they give it back, and others have their turn.
+    world.clock.advance(Duration::from_secs(31));
+    world
+        .until("they gave up", |world| {
+            world
+                .events("FailedScheduling")
+                .iter()
+                .any(|text| text.contains("gang five is not complete") || text.contains("timed out"))
+        })
+        .await;
+    assert_eq!(world.bound().len(), 0);
+    world.node("b", "4").await;
+    world.until("all five are bound", |world| world.bound().len() == 5).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn an_important_pod_gets_the_room_of_a_lesser_one() {
+    let mut world = World::new();
+    world.node("a", "2").await;
+    world.start(Profile::default_scheduler(), 1);
+    world.pod("lesser", "2", json!({ "spec": { "priority": 1 } })).await;
+    world.until("the lesser pod is bound", |world| world.bound().contains_key("lesser")).await;
+    // Events are named by the time.
+    world.clock.advance(Duration::from_secs(1));
+    world.pod("important", "1", json!({ "spec": { "priority": 1000 } })).await;
+    world.until("the important pod is bound", |world| world.bound().contains_key("important")).await;
+    assert!(!world.bound().contains_key("lesser"), "it was evicted");
+    assert_eq!(world.events("Preempted").len(), 1);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn profiles_that_cannot_work_are_refused() {
+    let world = World::new();
+    let with = |profiles| Options { profiles, ..Options::default() };
+    let build = |profiles| Scheduler::new(world.client(), Arc::new(world.clock.clone()), with(profiles));
+    assert!(build(vec![Profile::default_scheduler().without("PrioritySort")]).is_err());
+    assert!(build(vec![Profile::default_scheduler().without("DefaultBinder")]).is_err());
+    let twice = build(vec![Profile::default_scheduler(), Profile::default_scheduler()]).unwrap_err();
+    assert_eq!(twice.to_string(), "two profiles are called \"default-scheduler\"; give each scheduler name once");
+    assert!(build(vec![Profile::default_scheduler(), Profile::default_scheduler().named("other")]).is_ok());
 }

@@ -299,10 +299,8 @@ impl Loop {
         // Less important pods for which room was being made there look elsewhere.
         let own = pod.spec.priority.unwrap_or(0);
         let lower = self.engine.cluster().nominated(way.node).iter();
-        let lower: IndexSet<ObjectKey> = lower
-            .filter(|other| other.spec.priority.unwrap_or(0) < own)
-            .map(|other| ObjectKey::of(&**other))
-            .collect();
+        let lower: IndexSet<ObjectKey> =
+            lower.filter(|other| other.spec.priority.unwrap_or(0) < own).map(|other| ObjectKey::of(&**other)).collect();
         for key in lower {
             self.engine.cluster_mut().clear_nomination(&key.namespace, &key.name);
             if let Some(pod) = self.queue.get(&key).cloned() {

@@ -1,8 +1,6 @@
 //! A policy that picks a device inside a node and reserves part of it: half a GPU.
 
-use longshore_core::scheduling::{
-    Candidates, Filter, NodeView, Policy, Reach, Reservation, Reserve, State,
-};
+use longshore_core::scheduling::{Candidates, Filter, NodeView, Policy, Reach, Reservation, Reserve, State};
 
 use super::*;
 

@@ -1,9 +1,7 @@
 //! The engine with what it remembers, against a slow, obvious reference that asks every policy about each node by itself
 //! and remembers nothing, over random clusters and random events.
 
-use longshore_core::scheduling::{
-    Candidates, NodeSet, PreFilter, PreScore, Scores, State,
-};
+use longshore_core::scheduling::{Candidates, NodeSet, PreFilter, PreScore, Scores, State};
 use proptest::prelude::*;
 
 use super::*;
@@ -155,10 +153,14 @@ fn some_pod(name: &str, kind: u8) -> Arc<Pod> {
             required: { "nodeSelectorTerms": [{ "matchExpressions": [{ "key": "size", "operator": "Gt", "values": ["100"] }] }] },
             preferred: [{ "weight": 5, "preference": { "matchExpressions": [{ "key": "topology.kubernetes.io/zone", "operator": "NotIn", "values": ["b"] }] } }],
         } } }),
-        10 => json!({ "containers": [{ "name": "c", "image": "web", "ports": [{ "containerPort": 1, "hostPort": 80 }] }] }),
+        10 => {
+            json!({ "containers": [{ "name": "c", "image": "web", "ports": [{ "containerPort": 1, "hostPort": 80 }] }] })
+        }
         11 => json!({ "containers": [{ "name": "c", "image": "web" }] }),
         12 => json!({ "nodeName": "n2" }),
-        _ => json!({ "containers": [{ "name": "c", "resources": { "requests": { "cpu": "700m", "memory": "1Gi" } } }] }),
+        _ => {
+            json!({ "containers": [{ "name": "c", "resources": { "requests": { "cpu": "700m", "memory": "1Gi" } } }] })
+        }
     };
     let mut pod = Pod::clone(&pod(name, spec));
     pod.metadata.labels = Some([("app".to_owned(), app.to_owned())].into());
