@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use longshore_cluster::remote::{self, Role};
+use longshore_cluster::remote::{self, AddressRange, Role};
 use longshore_cluster::{Error, RuntimeKind, StoreKind};
 
 use crate::{Place, signals};
@@ -28,7 +28,7 @@ pub(crate) struct ApiserverOptions {
     addresses: Vec<IpAddr>,
     /// Addresses of Services
     #[arg(long, value_name = "RANGE", default_value = "10.96.0.0/16")]
-    service_range: String,
+    service_range: AddressRange,
 }
 
 /// Options of parts that only need access.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use longshore_apiserver::http::LocalNodes;
-use longshore_apiserver::{HttpService, LocalClient, Options as RegistryOptions, Registry};
+use longshore_apiserver::{AddressRange, HttpService, LocalClient, Options as RegistryOptions, Registry};
 use longshore_controllers::{ControllerManager, Options as ControllerOptions};
 use longshore_core::client::Client;
 use longshore_core::clock::Clock;
@@ -34,6 +34,13 @@ impl ControlPlaneOptions {
             scheduler: Some(SchedulerOptions { seed: seed.wrapping_add(1), ..SchedulerOptions::default() }),
             controllers: Some(ControllerOptions { seed: seed.wrapping_add(2), ..ControllerOptions::default() }),
         }
+    }
+
+    /// Gives Services addresses of this range.
+    #[must_use]
+    pub fn service_range(mut self, range: AddressRange) -> Self {
+        self.registry.service_addresses = range;
+        self
     }
 
     /// Publishes this certificate (PEM) in every namespace.
@@ -75,7 +82,7 @@ impl ControlPlane {
         let registry = Registry::start(store, clock.clone(), options.registry)
             .await
             .map_err(|error| Error::Part { part: "registry", reason: error.to_string() })?;
-        let nodes = LocalNodes::default();
+        let nodes = LocalNodes::new();
         let service = HttpService::new(registry.clone()).with_nodes(Arc::new(nodes.clone()));
         let mut control = Self { registry, service, nodes, parts: Parts::default() };
         if let Some(options) = options.controllers {
@@ -86,7 +93,8 @@ impl ControlPlane {
             });
         }
         if let Some(options) = options.scheduler {
-            let scheduler = Scheduler::new(control.client("scheduler"), clock, options);
+            let scheduler = Scheduler::new(control.client("scheduler"), clock, options)
+                .map_err(|error| Error::Part { part: "scheduler", reason: error.to_string() })?;
             control.parts.start("scheduler", |cancel| async move {
                 scheduler.run(cancel).await;
                 Ok(())
@@ -111,8 +119,8 @@ impl ControlPlane {
     }
 
     /// Runs a node's agent in this process; it ends with the control plane, before it.
-    pub fn start_node(&mut self, agent: NodeAgent) {
-        self.nodes.insert(agent.name(), agent.service());
+    pub fn start_node(&mut self, name: &str, agent: NodeAgent) {
+        self.nodes.insert(name, agent.service());
         self.parts.start("node", |cancel| async move {
             agent.run(cancel).await;
             Ok(())

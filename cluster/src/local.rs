@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use longshore_apiserver::AddressRange;
 use longshore_apiserver::http::Server;
 use longshore_apiserver::pki::{Authority, ServerNames, kubeconfig};
 use longshore_core::api::{Node, Service};
@@ -101,7 +102,6 @@ pub struct UpOptions {
 }
 
 /// A cluster that runs. Dropping it aborts the control plane; pods go on.
-#[derive(Debug)]
 pub struct Cluster {
     settings: Settings,
     clock: Arc<dyn Clock>,
@@ -114,6 +114,12 @@ pub struct Cluster {
     embedded: Option<Arc<EmbeddedStore>>,
     /// Given up last.
     _lock: Lock,
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").field("settings", &self.settings).finish_non_exhaustive()
+    }
 }
 
 impl Cluster {
@@ -138,17 +144,17 @@ impl Cluster {
         let (store, embedded) = open_store(&settings, &directory)?;
         step(format!("store: {} in {}", settings.store, directory.path().display()));
 
+        let services: AddressRange = settings.service_range.parse().map_err(failed("service range"))?;
         let seed = random::seed().map_err(failed("randomness"))?;
         let mut control = ControlPlane::start(
             store,
             clock.clone(),
-            ControlPlaneOptions::new(seed).root_ca(authority.certificate()).service_range(&settings.service_range)?,
+            ControlPlaneOptions::new(seed).root_ca(authority.certificate()).service_range(services),
         )
         .await?;
         let client = control.client("longshore");
 
-        let mut names = ServerNames::apiserver([settings.address.ip()]);
-        names.addresses.extend(control.kubernetes_address());
+        let names = ServerNames::apiserver([settings.address.ip(), services.at(1)]);
         let certified = authority.issue_server("kube-apiserver", &names).map_err(failed("certificates"))?;
         let tls = authority.server_tls(&certified).map_err(failed("certificates"))?;
         let server = Server::bind(settings.address, tls, control.service()).await.map_err(failed("API server"))?;
@@ -159,7 +165,10 @@ impl Cluster {
         directory.write("kubeconfig", kubeconfig("longshore", &url, &authority, &admin).as_bytes())?;
         let mut parts = Parts::default();
         parts
-            .start("API server", |cancel| async move { server.serve(cancel).await.map_err(|error| error.to_string()) });
+            .start("API server", |cancel| async move {
+            server.serve(cancel).await;
+            Ok(())
+        });
         step(format!("API: {url}"));
 
         let names = machine::start_nodes(&mut control, &directory, &settings, &clock, (seed, options.demo)).await?;
@@ -232,13 +241,13 @@ async fn broken(control: &mut ControlPlane, parts: &mut Parts) -> Error {
     Error::Part { part, reason }
 }
 
-fn failed<E: fmt::Display>(part: &'static str) -> impl Fn(E) -> Error {
+pub(crate) fn failed<E: fmt::Display>(part: &'static str) -> impl Fn(E) -> Error {
     move |error| Error::Part { part, reason: error.to_string() }
 }
 
-type Opened = (Arc<dyn Store>, Option<Arc<EmbeddedStore>>);
+pub(crate) type Opened = (Arc<dyn Store>, Option<Arc<EmbeddedStore>>);
 
-fn open_store(settings: &Settings, directory: &DataDir) -> Result<Opened, Error> {
+pub(crate) fn open_store(settings: &Settings, directory: &DataDir) -> Result<Opened, Error> {
     if settings.store == StoreKind::Memory.as_str() {
         return Ok((Arc::new(MemoryStore::new()), None));
     }

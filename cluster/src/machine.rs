@@ -1,13 +1,12 @@
 //! The nodes of a cluster on this machine, and what they stand on: runtime, network, volumes.
 
 use std::net::{IpAddr, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use longshore_core::client::Client;
 use longshore_core::clock::Clock;
-use longshore_core::network::Network;
-use longshore_core::runtime::Runtime;
 use longshore_network::{Bridge, Options as BridgeOptions, ranges};
 use longshore_node::{NodeAgent, Options as NodeOptions};
 use longshore_runtime_simulated::{Options as SimulatedOptions, SimulatedNetwork, SimulatedRuntime};
@@ -65,7 +64,7 @@ pub(crate) async fn choose_ranges(settings: &mut Settings) -> Result<(), Error> 
     Ok(())
 }
 
-fn range(name: &str, text: &str) -> Result<IpNet, Error> {
+pub(crate) fn range(name: &str, text: &str) -> Result<IpNet, Error> {
     text.parse().map_err(|error| Error::Part { part: "network", reason: format!("{name} {text}: {error}") })
 }
 
@@ -87,7 +86,7 @@ fn node_directory(directory: &DataDir) -> PathBuf {
     directory.join("node")
 }
 
-/// Starts the agents of all nodes in the control plane's process.
+/// Starts the agents of all nodes in the control plane's process, and says their names.
 pub(crate) async fn start_nodes(
     control: &mut ControlPlane,
     directory: &DataDir,
@@ -96,19 +95,11 @@ pub(crate) async fn start_nodes(
     (seed, demo): (u64, bool),
 ) -> Result<Vec<String>, Error> {
     if settings.runtime == RuntimeKind::Oci.as_str() {
-        let runtime = images::runtime(directory, &settings.instance)?;
-        if demo {
-            images::make_demo(&runtime).await?;
-        }
-        let bridge = bridge(directory, settings).await?;
         let name = host_name()?;
-        let address = own_address().unwrap_or_else(|| bridge.gateway());
-        let mut options = NodeOptions::new(&name, node_directory(directory), seed);
-        options.addresses = vec![address];
-        options.pod_cidrs = vec![settings.pod_range.clone()];
-        let runtime: Arc<dyn Runtime> = Arc::new(runtime);
-        let agent = NodeAgent::new(control.client("kubelet"), runtime, Arc::new(bridge), clock.clone(), options);
-        control.start_node(agent);
+        let mut options = NodeOptions::new(&name, node_directory(directory));
+        options.seed = seed;
+        let agent = real(control.client("kubelet"), directory, settings, clock, options, demo).await?;
+        control.start_node(&name, agent);
         return Ok(vec![name]);
     }
     let pods = range("podRange", &settings.pod_range)?;
@@ -116,37 +107,45 @@ pub(crate) async fn start_nodes(
     let mut names = Vec::new();
     for (number, subnet) in (1..=settings.nodes).zip(subnets) {
         let name = format!("node-{number}");
-        let agent = hollow(
-            control,
-            directory.join("node").as_path(),
-            &name,
-            subnet,
-            clock,
-            seed.wrapping_add(u64::from(number)),
-        );
-        control.start_node(agent);
+        let mut options = NodeOptions::new(&name, node_directory(directory).join(&name));
+        options.seed = seed.wrapping_add(u64::from(number));
+        control.start_node(&name, hollow(control.client("kubelet"), subnet, clock, options));
         names.push(name);
     }
     Ok(names)
 }
 
-/// The agent of a node whose pods only pretend.
-pub(crate) fn hollow(
-    control: &ControlPlane,
-    directory: &Path,
-    name: &str,
-    pods: IpNet,
+/// The agent of a node with real pods, at the options' addresses or this machine's own.
+pub(crate) async fn real(
+    client: Arc<dyn Client>,
+    directory: &DataDir,
+    settings: &Settings,
     clock: &Arc<dyn Clock>,
-    seed: u64,
-) -> NodeAgent {
+    mut options: NodeOptions,
+    demo: bool,
+) -> Result<NodeAgent, Error> {
+    let runtime = images::runtime(directory, &settings.instance)?;
+    if demo {
+        images::make_demo(&runtime).await?;
+    }
+    let bridge = bridge(directory, settings).await?;
+    if options.addresses.is_empty() {
+        options.addresses = vec![own_address().unwrap_or_else(|| bridge.gateway())];
+    }
+    options.pod_cidrs = vec![settings.pod_range.clone()];
+    Ok(NodeAgent::new(client, Arc::new(runtime), Arc::new(bridge), clock.clone(), options))
+}
+
+/// The agent of a node whose pods only pretend, with addresses of `pods`.
+pub(crate) fn hollow(client: Arc<dyn Client>, pods: IpNet, clock: &Arc<dyn Clock>, mut options: NodeOptions) -> NodeAgent {
     let runtime = SimulatedRuntime::new(clock.clone(), SimulatedOptions::default());
-    let network = SimulatedNetwork::new(pods);
-    let mut options = NodeOptions::new(name, directory.join(name), seed);
-    options.addresses = pods.hosts().take(1).collect::<Vec<IpAddr>>();
+    if options.addresses.is_empty() {
+        options.addresses = pods.hosts().take(1).collect();
+    }
     options.pod_cidrs = vec![pods.to_string()];
-    options.capacity =
-        HOLLOW_CAPACITY.iter().filter_map(|(name, text)| Some(((*name).to_owned(), text.parse().ok()?))).collect();
-    NodeAgent::new(control.client("kubelet"), Arc::new(runtime), Arc::new(network), clock.clone(), options)
+    let capacity = HOLLOW_CAPACITY.iter().filter_map(|(name, text)| Some(((*name).to_owned(), text.parse().ok()?)));
+    options.capacity = capacity.collect();
+    NodeAgent::new(client, Arc::new(runtime), Arc::new(SimulatedNetwork::new(pods)), clock.clone(), options)
 }
 
 /// The address by which this machine reaches others; `None` if it has no way to them.

@@ -6,17 +6,23 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use futures::FutureExt;
+use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use longshore_apiserver::http::{RemoteNodes, Server};
-use longshore_apiserver::pki::{Authority, Certified, ServerNames, kubeconfig};
+use longshore_apiserver::pki::{Authority, Certified, ServerNames, kubeconfig, server_tls};
+pub use longshore_apiserver::AddressRange;
 use longshore_apiserver::{HttpService, LocalClient, Options as RegistryOptions, Registry};
 use longshore_client::RemoteClient;
 use longshore_controllers::{ControllerManager, Options as ControllerOptions};
 use longshore_core::client::Client;
 use longshore_core::clock::{Clock, SystemClock};
+use longshore_core::decode::{self, Format};
 use longshore_core::leader::{Ended, LeaderConfig, LeaderElector};
-use longshore_node::NodeAgent;
+use longshore_node::Options as NodeOptions;
 use longshore_scheduler::{Options as SchedulerOptions, Scheduler};
+use serde_json::Value;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::data_dir::{DataDir, Settings};
@@ -38,7 +44,7 @@ pub struct ApiserverOptions {
     /// Further addresses by which it is called, for its certificate.
     pub addresses: Vec<IpAddr>,
     /// Addresses of Services.
-    pub service_range: String,
+    pub service_range: AddressRange,
 }
 
 /// Runs an API server until cancelled. The administrator's kubeconfig is written to the directory.
@@ -57,11 +63,11 @@ pub async fn apiserver(options: ApiserverOptions, cancel: CancellationToken) -> 
             Settings::new(instance, options.store.as_str(), "none", 0)
         }
     };
-    settings.service_range.clone_from(&options.service_range);
+    settings.service_range = options.service_range.to_string();
     let (store, embedded) = open_store(&settings, directory)?;
     let seed = random::seed().map_err(failed("randomness"))?;
     let mut registry_options = RegistryOptions::new(seed);
-    registry_options.services.ip_range = machine::range("service range", &options.service_range)?;
+    registry_options.service_addresses = options.service_range;
     let registry = Registry::start(store, clock.clone(), registry_options).await.map_err(failed("registry"))?;
     let local: Arc<dyn Client> = Arc::new(LocalClient::new(registry.clone(), "apiserver"));
     let caller = authority.issue_client("kube-apiserver", &["system:masters"]).map_err(failed("certificates"))?;
@@ -69,7 +75,7 @@ pub async fn apiserver(options: ApiserverOptions, cancel: CancellationToken) -> 
     let service = HttpService::new(registry.clone()).with_nodes(Arc::new(RemoteNodes::new(local, tls)));
     let mut addresses = vec![options.listen.ip()];
     addresses.extend(&options.addresses);
-    addresses.extend(machine::first_address(&options.service_range));
+    addresses.push(options.service_range.at(1));
     let certified =
         authority.issue_server("kube-apiserver", &ServerNames::apiserver(addresses)).map_err(failed("certificates"))?;
     let tls = authority.server_tls(&certified).map_err(failed("certificates"))?;
@@ -148,31 +154,29 @@ struct Connection {
 }
 
 fn connect(path: &Path) -> Result<Connection, Error> {
-    use kube::config::secrecy::ExposeSecret;
     let unusable = |reason: String| Error::File { tried: "use the kubeconfig", path: path.into(), reason };
-    let read = Kubeconfig::read_from(path).map_err(|error| unusable(error.to_string()))?;
-    let cluster = read.clusters.first().and_then(|named| named.cluster.as_ref());
-    let user = read.auth_infos.first().and_then(|named| named.auth_info.as_ref());
-    let root_ca = decoded(cluster.and_then(|cluster| cluster.certificate_authority_data.as_deref()));
-    let certificate = decoded(user.and_then(|user| user.client_certificate_data.as_deref()));
-    let key = decoded(user.and_then(|user| user.client_key_data.as_ref()).map(ExposeSecret::expose_secret));
-    let certified = Certified { certificate, key };
-    let client = remote_client(read).map_err(unusable)?;
-    Ok(Connection { client, root_ca, certified })
+    let text = std::fs::read_to_string(path).map_err(Error::file("read the kubeconfig", path))?;
+    let client = remote_client(&text).map_err(unusable)?;
+    // The private key is a secret to kube, and the agent needs it to serve.
+    let (value, _) = decode::parse(text.as_bytes(), Format::Yaml).map_err(|error| unusable(error.to_string()))?;
+    let data = |value: &Value| {
+        let bytes = value.as_str().and_then(|text| STANDARD.decode(text).ok()).unwrap_or_default();
+        String::from_utf8(bytes).unwrap_or_default()
+    };
+    let (cluster, user) = (&value["clusters"][0]["cluster"], &value["users"][0]["user"]);
+    let certified =
+        Certified { certificate: data(&user["client-certificate-data"]), key: data(&user["client-key-data"]) };
+    Ok(Connection { client, root_ca: data(&cluster["certificate-authority-data"]), certified })
 }
 
 /// A client over HTTP, as a kubeconfig says.
-pub(crate) fn remote_client(config: Kubeconfig) -> Result<Arc<dyn Client>, String> {
-    let config =
-        futures::executor::block_on(kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()));
-    let client = kube::Client::try_from(config.map_err(|error| error.to_string())?);
-    Ok(Arc::new(RemoteClient::new(client.map_err(|error| error.to_string())?)))
-}
-
-/// The text in base64; empty if there is none.
-fn decoded(data: Option<&str>) -> String {
-    let bytes = data.and_then(|data| STANDARD.decode(data).ok()).unwrap_or_default();
-    String::from_utf8(bytes).unwrap_or_default()
+pub(crate) fn remote_client(kubeconfig: &str) -> Result<Arc<dyn Client>, String> {
+    let config = Kubeconfig::from_yaml(kubeconfig).map_err(|error| error.to_string())?;
+    // Reading certificates from the text waits for nothing.
+    let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).now_or_never();
+    let config = config.ok_or("it names a program to run")?.map_err(|error| error.to_string())?;
+    let client = kube::Client::try_from(config).map_err(|error| error.to_string())?;
+    Ok(Arc::new(RemoteClient::new(client)))
 }
 
 /// Runs a scheduler while it leads, until cancelled.
@@ -182,12 +186,19 @@ fn decoded(data: Option<&str>) -> String {
 pub async fn scheduler(kubeconfig: &Path, cancel: CancellationToken) -> Result<(), Error> {
     let Connection { client, .. } = connect(kubeconfig)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let seed = random::seed().map_err(failed("randomness"))?;
+    // Refused here rather than whenever this process comes to lead.
+    Scheduler::new(client.clone(), clock.clone(), scheduler_options(seed)).map_err(failed("scheduler"))?;
     lead("kube-scheduler", &client, &clock, &cancel, |token| {
         let scheduler =
             Scheduler::new(client.clone(), clock.clone(), SchedulerOptions { seed, ..SchedulerOptions::default() });
         async move { scheduler.run(token).await }
     })
     .await
+}
+
+fn scheduler_options(seed: u64) -> SchedulerOptions {
+    SchedulerOptions { seed, ..SchedulerOptions::default() }
 }
 
 /// Runs the controllers while they lead, until cancelled.
@@ -272,11 +283,22 @@ pub async fn node(options: NodeAloneOptions, cancel: CancellationToken) -> Resul
     machine::choose_ranges(&mut settings).await?;
     settings.service_range.clone_from(&options.service_range);
     directory.record(&settings)?;
-    let tls = server_tls(&root_ca, &certified, clock.clone()).map_err(failed("certificates"))?;
     let address = SocketAddr::new(options.addresses.first().copied().unwrap_or([0, 0, 0, 0].into()), options.port);
-    let agent = machine::agent(client, directory, &settings, &options, &clock).await?;
-    let server = Server::bind(address, tls, agent.service()).await.map_err(failed("node"))?;
-    tracing::info!(node = options.name, address = %server.local_addr(), "running");
-    tokio::join!(agent.run(cancel.clone()), server.serve(cancel));
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.map_err(|error| failed("node")(format!("cannot listen at {address}: {error}")))?;
+    let mut node = NodeOptions::new(&options.name, directory.join("node"));
+    node.addresses.clone_from(&options.addresses);
+    node.port = options.port;
+    node.seed = random::seed().map_err(failed("randomness"))?;
+    let agent = match options.runtime {
+        RuntimeKind::Oci => machine::real(client, directory, &settings, &clock, node, false).await?,
+        RuntimeKind::Simulated => {
+            machine::hollow(client, machine::range("podRange", &settings.pod_range)?, &clock, node)
+        }
+    };
+    let tls = server_tls(&root_ca, &certified, clock.clone()).map_err(failed("certificates"))?;
+    tracing::info!(node = options.name, %address, "running");
+    let service = agent.service();
+    tokio::join!(agent.run(cancel.clone()), longshore_node::http::serve(listener, tls, service, cancel));
     Ok(())
 }

@@ -2,15 +2,15 @@
 
 use std::fs;
 
-use longshore_client::RemoteClient;
 use longshore_core::api::{DaemonSet, Deployment, Job, Node, Pod, StatefulSet};
 use longshore_core::client::params::ListParams;
-use longshore_core::client::{Client, Scope};
+use longshore_core::client::Scope;
 use longshore_core::kind::KindType;
 
 use crate::data_dir::{DataDir, Settings};
 use crate::progress::Row;
 use crate::readiness::readiness;
+use crate::remote::remote_client;
 use crate::{Error, Readiness};
 
 /// How a cluster is.
@@ -37,11 +37,7 @@ pub async fn status(directory: &DataDir) -> Result<Report, Error> {
 
 async fn rows(directory: &DataDir) -> Result<Vec<Row>, Error> {
     let failed = |reason: String| Error::Part { part: "API server", reason };
-    let config =
-        kube::config::Kubeconfig::from_yaml(&kubeconfig(directory)?).map_err(|error| failed(error.to_string()))?;
-    let config = kube::Config::from_custom_kubeconfig(config, &kube::config::KubeConfigOptions::default()).await;
-    let config = config.map_err(|error| failed(error.to_string()))?;
-    let client = RemoteClient::new(kube::Client::try_from(config).map_err(|error| failed(error.to_string()))?);
+    let client = remote_client(&kubeconfig(directory)?).map_err(failed)?;
     let mut rows = Vec::new();
     for kind in [
         KindType::of::<Node>(),

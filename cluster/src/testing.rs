@@ -34,6 +34,7 @@ use longshore_core::client::{Api, Client, WatchEvent};
 use longshore_core::clock::{Clock, SystemClock, VirtualClock};
 use longshore_core::kind::Kind;
 use longshore_core::store::{MemoryStore, Store};
+use longshore_node::Options as NodeOptions;
 
 use crate::control_plane::{ControlPlane, ControlPlaneOptions};
 use crate::machine;
@@ -111,15 +112,11 @@ impl Builder {
         for number in 1..=self.nodes {
             let range = format!("10.{}.{}.0/24", 64 + number / 256, number % 256);
             let range = range.parse().expect("numbers below 256 make a range");
-            let agent = machine::hollow(
-                &control,
-                directory.path(),
-                &format!("node-{number}"),
-                range,
-                &clock,
-                u64::from(number),
-            );
-            control.start_node(agent);
+            let name = format!("node-{number}");
+            let mut options = NodeOptions::new(&name, directory.path().join(&name));
+            options.seed = u64::from(number);
+            let agent = machine::hollow(control.client(&name), range, &clock, options);
+            control.start_node(&name, agent);
         }
         Cluster { client: control.client("test"), control, clock, virtual_clock, _directory: directory }
     }
