@@ -102,7 +102,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Error> {
                 return Err(error);
             }
             Some(Err(error)) => eprintln!("warning: {error}; the cluster goes on"),
-            Some(Ok(())) if !options.detached_child => go_on(&directory, options.demo),
+            Some(Ok(())) if !options.detached_child => go_on(&directory),
             Some(Ok(())) | None => {}
         }
         let ended = cluster.run(cancel.clone()).await;
@@ -122,17 +122,10 @@ fn place_option(directory: &longshore_cluster::DataDir) -> String {
     }
 }
 
-fn go_on(directory: &longshore_cluster::DataDir, demo: bool) {
+fn go_on(directory: &longshore_cluster::DataDir) {
     eprintln!("\nthe cluster is ready:\n");
     eprintln!("  export KUBECONFIG={}", directory.kubeconfig().display());
-    eprintln!("  kubectl get pods -A -o wide");
-    if demo {
-        eprintln!(
-            "  curl http://127.0.0.1:{}    # again and again: each replica answers with its name",
-            demo::NODE_PORT
-        );
-    }
-    eprintln!();
+    eprintln!("  kubectl get pods -A -o wide\n");
 }
 
 /// Starts this command again in the background and waits until it is ready.
@@ -167,7 +160,7 @@ fn detach(options: &Options) -> Result<ExitCode, Error> {
         }
     }
     if ready {
-        go_on(&directory, options.demo);
+        go_on(&directory);
         return Ok(ExitCode::SUCCESS);
     }
     let _ = child.wait();

@@ -11,9 +11,9 @@ use longshore_apiserver::AddressRange;
 use longshore_apiserver::http::Server;
 use longshore_apiserver::pki::{Authority, ServerNames, kubeconfig};
 use longshore_core::api::{Node, Service};
-use longshore_core::client::{Api, Client};
+use longshore_core::client::Client;
 use longshore_core::clock::{Clock, SystemClock};
-use longshore_core::kind::KindType;
+use longshore_core::kind::{DynObject, KindType};
 use longshore_core::store::{MemoryStore, Store};
 use longshore_storage_embedded::EmbeddedStore;
 use tokio_util::sync::CancellationToken;
@@ -177,6 +177,9 @@ impl Cluster {
 
         let applied = manifests::apply(&client, &options.manifests).await?;
         awaited.extend(applied.iter().map(Awaited::of));
+        if let Some(url) = applied.iter().find_map(demo_url).filter(|_| options.demo) {
+            step(format!("each replica answers with its name: curl {url}"));
+        }
         Ok(Self { settings, clock, client, control, parts, awaited, observer, embedded, _lock: lock })
     }
 
@@ -200,14 +203,6 @@ impl Cluster {
             ready = ready => ready,
             error = broken(&mut self.control, &mut self.parts) => Err(error),
         }
-    }
-
-    /// Where the demonstration answers; `None` if it does not run.
-    pub async fn demo_url(&self) -> Option<String> {
-        let services = Api::<Service>::namespaced(self.client.clone(), "default");
-        let service = services.get(demo::SERVICE).await.ok()?;
-        let port = service.spec.ports.first().map(|port| port.node_port).filter(|port| *port > 0)?;
-        Some(format!("http://127.0.0.1:{port}"))
     }
 
     /// Runs until cancelled, then stops the control plane and leaves pods running.
@@ -239,6 +234,13 @@ async fn broken(control: &mut ControlPlane, parts: &mut Parts) -> Error {
         broken = parts.broken() => broken,
     };
     Error::Part { part, reason }
+}
+
+/// Where the demonstration answers, if this is its Service.
+fn demo_url(object: &DynObject) -> Option<String> {
+    let service = object.as_any().downcast_ref::<Service>()?;
+    let port = service.spec.ports.first().map(|port| port.node_port).filter(|port| *port > 0)?;
+    (service.metadata.name.as_deref() == Some(demo::SERVICE)).then(|| format!("http://127.0.0.1:{port}"))
 }
 
 pub(crate) fn failed<E: fmt::Display>(part: &'static str) -> impl Fn(E) -> Error {

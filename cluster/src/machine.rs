@@ -96,8 +96,7 @@ pub(crate) async fn start_nodes(
 ) -> Result<Vec<String>, Error> {
     if settings.runtime == RuntimeKind::Oci.as_str() {
         let name = host_name()?;
-        let mut options = NodeOptions::new(&name, node_directory(directory));
-        options.seed = seed;
+        let options = NodeOptions::new(&name, node_directory(directory), seed);
         let agent = real(control.client("kubelet"), directory, settings, clock, options, demo).await?;
         control.start_node(&name, agent);
         return Ok(vec![name]);
@@ -107,8 +106,8 @@ pub(crate) async fn start_nodes(
     let mut names = Vec::new();
     for (number, subnet) in (1..=settings.nodes).zip(subnets) {
         let name = format!("node-{number}");
-        let mut options = NodeOptions::new(&name, node_directory(directory).join(&name));
-        options.seed = seed.wrapping_add(u64::from(number));
+        let seed = seed.wrapping_add(u64::from(number));
+        let options = NodeOptions::new(&name, node_directory(directory).join(&name), seed);
         control.start_node(&name, hollow(control.client("kubelet"), subnet, clock, options));
         names.push(name);
     }

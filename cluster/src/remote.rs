@@ -10,7 +10,7 @@ use futures::FutureExt;
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use longshore_apiserver::http::{RemoteNodes, Server};
-use longshore_apiserver::pki::{Authority, Certified, ServerNames, kubeconfig, server_tls};
+use longshore_apiserver::pki::{Authority, Certified, ServerNames, kubeconfig};
 pub use longshore_apiserver::AddressRange;
 use longshore_apiserver::{HttpService, LocalClient, Options as RegistryOptions, Registry};
 use longshore_client::RemoteClient;
@@ -20,7 +20,10 @@ use longshore_core::clock::{Clock, SystemClock};
 use longshore_core::decode::{self, Format};
 use longshore_core::leader::{Ended, LeaderConfig, LeaderElector};
 use longshore_node::Options as NodeOptions;
+use longshore_node::http::{serve, server_config};
 use longshore_scheduler::{Options as SchedulerOptions, Scheduler};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -187,18 +190,10 @@ pub async fn scheduler(kubeconfig: &Path, cancel: CancellationToken) -> Result<(
     let Connection { client, .. } = connect(kubeconfig)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let seed = random::seed().map_err(failed("randomness"))?;
-    // Refused here rather than whenever this process comes to lead.
-    Scheduler::new(client.clone(), clock.clone(), scheduler_options(seed)).map_err(failed("scheduler"))?;
-    lead("kube-scheduler", &client, &clock, &cancel, |token| {
-        let scheduler =
-            Scheduler::new(client.clone(), clock.clone(), SchedulerOptions { seed, ..SchedulerOptions::default() });
-        async move { scheduler.run(token).await }
-    })
-    .await
-}
-
-fn scheduler_options(seed: u64) -> SchedulerOptions {
-    SchedulerOptions { seed, ..SchedulerOptions::default() }
+    let leader = Some(LeaderConfig::new(LEASES, "kube-scheduler", &identity(seed)?));
+    let options = SchedulerOptions { seed, leader, ..SchedulerOptions::default() };
+    Scheduler::new(client, clock, options).map_err(failed("scheduler"))?.run(cancel).await;
+    Ok(())
 }
 
 /// Runs the controllers while they lead, until cancelled.
@@ -209,32 +204,22 @@ pub async fn controllers(kubeconfig: &Path, cancel: CancellationToken) -> Result
     let Connection { client, root_ca, .. } = connect(kubeconfig)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let seed = random::seed().map_err(failed("randomness"))?;
-    lead("kube-controller-manager", &client, &clock, &cancel, |token| {
-        let options = ControllerOptions { root_ca: Some(root_ca.clone()), seed, ..ControllerOptions::default() };
-        let manager = ControllerManager::new(client.clone(), clock.clone(), options);
-        async move { manager.run(token).await }
-    })
-    .await
-}
-
-/// Runs what `start` makes whenever this process leads.
-async fn lead<W: Future<Output = ()>>(
-    name: &str,
-    client: &Arc<dyn Client>,
-    clock: &Arc<dyn Clock>,
-    cancel: &CancellationToken,
-    start: impl Fn(CancellationToken) -> W,
-) -> Result<(), Error> {
-    let seed = random::seed().map_err(failed("randomness"))?;
-    let host = nix::unistd::gethostname().map_err(failed("host name"))?;
-    let identity = format!("{}_{seed:016x}", host.to_string_lossy());
-    let config = LeaderConfig::new(LEASES, name, &identity);
+    let config = LeaderConfig::new(LEASES, "kube-controller-manager", &identity(seed)?);
     let mut elector = LeaderElector::new(client.clone(), clock.clone(), config, seed);
-    tracing::info!(name, identity, "waiting to lead");
-    while elector.run(cancel.clone(), &start).await != Ended::Cancelled {
-        tracing::warn!(name, "no longer leads");
+    let lead = |token| {
+        let options = ControllerOptions { root_ca: Some(root_ca.clone()), seed, ..ControllerOptions::default() };
+        ControllerManager::new(client.clone(), clock.clone(), options).run(token)
+    };
+    while elector.run(cancel.clone(), lead).await != Ended::Cancelled {
+        tracing::warn!("the controllers no longer lead; standing again");
     }
     Ok(())
+}
+
+/// What tells this process from other candidates.
+fn identity(seed: u64) -> Result<String, Error> {
+    let host = nix::unistd::gethostname().map_err(failed("host name"))?;
+    Ok(format!("{}_{seed:016x}", host.to_string_lossy()))
 }
 
 /// A node's agent alone.
@@ -286,19 +271,30 @@ pub async fn node(options: NodeAloneOptions, cancel: CancellationToken) -> Resul
     let address = SocketAddr::new(options.addresses.first().copied().unwrap_or([0, 0, 0, 0].into()), options.port);
     let listener = TcpListener::bind(address).await;
     let listener = listener.map_err(|error| failed("node")(format!("cannot listen at {address}: {error}")))?;
-    let mut node = NodeOptions::new(&options.name, directory.join("node"));
+    let seed = random::seed().map_err(failed("randomness"))?;
+    let mut node = NodeOptions::new(&options.name, directory.join("node"), seed);
     node.addresses.clone_from(&options.addresses);
     node.port = options.port;
-    node.seed = random::seed().map_err(failed("randomness"))?;
     let agent = match options.runtime {
         RuntimeKind::Oci => machine::real(client, directory, &settings, &clock, node, false).await?,
         RuntimeKind::Simulated => {
             machine::hollow(client, machine::range("podRange", &settings.pod_range)?, &clock, node)
         }
     };
-    let tls = server_tls(&root_ca, &certified, clock.clone()).map_err(failed("certificates"))?;
+    let tls = serving(&root_ca, &certified).map_err(failed("certificates"))?;
     tracing::info!(node = options.name, %address, "running");
     let service = agent.service();
-    tokio::join!(agent.run(cancel.clone()), longshore_node::http::serve(listener, tls, service, cancel));
+    tokio::join!(agent.run(cancel.clone()), serve(listener, tls, service, cancel));
     Ok(())
+}
+
+/// How a node serves with the certificate of its kubeconfig; who calls must show one of the same authority.
+fn serving(root_ca: &str, certified: &Certified) -> Result<Arc<rustls::ServerConfig>, String> {
+    let read = |what: &str, error: rustls_pki_types::pem::Error| format!("the kubeconfig's {what}: {error}");
+    let chain = CertificateDer::from_pem_slice(certified.certificate.as_bytes());
+    let chain = chain.map_err(|error| read("client certificate", error))?;
+    let key = PrivateKeyDer::from_pem_slice(certified.key.as_bytes()).map_err(|error| read("client key", error))?;
+    let authority = CertificateDer::from_pem_slice(root_ca.as_bytes());
+    let authority = authority.map_err(|error| read("certificate authority", error))?;
+    server_config(vec![chain], key, authority).map(Arc::new).map_err(|error| error.to_string())
 }

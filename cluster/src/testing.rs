@@ -113,8 +113,7 @@ impl Builder {
             let range = format!("10.{}.{}.0/24", 64 + number / 256, number % 256);
             let range = range.parse().expect("numbers below 256 make a range");
             let name = format!("node-{number}");
-            let mut options = NodeOptions::new(&name, directory.path().join(&name));
-            options.seed = u64::from(number);
+            let options = NodeOptions::new(&name, directory.path().join(&name), u64::from(number));
             let agent = machine::hollow(control.client(&name), range, &clock, options);
             control.start_node(&name, agent);
         }

@@ -33,7 +33,6 @@ use rcgen::{
 };
 
 pub use kubeconfig::kubeconfig;
-pub use tls::server_tls;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 

@@ -101,11 +101,7 @@ fn roots(authority: &str) -> Result<Arc<RootCertStore>, Error> {
     Ok(Arc::new(roots))
 }
 
-/// [`Authority::server_tls`] for a server that knows the authority's certificate (PEM) only, such as a node's.
-///
-/// # Errors
-/// A certificate or key that cannot be used.
-pub fn server_tls(authority: &str, certified: &Certified, clock: Arc<dyn Clock>) -> Result<Arc<ServerConfig>, Error> {
+fn server_tls(authority: &str, certified: &Certified, clock: Arc<dyn Clock>) -> Result<Arc<ServerConfig>, Error> {
     let provider = Arc::new(ring::default_provider());
     let clients = WebPkiClientVerifier::builder_with_provider(roots(authority)?, Arc::clone(&provider))
         .allow_unauthenticated()
