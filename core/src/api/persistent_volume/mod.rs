@@ -21,7 +21,7 @@ use crate::api::storage_class::PersistentVolumeReclaimPolicy;
 use crate::api::wire::{self, is_default};
 use crate::api::{ObjectReference, ResourceList, V1};
 use crate::kind::{Column, Kind, Subresource};
-use crate::validation::ErrorList;
+use crate::validation::{ErrorList, NameRule};
 use crate::{kind, string_enum};
 
 pub use sources::*;
@@ -250,7 +250,7 @@ impl Kind for PersistentVolume {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self)
+        rules::validate(self, NameRule::DnsSubdomain)
     }
 
     fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {
