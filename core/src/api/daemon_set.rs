@@ -195,6 +195,10 @@ impl Kind for DaemonSet {
         spec.revision_history_limit.get_or_insert(10);
     }
 
+    fn normalize(&mut self) {
+        self.spec.template.normalize();
+    }
+
     fn prepare_for_create(&mut self) {
         self.status = DaemonSetStatus::default();
         self.metadata.generation = Some(1);

@@ -187,6 +187,10 @@ impl Kind for Deployment {
         spec.progress_deadline_seconds.get_or_insert(600);
     }
 
+    fn normalize(&mut self) {
+        self.spec.template.normalize();
+    }
+
     fn prepare_for_create(&mut self) {
         self.status = DeploymentStatus::default();
         self.metadata.generation = Some(1);

@@ -380,6 +380,10 @@ impl Kind for Job {
         }
     }
 
+    fn normalize(&mut self) {
+        self.spec.template.normalize();
+    }
+
     fn prepare_for_create(&mut self) {
         self.status = JobStatus::default();
         self.metadata.generation = Some(1);

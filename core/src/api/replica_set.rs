@@ -119,6 +119,10 @@ impl Kind for ReplicaSet {
         self.spec.replicas.get_or_insert(1);
     }
 
+    fn normalize(&mut self) {
+        self.spec.template.normalize();
+    }
+
     fn prepare_for_create(&mut self) {
         self.status = ReplicaSetStatus::default();
         self.metadata.generation = Some(1);

@@ -169,6 +169,12 @@ impl Kind for ReplicationController {
         self.spec.replicas.get_or_insert(1);
     }
 
+    fn normalize(&mut self) {
+        if let Some(template) = &mut self.spec.template {
+            template.normalize();
+        }
+    }
+
     fn prepare_for_create(&mut self) {
         self.status = ReplicationControllerStatus::default();
         self.metadata.generation = Some(1);

@@ -275,6 +275,7 @@ impl Kind for StatefulSet {
     }
 
     fn normalize(&mut self) {
+        self.spec.template.normalize();
         for claim in &mut self.spec.volume_claim_templates {
             claim.api_version = "v1".to_owned();
             claim.kind = "PersistentVolumeClaim".to_owned();

@@ -1,12 +1,12 @@
 //! What a pod's user may leave out, as upstream's `SetDefaults_*` of core/v1.
 
+use super::helpers::{ResourceOptions, is_pod_level_resource, pod_limits, pod_requests};
 use super::{
     AzureDiskVolumeSource, Container, ContainerPort, DnsPolicy, DownwardAPIVolumeFile, EmptyDirVolumeSource, EnvVar,
     EphemeralContainer, HTTPGetAction, HostPathType, Lifecycle, Pod, PodSpec, Probe, PullPolicy, ResourceRequirements,
     RestartPolicy, TerminationMessagePolicy, UriScheme, Volume, VolumeProjection,
 };
-use crate::api::Protocol;
-use crate::api::persistent_volume_claim::PersistentVolumeMode;
+use crate::api::{Protocol, resources};
 
 /// Mode bits of files that hold keys and fields.
 const FILE_MODE: i32 = 0o644;
@@ -19,10 +19,61 @@ pub(super) fn set_pod_defaults(pod: &mut Pod) {
     for container in pod.spec.containers.iter_mut().chain(&mut pod.spec.init_containers) {
         set_requests(&mut container.resources);
     }
-    if pod.spec.enable_service_links.is_none() {
-        pod.spec.enable_service_links = Some(true);
+    set_pod_level_resources(pod);
+    let spec = &mut pod.spec;
+    if spec.enable_service_links.is_none() {
+        spec.enable_service_links = Some(true);
     }
-    set_spec_defaults(&mut pod.spec);
+    if spec.host_network {
+        for port in spec.containers.iter_mut().chain(&mut spec.init_containers).flat_map(|of| &mut of.ports) {
+            if port.host_port == 0 {
+                port.host_port = port.container_port;
+            }
+        }
+    }
+    set_spec_defaults(spec);
+    let status = &mut pod.status;
+    let statuses = [&mut status.init_container_statuses, &mut status.container_statuses];
+    for status in statuses.into_iter().chain([&mut status.ephemeral_container_statuses]).flatten() {
+        resources::round_up(&mut status.allocated_resources);
+        if let Some(actual) = &mut status.resources {
+            round_up(actual);
+        }
+    }
+    resources::round_up(&mut status.allocated_resources);
+    if let Some(actual) = &mut status.resources {
+        round_up(actual);
+    }
+}
+
+/// Completes what is given for the pod as a whole from what its containers have: limits of huge pages from theirs, and,
+/// if there are limits, requests from theirs or else from the limits.
+fn set_pod_level_resources(pod: &mut Pod) {
+    let of_containers = ResourceOptions { skip_pod_level: true, exclude_overhead: true, ..ResourceOptions::default() };
+    let (limits, requests) = (pod_limits(pod, of_containers), pod_requests(pod, of_containers));
+    let Some(resources) = &mut pod.spec.resources else { return };
+    if resources.limits.is_empty() && resources.requests.is_empty() {
+        return;
+    }
+    for (name, amount) in limits.into_iter().filter(|(name, _)| name.starts_with("hugepages-")) {
+        if !resources.requests.contains_key(&name) {
+            resources.limits.entry(name).or_insert(amount);
+        }
+    }
+    if resources.limits.is_empty() {
+        return;
+    }
+    let from_requests = requests.into_iter().filter(|(name, _)| matches!(name.as_str(), "cpu" | "memory"));
+    let from_limits = resources.limits.iter().filter(|(name, _)| is_pod_level_resource(name));
+    let from_limits = from_limits.map(|(name, amount)| (name.clone(), amount.clone()));
+    for (name, amount) in from_requests.chain(from_limits) {
+        resources.requests.entry(name).or_insert(amount);
+    }
+}
+
+fn round_up(resources: &mut ResourceRequirements) {
+    resources::round_up(&mut resources.limits);
+    resources::round_up(&mut resources.requests);
 }
 
 /// Defaults of a pod's specification, alone or in a template.
@@ -41,19 +92,15 @@ pub(super) fn set_spec_defaults(spec: &mut PodSpec) {
     for volume in &mut spec.volumes {
         set_volume_defaults(volume);
     }
-    let host_network = spec.host_network;
     for container in spec.init_containers.iter_mut().chain(&mut spec.containers) {
         set_container_defaults(container);
-        if host_network {
-            for port in &mut container.ports {
-                if port.host_port == 0 {
-                    port.host_port = port.container_port;
-                }
-            }
-        }
     }
     for container in &mut spec.ephemeral_containers {
         set_ephemeral_defaults(container);
+    }
+    resources::round_up(&mut spec.overhead);
+    if let Some(of_pod) = &mut spec.resources {
+        round_up(of_pod);
     }
 }
 
@@ -127,14 +174,15 @@ fn set_common_defaults(container: Common<'_>) {
             port.protocol = Protocol::Tcp;
         }
     }
-    for variable in container.env {
-        if let Some(field) = variable.value_from.as_deref_mut().and_then(|source| source.field_ref.as_mut()) {
+    for source in container.env.iter_mut().filter_map(|variable| variable.value_from.as_deref_mut()) {
+        if let Some(field) = &mut source.field_ref {
             set_field_version(&mut field.api_version);
         }
+        if let Some(key) = &mut source.file_key_ref {
+            key.optional.get_or_insert(false);
+        }
     }
-    for amount in container.resources.limits.values_mut().chain(container.resources.requests.values_mut()) {
-        amount.round_up(-3);
-    }
+    round_up(container.resources);
     for probe in container.probes.into_iter().flatten() {
         set_probe_defaults(probe);
     }
@@ -229,7 +277,7 @@ fn set_volume_defaults(volume: &mut Volume) {
     if let Some(source) = &mut volume.ephemeral
         && let Some(template) = &mut source.volume_claim_template
     {
-        template.spec.volume_mode.get_or_insert(PersistentVolumeMode::Filesystem);
+        template.spec.set_defaults();
     }
     if let Some(source) = &mut volume.image {
         set_pull_policy(&mut source.pull_policy, &source.reference);

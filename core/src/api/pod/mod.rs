@@ -6,6 +6,7 @@ mod container;
 mod defaults;
 mod env;
 pub mod helpers;
+mod normalize;
 mod probe;
 mod qos;
 mod resources;
@@ -70,7 +71,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::wire::is_default;
-use super::{V1, rules};
+use super::{V1, rules, wire};
 use crate::kind::{Column, Kind, Subresource};
 use crate::validation::{ErrorList, NameRule, Path};
 
@@ -82,7 +83,7 @@ pub struct Pod {
     #[serde(default)]
     pub api_version: V1,
     /// Name, namespace, labels and the rest of the object's metadata.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "wire::metadata")]
     pub metadata: ObjectMeta,
     /// What the pod is to be.
     #[serde(default)]
@@ -97,7 +98,7 @@ pub struct Pod {
 #[serde(rename_all = "camelCase")]
 pub struct PodTemplateSpec {
     /// Labels and annotations of the pods.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "wire::metadata")]
     pub metadata: ObjectMeta,
     /// What the pods are to be.
     #[serde(default)]
@@ -109,6 +110,12 @@ impl PodTemplateSpec {
     pub fn set_defaults(&mut self) {
         defaults::set_spec_defaults(&mut self.spec);
     }
+
+    /// See [`Kind::normalize`].
+    pub fn normalize(&mut self) {
+        normalize::drop_init_annotations(&mut self.metadata);
+        normalize::spec(&mut self.spec);
+    }
 }
 
 crate::kind!(
@@ -119,6 +126,12 @@ crate::kind!(
 impl Kind for Pod {
     fn set_defaults(&mut self) {
         defaults::set_pod_defaults(self);
+    }
+
+    fn normalize(&mut self) {
+        normalize::drop_init_annotations(&mut self.metadata);
+        normalize::spec(&mut self.spec);
+        normalize::status(&mut self.status);
     }
 
     fn prepare_for_create(&mut self) {
@@ -218,7 +231,7 @@ pub struct PodTemplate {
     #[serde(default)]
     pub api_version: V1,
     /// Name, namespace, labels and the rest of the object's metadata.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "wire::metadata")]
     pub metadata: ObjectMeta,
     /// What the pods are made from.
     #[serde(default)]
@@ -230,6 +243,10 @@ crate::kind!(PodTemplate, v1, "podtemplates", singular "podtemplate", Namespaced
 impl Kind for PodTemplate {
     fn set_defaults(&mut self) {
         self.template.set_defaults();
+    }
+
+    fn normalize(&mut self) {
+        self.template.normalize();
     }
 
     fn prepare_for_create(&mut self) {

@@ -125,10 +125,10 @@ pub struct PodCondition {
     #[serde(default)]
     pub status: ConditionStatus,
     /// When it was last checked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub last_probe_time: Option<Time>,
     /// When it last changed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub last_transition_time: Option<Time>,
     /// Why, one word.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -349,7 +349,7 @@ pub struct ContainerStateWaiting {
 #[serde(rename_all = "camelCase")]
 pub struct ContainerStateRunning {
     /// Since when.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub started_at: Option<Time>,
 }
 
@@ -370,10 +370,10 @@ pub struct ContainerStateTerminated {
     #[serde(default, skip_serializing_if = "is_default")]
     pub message: String,
     /// When it was started.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub started_at: Option<Time>,
     /// When it ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub finished_at: Option<Time>,
     /// Its id.
     #[serde(rename = "containerID", default, skip_serializing_if = "is_default")]

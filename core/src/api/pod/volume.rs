@@ -480,7 +480,7 @@ pub struct EphemeralVolumeSource {
 #[serde(rename_all = "camelCase")]
 pub struct PersistentVolumeClaimTemplate {
     /// Labels and annotations of the claim.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "wire::metadata")]
     pub metadata: ObjectMeta,
     /// What the claim asks for.
     #[serde(default)]

@@ -45,7 +45,7 @@ pub fn pod_requests(pod: &Pod, options: ResourceOptions) -> ResourceList {
     total
 }
 
-/// What the pod may use. Overhead is added only to resources that are limited.
+/// What the pod may use. Overhead is added only to resources that are limited to something.
 pub fn pod_limits(pod: &Pod, options: ResourceOptions) -> ResourceList {
     let mut total = aggregate(pod, options, limits_of, |container| &container.resources.limits);
     if !options.skip_pod_level
@@ -55,7 +55,7 @@ pub fn pod_limits(pod: &Pod, options: ResourceOptions) -> ResourceList {
     }
     if !options.exclude_overhead {
         for (name, amount) in &pod.spec.overhead {
-            if let Some(limit) = total.get_mut(name) {
+            if let Some(limit) = total.get_mut(name).filter(|limit| !limit.is_zero()) {
                 *limit += amount;
             }
         }
@@ -63,16 +63,18 @@ pub fn pod_limits(pod: &Pod, options: ResourceOptions) -> ResourceList {
     total
 }
 
-/// What the pod asks of one resource: thousandths of a core for `cpu`, 1 for `pods`, else whole units.
+/// What the pod asks of one resource: thousandths of a core for `cpu`, 1 for `pods`, else whole units. Overhead counts only
+/// where the pod asks for something itself.
 pub fn resource_request(pod: &Pod, name: &str) -> i64 {
     if name == "pods" {
         return 1;
     }
-    match (name, pod_requests(pod, ResourceOptions::default()).get(name)) {
-        (_, None) => 0,
-        ("cpu", Some(amount)) => amount.milli_value(),
-        (_, Some(amount)) => amount.value(),
+    let own = pod_requests(pod, ResourceOptions { exclude_overhead: true, ..ResourceOptions::default() });
+    let Some(mut amount) = own.get(name).cloned().filter(|amount| !amount.is_zero()) else { return 0 };
+    if let Some(overhead) = pod.spec.overhead.get(name) {
+        amount += overhead;
     }
+    if name == "cpu" { amount.milli_value() } else { amount.value() }
 }
 
 fn aggregate(
