@@ -15,7 +15,7 @@ use crate::api::wire::{self, is_default};
 use crate::api::{ConditionStatus, PodTemplateSpec, V1};
 use crate::kind;
 use crate::kind::{Column, Kind, Subresource};
-use crate::validation::{ErrorList, NameRule, Path, Report, go_map};
+use crate::validation::{ErrorList, NameRule, Path, Report, json};
 
 /// Keeps a number of pods of one sort running.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -129,7 +129,7 @@ impl ReplicationController {
         let labels = template.metadata.labels.clone().unwrap_or_default();
         if spec.selector.iter().any(|(key, value)| labels.get(key) != Some(value)) {
             let at = at.child("metadata").child("labels");
-            errors.invalid(&at, go_map(&labels), "`selector` does not match template `labels`");
+            errors.invalid(&at, json(&labels), "`selector` does not match template `labels`");
         }
         validate_template(template, &at, errors);
         rules::require_always_restart(template, &at, errors);
