@@ -12,6 +12,7 @@ use crate::api::columns::{self, AGE, NAME, column, wide};
 use crate::api::pod::validation::validate_template;
 use crate::api::rules;
 use crate::api::wire::{self, is_default};
+use crate::api::workload;
 use crate::api::{ConditionStatus, PodTemplateSpec, V1};
 use crate::kind;
 use crate::kind::{Column, Kind, Subresource};
@@ -132,24 +133,21 @@ impl ReplicationController {
             errors.invalid(&at, json(&labels), "`selector` does not match template `labels`");
         }
         validate_template(template, &at, errors);
-        rules::require_always_restart(template, &at, errors);
-        if template.spec.active_deadline_seconds.is_some() {
-            let at = at.child("spec").child("activeDeadlineSeconds");
-            errors.forbidden(&at, "activeDeadlineSeconds in ReplicationController is not Supported");
-        }
+        workload::require_always_restart(template, &at, errors);
+        workload::refuse_deadline(template, "ReplicationController", &at, errors);
     }
 
     fn validate_status(&self, errors: &mut ErrorList) {
         let (status, at) = (&self.status, Path::new("status"));
-        let counts = rules::ReplicaCounts {
+        let counts = workload::ReplicaCounts {
             replicas: status.replicas,
-            fully_labeled: Some(status.fully_labeled_replicas),
+            fully_labeled: status.fully_labeled_replicas,
             ready: status.ready_replicas,
             available: status.available_replicas,
             terminating: None,
             observed_generation: status.observed_generation,
         };
-        rules::validate_replica_counts(&counts, &at, errors);
+        workload::validate_replica_counts(&counts, &at, errors);
     }
 }
 

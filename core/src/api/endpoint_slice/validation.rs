@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use super::{AddressType, Endpoint, EndpointHints, EndpointPort, EndpointSlice};
 use crate::api::pod::validation::PROTOCOLS;
+use crate::api::rules;
 use crate::validation::addresses::{parse_legacy_ip, validate_non_special_ip};
 use crate::validation::names::{
     is_dns1123_label, is_dns1123_subdomain, is_fully_qualified_domain_name, is_qualified_name, validate_qualified_name,
 };
-use crate::validation::{ErrorList, Path, Report, validate_labels};
+use crate::validation::{ErrorList, NameRule, Path, Report, validate_labels};
 
 const ADDRESS_TYPES: [&str; 3] = ["FQDN", "IPv4", "IPv6"];
 const ENDPOINTS_MAX: usize = 1000;
@@ -17,8 +18,22 @@ const PORTS_MAX: usize = 20_000;
 const TOPOLOGY_LABELS_MAX: usize = 16;
 const HINTS_MAX: usize = 8;
 
-/// Checks addresses and ports.
-pub(super) fn validate_content(slice: &EndpointSlice, errors: &mut ErrorList) {
+/// Checks a new slice.
+pub(super) fn validate(slice: &EndpointSlice) -> ErrorList {
+    let mut errors = rules::validate(slice, NameRule::DnsSubdomain);
+    validate_content(slice, &mut errors);
+    errors
+}
+
+/// Checks an update.
+pub(super) fn validate_update(new: &EndpointSlice, old: &EndpointSlice) -> ErrorList {
+    let mut errors = rules::validate_update(new, old);
+    validate_content(new, &mut errors);
+    errors.immutable(&Path::new("addressType"), &new.address_type, &old.address_type);
+    errors
+}
+
+fn validate_content(slice: &EndpointSlice, errors: &mut ErrorList) {
     let type_ = Path::new("addressType");
     if slice.address_type.is_unset() {
         errors.required(&type_, "");
