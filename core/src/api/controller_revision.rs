@@ -12,7 +12,7 @@ use crate::api::rules;
 use crate::api::wire;
 use crate::kind;
 use crate::kind::{Column, Kind, Subresource};
-use crate::validation::{ErrorList, NameRule};
+use crate::validation::{ErrorList, NameRule, Path, Report};
 
 /// A snapshot of the state that a controller rolls out; never changes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -62,11 +62,19 @@ const COLUMNS: &[Column] = &[
 
 impl Kind for ControllerRevision {
     fn validate(&self) -> ErrorList {
-        rules::validate(self, NameRule::DnsSubdomain)
+        let mut errors = rules::validate(self, NameRule::DnsSubdomain);
+        if self.data.0.is_null() {
+            errors.required(&Path::new("data"), "data is mandatory");
+        }
+        errors.non_negative(&Path::new("revision"), self.revision);
+        errors
     }
 
     fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {
-        rules::validate_update(self, old)
+        let mut errors = rules::validate_update(self, old);
+        errors.extend(self.validate());
+        errors.immutable(&Path::new("data"), &self.data, &old.data);
+        errors
     }
 
     fn columns() -> &'static [Column] {

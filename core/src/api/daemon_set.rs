@@ -1,5 +1,7 @@
 //! DaemonSet: one pod on every node, or on every node of a sort.
 
+mod validation;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use schemars::JsonSchema;
@@ -13,7 +15,7 @@ use crate::api::{AppsV1, ConditionStatus, PodTemplateSpec};
 use crate::int_or_string::IntOrString;
 use crate::kind::{Column, Kind, Subresource};
 use crate::selector::LabelSelector;
-use crate::validation::{ErrorList, NameRule};
+use crate::validation::ErrorList;
 use crate::{kind, string_enum};
 
 /// One pod on every node of a sort.
@@ -218,11 +220,14 @@ impl Kind for DaemonSet {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self, NameRule::DnsSubdomain)
+        validation::validate(self)
     }
 
-    fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {
-        rules::validate_update(self, old)
+    fn validate_update(&self, old: &Self, subresource: Option<Subresource>) -> ErrorList {
+        match subresource {
+            Some(Subresource::Status) => validation::validate_status_update(self, old),
+            _ => validation::validate_update(self, old),
+        }
     }
 
     fn columns() -> &'static [Column] {

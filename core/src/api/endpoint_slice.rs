@@ -1,5 +1,7 @@
 //! EndpointSlice: some of the addresses behind a service.
 
+mod validation;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -13,7 +15,7 @@ use crate::api::rules;
 use crate::api::wire::{self, is_default};
 use crate::api::{DiscoveryV1, ObjectReference, Protocol};
 use crate::kind::{Column, Kind, Subresource};
-use crate::validation::{ErrorList, NameRule};
+use crate::validation::ErrorList;
 use crate::{kind, string_enum};
 
 /// Some of the addresses behind a service, all of one family.
@@ -191,11 +193,11 @@ impl Kind for EndpointSlice {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self, NameRule::DnsSubdomain)
+        validation::validate(self)
     }
 
     fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {
-        rules::validate_update(self, old)
+        validation::validate_update(self, old)
     }
 
     fn columns() -> &'static [Column] {

@@ -1,5 +1,8 @@
 //! Job: pods that run to completion.
 
+mod policies;
+mod validation;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -14,7 +17,7 @@ use crate::api::wire::{self, is_default};
 use crate::api::{BatchV1, ConditionStatus, PodTemplateSpec};
 use crate::kind::{Column, Kind, Subresource};
 use crate::selector::LabelSelector;
-use crate::validation::{ErrorList, NameRule};
+use crate::validation::ErrorList;
 use crate::{kind, string_enum};
 
 /// Pods that run to completion.
@@ -401,11 +404,14 @@ impl Kind for Job {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self, NameRule::DnsSubdomain)
+        validation::validate(self)
     }
 
-    fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {
-        rules::validate_update(self, old)
+    fn validate_update(&self, old: &Self, subresource: Option<Subresource>) -> ErrorList {
+        match subresource {
+            Some(Subresource::Status) => validation::validate_status_update(self, old),
+            _ => validation::validate_update(self, old),
+        }
     }
 
     fn columns() -> &'static [Column] {

@@ -12,7 +12,8 @@ use crate::api::rules;
 use crate::api::wire;
 use crate::kind;
 use crate::kind::{Column, Kind, Subresource};
-use crate::validation::{ErrorList, NameRule};
+use crate::validation::names::validate_qualified_name;
+use crate::validation::{ErrorList, NameRule, Path, Report};
 
 /// A claim that lapses unless it is renewed: leader election and node heartbeats.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -60,13 +61,44 @@ kind!(Lease, "coordination.k8s.io"/v1, "leases", singular "lease", Namespaced, s
 
 const COLUMNS: &[Column] = &[NAME, column("Holder", "string", "Who holds the lease."), AGE];
 
+/// Kubernetes' own way to pick a leader.
+const OWN_STRATEGY: &str = "OldestEmulationVersion";
+
+impl LeaseSpec {
+    fn validate(&self, at: &Path, errors: &mut ErrorList) {
+        if let Some(seconds) = self.lease_duration_seconds.filter(|seconds| *seconds <= 0) {
+            errors.invalid(&at.child("leaseDurationSeconds"), seconds, "must be greater than 0");
+        }
+        if let Some(times) = self.lease_transitions.filter(|times| *times < 0) {
+            errors.invalid(&at.child("leaseTransitions"), times, "must be greater than or equal to 0");
+        }
+        if let Some(strategy) = &self.strategy {
+            let at = at.child("strategy");
+            if strategy.contains('/') {
+                errors.extend(validate_qualified_name(strategy, &at));
+            } else if strategy != OWN_STRATEGY {
+                // Upstream repeats the field's name.
+                errors.not_supported(&at.child("strategy"), strategy.as_str(), &[OWN_STRATEGY]);
+            }
+        }
+        let preferred = self.preferred_holder.as_deref().unwrap_or_default();
+        if !preferred.is_empty() && self.strategy.as_deref().unwrap_or_default().is_empty() {
+            errors.forbidden(&at.child("preferredHolder"), "may only be specified if `strategy` is defined");
+        }
+    }
+}
+
 impl Kind for Lease {
     fn validate(&self) -> ErrorList {
-        rules::validate(self, NameRule::DnsSubdomain)
+        let mut errors = rules::validate(self, NameRule::DnsSubdomain);
+        self.spec.validate(&Path::new("spec"), &mut errors);
+        errors
     }
 
     fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {
-        rules::validate_update(self, old)
+        let mut errors = rules::validate_update(self, old);
+        self.spec.validate(&Path::new("spec"), &mut errors);
+        errors
     }
 
     fn columns() -> &'static [Column] {

@@ -3,6 +3,7 @@
 mod columns;
 mod rules;
 pub(crate) mod wire;
+mod workload;
 
 pub mod byte_string;
 pub mod condition;

@@ -12,10 +12,11 @@ use crate::api::PolicyV1;
 use crate::api::columns::{self, AGE, NAME, column};
 use crate::api::rules;
 use crate::api::wire::{self, is_default};
+use crate::api::workload::{validate_at_most_all, validate_int_or_percent};
 use crate::int_or_string::IntOrString;
 use crate::kind::{Column, Kind, Subresource};
 use crate::selector::LabelSelector;
-use crate::validation::{ErrorList, NameRule};
+use crate::validation::{ErrorList, NameRule, Path, Report, go_value, validate_label_selector};
 use crate::{kind, string_enum};
 
 /// How many pods of a group may be evicted at once.
@@ -103,6 +104,39 @@ const COLUMNS: &[Column] = &[
     AGE,
 ];
 
+impl PodDisruptionBudgetSpec {
+    fn validate(&self, at: &Path, errors: &mut ErrorList) {
+        if self.min_available.is_some() && self.max_unavailable.is_some() {
+            errors.invalid(at, go_value(self), "minAvailable and maxUnavailable cannot be both set");
+        }
+        for (field, limit) in [("minAvailable", &self.min_available), ("maxUnavailable", &self.max_unavailable)] {
+            if let Some(limit) = limit {
+                validate_int_or_percent(limit, &at.child(field), errors);
+                validate_at_most_all(limit, &at.child(field), errors);
+            }
+        }
+        validate_label_selector(self.selector.as_ref(), &at.child("selector"), errors);
+        if let Some(policy) = self.unhealthy_pod_eviction_policy.as_ref().filter(|policy| !policy.is_known()) {
+            let at = at.child("unhealthyPodEvictionPolicy");
+            errors.not_supported(&at, policy.as_str(), &["AlwaysAllow", "IfHealthyBudget"]);
+        }
+    }
+}
+
+impl PodDisruptionBudgetStatus {
+    fn validate(&self, at: &Path, errors: &mut ErrorList) {
+        let counts = [
+            ("disruptionsAllowed", self.disruptions_allowed),
+            ("currentHealthy", self.current_healthy),
+            ("desiredHealthy", self.desired_healthy),
+            ("expectedPods", self.expected_pods),
+        ];
+        for (field, count) in counts {
+            errors.non_negative(&at.child(field), count);
+        }
+    }
+}
+
 impl Kind for PodDisruptionBudget {
     fn prepare_for_create(&mut self) {
         self.status = PodDisruptionBudgetStatus::default();
@@ -118,11 +152,18 @@ impl Kind for PodDisruptionBudget {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self, NameRule::DnsSubdomain)
+        let mut errors = rules::validate(self, NameRule::PathSegment);
+        self.spec.validate(&Path::new("spec"), &mut errors);
+        errors
     }
 
-    fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {
-        rules::validate_update(self, old)
+    fn validate_update(&self, old: &Self, subresource: Option<Subresource>) -> ErrorList {
+        let mut errors = rules::validate_update(self, old);
+        match subresource {
+            None => self.spec.validate(&Path::new("spec"), &mut errors),
+            Some(_) => self.status.validate(&Path::new("status"), &mut errors),
+        }
+        errors
     }
 
     fn columns() -> &'static [Column] {

@@ -9,11 +9,12 @@ use serde_json::Value;
 use crate::api::columns::{self, AGE, NAME, column, wide};
 use crate::api::rules;
 use crate::api::wire::{self, is_default};
+use crate::api::workload;
 use crate::api::{AppsV1, ConditionStatus, PodTemplateSpec};
 use crate::kind;
 use crate::kind::{Column, Kind, Subresource};
 use crate::selector::LabelSelector;
-use crate::validation::{ErrorList, NameRule};
+use crate::validation::{ErrorList, NameRule, Path, Report};
 
 /// Keeps a number of pods of one sort running.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -113,6 +114,28 @@ const COLUMNS: &[Column] = &[
     wide("Selector", "string", "Labels of the pods that belong to the object."),
 ];
 
+impl ReplicaSet {
+    fn validate_spec(&self, errors: &mut ErrorList) {
+        let (spec, at) = (&self.spec, Path::new("spec"));
+        errors.non_negative(&at.child("replicas"), spec.replicas.unwrap_or_default());
+        errors.non_negative(&at.child("minReadySeconds"), spec.min_ready_seconds);
+        workload::validate_kept_pods(spec.selector.as_ref(), &spec.template, &at, errors);
+    }
+
+    fn validate_status(&self, errors: &mut ErrorList) {
+        let status = &self.status;
+        let counts = workload::ReplicaCounts {
+            replicas: status.replicas,
+            fully_labeled: status.fully_labeled_replicas,
+            ready: status.ready_replicas,
+            available: status.available_replicas,
+            terminating: status.terminating_replicas,
+            observed_generation: status.observed_generation,
+        };
+        workload::validate_replica_counts(&counts, &Path::new("status"), errors);
+    }
+}
+
 impl Kind for ReplicaSet {
     fn set_defaults(&mut self) {
         self.spec.template.set_defaults();
@@ -139,11 +162,20 @@ impl Kind for ReplicaSet {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self, NameRule::DnsSubdomain)
+        let mut errors = rules::validate(self, NameRule::DnsSubdomain);
+        self.validate_spec(&mut errors);
+        errors
     }
 
-    fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {
-        rules::validate_update(self, old)
+    fn validate_update(&self, old: &Self, subresource: Option<Subresource>) -> ErrorList {
+        let mut errors = rules::validate_update(self, old);
+        if subresource == Some(Subresource::Status) {
+            self.validate_status(&mut errors);
+        } else {
+            self.validate_spec(&mut errors);
+            errors.immutable(&Path::new("spec").child("selector"), &self.spec.selector, &old.spec.selector);
+        }
+        errors
     }
 
     fn columns() -> &'static [Column] {

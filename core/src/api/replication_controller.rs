@@ -12,10 +12,11 @@ use crate::api::columns::{self, AGE, NAME, column, wide};
 use crate::api::pod::validation::validate_template;
 use crate::api::rules;
 use crate::api::wire::{self, is_default};
+use crate::api::workload;
 use crate::api::{ConditionStatus, PodTemplateSpec, V1};
 use crate::kind;
 use crate::kind::{Column, Kind, Subresource};
-use crate::validation::{ErrorList, NameRule, Path, Report, go_map};
+use crate::validation::{ErrorList, NameRule, Path, Report, json};
 
 /// Keeps a number of pods of one sort running.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -129,27 +130,24 @@ impl ReplicationController {
         let labels = template.metadata.labels.clone().unwrap_or_default();
         if spec.selector.iter().any(|(key, value)| labels.get(key) != Some(value)) {
             let at = at.child("metadata").child("labels");
-            errors.invalid(&at, go_map(&labels), "`selector` does not match template `labels`");
+            errors.invalid(&at, json(&labels), "`selector` does not match template `labels`");
         }
         validate_template(template, &at, errors);
-        rules::require_always_restart(template, &at, errors);
-        if template.spec.active_deadline_seconds.is_some() {
-            let at = at.child("spec").child("activeDeadlineSeconds");
-            errors.forbidden(&at, "activeDeadlineSeconds in ReplicationController is not Supported");
-        }
+        workload::require_always_restart(template, &at, errors);
+        workload::refuse_deadline(template, "ReplicationController", &at, errors);
     }
 
     fn validate_status(&self, errors: &mut ErrorList) {
         let (status, at) = (&self.status, Path::new("status"));
-        let counts = rules::ReplicaCounts {
+        let counts = workload::ReplicaCounts {
             replicas: status.replicas,
-            fully_labeled: Some(status.fully_labeled_replicas),
+            fully_labeled: status.fully_labeled_replicas,
             ready: status.ready_replicas,
             available: status.available_replicas,
             terminating: None,
             observed_generation: status.observed_generation,
         };
-        rules::validate_replica_counts(&counts, &at, errors);
+        workload::validate_replica_counts(&counts, &at, errors);
     }
 }
 

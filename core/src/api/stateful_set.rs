@@ -1,5 +1,7 @@
 //! StatefulSet: pods with stable names and storage, one after the other.
 
+mod validation;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use schemars::JsonSchema;
@@ -16,7 +18,7 @@ use crate::api::{
 use crate::int_or_string::IntOrString;
 use crate::kind::{Column, Kind, Subresource};
 use crate::selector::LabelSelector;
-use crate::validation::{ErrorList, NameRule};
+use crate::validation::ErrorList;
 use crate::{kind, string_enum};
 
 /// Pods with stable names and storage, one after the other.
@@ -300,11 +302,14 @@ impl Kind for StatefulSet {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self, NameRule::DnsLabel)
+        validation::validate(self)
     }
 
-    fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {
-        rules::validate_update(self, old)
+    fn validate_update(&self, old: &Self, subresource: Option<Subresource>) -> ErrorList {
+        match subresource {
+            Some(Subresource::Status) => validation::validate_status_update(self, old),
+            _ => validation::validate_update(self, old),
+        }
     }
 
     fn columns() -> &'static [Column] {

@@ -1,5 +1,7 @@
 //! StorageClass: how volumes of one sort are made.
 
+mod validation;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -10,10 +12,9 @@ use serde_json::Value;
 
 use crate::api::StorageV1;
 use crate::api::columns::{self, AGE, NAME, column};
-use crate::api::rules;
 use crate::api::wire::{self, is_default};
 use crate::kind::{Column, Kind, Subresource};
-use crate::validation::{ErrorList, NameRule};
+use crate::validation::ErrorList;
 use crate::{kind, string_enum};
 
 /// How volumes of one sort are made.
@@ -125,11 +126,11 @@ impl Kind for StorageClass {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self, NameRule::DnsSubdomain)
+        validation::validate(self)
     }
 
     fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {
-        rules::validate_update(self, old)
+        validation::validate_update(self, old)
     }
 
     fn columns() -> &'static [Column] {

@@ -42,7 +42,7 @@ pub struct Error {
     pub type_: ErrorType,
     /// Path of the field, such as `spec.containers[0].name`.
     pub field: String,
-    /// The offending value as JSON; `Null` for a field that is not given, an empty list for a list or map without content.
+    /// The offending value as JSON; `Null` for what is not given, as lists and maps without content.
     pub bad_value: Value,
     /// What to do about it.
     pub detail: String,
@@ -152,14 +152,6 @@ impl Error {
         Self::new(ErrorType::InternalError, field, Value::Null, detail)
     }
 
-    /// The offending value as Go's JSON has it, where lists and maps without content are `null`.
-    pub fn go_bad_value(&self) -> Value {
-        match &self.bad_value {
-            Value::Array(items) if items.is_empty() => Value::Null,
-            value => value.clone(),
-        }
-    }
-
     /// The whole message: field, what is wrong, the value where it helps, and the detail.
     pub fn message(&self) -> String {
         format!("{}: {}", self.field, self.body())
@@ -212,19 +204,10 @@ impl fmt::Display for Error {
 fn go_print(value: &Value) -> String {
     match value {
         Value::String(text) => go_quote(text),
-        // A pointer to nothing; Go quotes the word.
-        Value::Null => "\"null\"".to_owned(),
-        // A list (or map, see `go_map`) without content is nothing in Go, which prints that without quotes.
-        Value::Array(items) if items.is_empty() => "null".to_owned(),
-        Value::Array(_) | Value::Object(_) => go_json(value),
         Value::Number(number) => go_format::float(number),
-        Value::Bool(_) => value.to_string(),
+        // Go's JSON is safe to stand in HTML.
+        value => value.to_string().replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026"),
     }
-}
-
-/// JSON as Go writes it: safe to stand in HTML.
-fn go_json(value: &Value) -> String {
-    value.to_string().replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
 }
 
 /// What upstream puts in place of a value that it does not repeat.

@@ -16,7 +16,7 @@ pub(crate) fn go_value<T: Serialize + JsonSchema>(value: &T) -> Value {
 
 /// Values as Go prints a slice of the structs that they stand for.
 pub(crate) fn go_values<T: Serialize + JsonSchema>(values: &[T]) -> Value {
-    values.iter().map(go_value).collect()
+    if values.is_empty() { Value::Null } else { values.iter().map(go_value).collect() }
 }
 
 fn expand(root: &Value, schema: &Value, value: Option<&Value>) -> Value {

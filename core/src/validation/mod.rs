@@ -4,7 +4,6 @@ pub(crate) mod addresses;
 mod diff;
 mod error;
 mod go_value;
-mod label_selector;
 pub mod names;
 mod object_meta;
 pub(crate) mod paths;
@@ -12,13 +11,12 @@ mod report;
 pub(crate) mod resources;
 
 pub use crate::go_format::quote as go_quote;
-pub(crate) use diff::diff;
 pub(crate) use error::join_once;
 pub use error::{Error, ErrorList, ErrorType, Path, aggregate};
+pub(crate) use diff::diff;
 pub(crate) use go_value::{go_value, go_values};
-pub(crate) use label_selector::validate_label_selector;
 pub use object_meta::{
     NameRule, validate_annotations, validate_labels, validate_object_meta, validate_object_meta_update,
 };
 pub(crate) use object_meta::{validate_kube_finalizer, validate_kube_finalizers, validate_template_object_meta};
-pub(crate) use report::{FIELD_IMMUTABLE, Report, go_map, json};
+pub(crate) use report::{FIELD_IMMUTABLE, Report, json, validate_label_selector};

@@ -269,8 +269,7 @@ pub fn validate_object_meta_update(new: &ObjectMeta, old: &ObjectMeta, path: &Pa
     immutable("name", text(&new.name) == text(&old.name), text(&new.name).into());
     immutable("namespace", text(&new.namespace) == text(&old.namespace), text(&new.namespace).into());
     immutable("uid", text(&new.uid) == text(&old.uid), text(&new.uid).into());
-    let created = new.creation_timestamp.as_ref().map_or_else(|| Value::Array(Vec::new()), json);
-    immutable("creationTimestamp", new.creation_timestamp == old.creation_timestamp, created);
+    immutable("creationTimestamp", new.creation_timestamp == old.creation_timestamp, json(&new.creation_timestamp));
     immutable("deletionTimestamp", new.deletion_timestamp == old.deletion_timestamp, json(&new.deletion_timestamp));
     let grace = new.deletion_grace_period_seconds;
     immutable("deletionGracePeriodSeconds", grace == old.deletion_grace_period_seconds, json(grace));

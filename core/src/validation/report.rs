@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Error, ErrorList, Path};
+use crate::selector::LabelSelector;
 
 /// Short forms for adding to the list of what is wrong. Named as upstream's constructors of field errors.
 pub(crate) trait Report {
@@ -86,12 +87,16 @@ impl Report for ErrorList {
 /// What is said of a field that changed and may not.
 pub(crate) const FIELD_IMMUTABLE: &str = "field is immutable";
 
-/// A value as JSON.
+/// A value as JSON in errors, where a list or map without content is nothing, as in Go.
 pub(crate) fn json(value: impl Serialize) -> Value {
-    serde_json::to_value(value).unwrap_or_default()
+    match serde_json::to_value(value).unwrap_or_default() {
+        Value::Array(items) if items.is_empty() => Value::Null,
+        Value::Object(fields) if fields.is_empty() => Value::Null,
+        value => value,
+    }
 }
 
-/// A map as an offending value.
-pub(crate) fn go_map<K: Serialize, V: Serialize>(map: &std::collections::BTreeMap<K, V>) -> Value {
-    if map.is_empty() { Value::Array(Vec::new()) } else { json(map) }
+/// Checks a label selector; one that is not given is right.
+pub(crate) fn validate_label_selector(selector: Option<&LabelSelector>, at: &Path, errors: &mut ErrorList) {
+    errors.extend(selector.map(|selector| selector.validate(at)).unwrap_or_default());
 }

@@ -1,6 +1,6 @@
 //! What of a service may change, in upstream's words.
 
-use super::validation::{needs_health_check, validate};
+use super::validation::{needs_health_check, validate_content};
 use super::{IpFamilyPolicy, Service, ServiceSpec, ServiceType};
 use crate::api::rules;
 use crate::validation::addresses::{parse_legacy_ip, validate_legacy_ip};
@@ -22,7 +22,7 @@ pub(super) fn validate_update(new: &Service, old: &Service) -> ErrorList {
     if needs_health_check(old) && needs_health_check(new) && port(old) != port(new) {
         errors.forbidden(&Path::new("spec").child("healthCheckNodePort"), "field is immutable");
     }
-    errors.extend(validate(new));
+    validate_content(new, &mut errors);
     errors
 }
 

@@ -37,25 +37,31 @@ impl Service {
 /// Checks a new service.
 pub(super) fn validate(service: &Service) -> ErrorList {
     let mut errors = rules::validate(service, NameRule::Dns1035Label);
+    validate_content(service, &mut errors);
+    errors
+}
+
+/// What holds for services, new or changed, besides the rules for metadata of all kinds.
+pub(super) fn validate_content(service: &Service, errors: &mut ErrorList) {
     let (spec, at) = (&service.spec, Path::new("spec"));
-    validate_topology_annotations(service, &mut errors);
+    validate_topology_annotations(service, errors);
     if spec.ports.is_empty() && !service.is_headless() && spec.type_ != ServiceType::ExternalName {
         errors.required(&at.child("ports"), "");
     }
-    validate_type(service, &at, &mut errors);
+    validate_type(service, &at, errors);
     let mut names = BTreeSet::new();
     for (index, port) in spec.ports.iter().enumerate() {
         let several = spec.ports.len() > 1;
-        validate_service_port(port, several, &mut names, &at.child("ports").index(index), &mut errors);
+        validate_service_port(port, several, &mut names, &at.child("ports").index(index), errors);
     }
     errors.extend(validate_labels(&spec.selector, &at.child("selector")));
-    validate_affinity(spec, &at, &mut errors);
-    validate_cluster_ips(service, &mut errors);
+    validate_affinity(spec, &at, errors);
+    validate_cluster_ips(service, errors);
     for (index, ip) in spec.external_ips.iter().enumerate() {
         let at = at.child("externalIPs").index(index);
         match parse_legacy_ip(ip) {
-            None => validate_legacy_ip(ip, &at, &mut errors),
-            Some(_) => validate_non_special_ip(ip, &at, &mut errors),
+            None => validate_legacy_ip(ip, &at, errors),
+            Some(_) => validate_non_special_ip(ip, &at, errors),
         }
     }
     match &spec.type_ {
@@ -63,13 +69,12 @@ pub(super) fn validate(service: &Service) -> ErrorList {
         ServiceType::Other(other) => errors.not_supported(&at.child("type"), other.as_ref(), &TYPES),
         _ => {}
     }
-    validate_port_numbers(spec, &at.child("ports"), &mut errors);
-    validate_source_ranges(service, &at, &mut errors);
-    validate_load_balancer(spec, &at, &mut errors);
-    update::validate_load_balancer_class(None, service, &mut errors);
-    validate_external_traffic(service, &at, &mut errors);
-    validate_internal_traffic(spec, &at, &mut errors);
-    errors
+    validate_port_numbers(spec, &at.child("ports"), errors);
+    validate_source_ranges(service, &at, errors);
+    validate_load_balancer(spec, &at, errors);
+    update::validate_load_balancer_class(None, service, errors);
+    validate_external_traffic(service, &at, errors);
+    validate_internal_traffic(spec, &at, errors);
 }
 
 fn validate_topology_annotations(service: &Service, errors: &mut ErrorList) {

@@ -14,7 +14,7 @@ pub(crate) fn field_errors(errors: &[Error]) -> Value {
         });
         let without = [ErrorType::FieldValueRequired, ErrorType::FieldValueForbidden, ErrorType::InternalError];
         if !without.contains(&error.type_) {
-            out["badValue"] = error.go_bad_value();
+            out["badValue"] = error.bad_value.clone();
         }
         out
     };

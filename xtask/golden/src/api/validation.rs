@@ -3,6 +3,7 @@
 use longshore_core::api::Binding;
 use longshore_core::decode::{FieldValidation, Format, decode};
 use longshore_core::kind::{AnyObject, Subresource};
+use longshore_core::status::{self, GroupResource};
 use longshore_core::validation::Error;
 use serde_json::{Value, json};
 
@@ -53,36 +54,15 @@ fn read(object: &Value) -> Result<Box<dyn AnyObject>, String> {
 fn outcome(object: &Value, errors: &[Error]) -> Value {
     let mut out = json!({ "valid": errors.is_empty(), "errors": field_errors(errors) });
     if !errors.is_empty() {
-        out["status"] = status(object, errors);
-    }
-    out
-}
-
-fn status(object: &Value, errors: &[Error]) -> Value {
-    let (kind, name) =
-        (object["kind"].as_str().unwrap_or_default(), object["metadata"]["name"].as_str().unwrap_or_default());
-    let mut messages: Vec<String> = Vec::new();
-    for message in errors.iter().map(Error::message) {
-        if !messages.contains(&message) {
-            messages.push(message);
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let kind = GroupResource { group: "", resource: object["kind"].as_str().unwrap_or_default() };
+        out["status"] = status::to_value(&status::invalid(kind, name, errors));
+        // What every status says of itself is not in the vectors.
+        if let Some(fields) = out["status"].as_object_mut() {
+            fields.retain(|name, _| name != "kind" && name != "apiVersion");
         }
     }
-    let all = match messages.as_slice() {
-        [one] => one.clone(),
-        many => format!("[{}]", many.join(", ")),
-    };
-    let causes: Vec<Value> = errors
-        .iter()
-        .map(|error| json!({ "reason": error.type_, "message": error.body(), "field": error.field }))
-        .collect();
-    let mut details = json!({ "kind": kind, "causes": causes });
-    if !name.is_empty() {
-        details["name"] = name.into();
-    }
-    json!({
-        "metadata": {}, "status": "Failure", "message": format!("{kind} {name:?} is invalid: {all}"),
-        "reason": "Invalid", "details": details, "code": 422,
-    })
+    out
 }
 
 /// Where upstream shows the difference of two Go structs, only what stands before it counts.

@@ -20,7 +20,7 @@ mod update;
 mod volumes;
 mod windows;
 
-pub(crate) use containers::{validate_port_number, validate_protocol};
+pub(crate) use containers::{PROTOCOLS, validate_port_number, validate_protocol};
 pub(super) use ephemeral::validate_ephemeral_containers_update;
 pub(crate) use probes::validate_port;
 pub(super) use resize::validate_resize;
@@ -72,6 +72,17 @@ fn validate_content(pod: &Pod, errors: &mut ErrorList) {
 
 /// Checks what pods are made from. `at` is the template's place.
 pub(crate) fn validate_template(template: &PodTemplateSpec, at: &Path, errors: &mut ErrorList) {
+    validate_template_metadata(template, at, errors);
+    let (metadata, spec, at) = (&template.metadata, &template.spec, at.child("spec"));
+    spec::validate(spec, None, &at, errors);
+    annotations::match_fields(metadata, spec, &at, errors);
+    if !spec.ephemeral_containers.is_empty() {
+        errors.forbidden(&at.child("ephemeralContainers"), "ephemeral containers not allowed in pod template");
+    }
+}
+
+/// Checks labels and annotations of what pods are made from.
+pub(crate) fn validate_template_metadata(template: &PodTemplateSpec, at: &Path, errors: &mut ErrorList) {
     let (metadata, spec) = (&template.metadata, &template.spec);
     if let Some(labels) = &metadata.labels {
         errors.extend(validate_labels(labels, &at.child("labels")));
@@ -80,12 +91,6 @@ pub(crate) fn validate_template(template: &PodTemplateSpec, at: &Path, errors: &
         errors.extend(validate_annotations(annotations, &at.child("annotations")));
     }
     annotations::validate(metadata, spec, &at.child("annotations"), errors);
-    let at = at.child("spec");
-    spec::validate(spec, None, &at, errors);
-    annotations::match_fields(metadata, spec, &at, errors);
-    if !spec.ephemeral_containers.is_empty() {
-        errors.forbidden(&at.child("ephemeralContainers"), "ephemeral containers not allowed in pod template");
-    }
 }
 
 impl Binding {

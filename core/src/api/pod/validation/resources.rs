@@ -165,8 +165,7 @@ pub(super) fn validate_pod_level(context: &Context<'_>, at: &Path, errors: &mut 
     let options = ResourceOptions { skip_pod_level: true, exclude_overhead: true, ..ResourceOptions::default() };
     let pod = Pod { spec: spec.clone(), ..Pod::default() };
     for (name, sum) in pod_requests(&pod, options) {
-        let own = resources.requests.get(&name).cloned().unwrap_or_default();
-        if sum > own {
+        if let Some(own) = resources.requests.get(&name).filter(|own| sum > **own) {
             let why = format!("must be greater than or equal to aggregate container requests of {sum}");
             errors.invalid(&at.child("requests").key(&name), own.to_string(), why);
         }

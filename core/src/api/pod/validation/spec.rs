@@ -146,7 +146,7 @@ fn validate_rest(spec: &PodSpec, at: &Path, errors: &mut ErrorList) {
 fn validate_system(spec: &PodSpec, at: &Path, errors: &mut ErrorList) {
     let Some(os) = &spec.os else { return };
     match os.name.as_str() {
-        "" => errors.required(&at.child("os").child("name"), "cannot be empty"),
+        "" => errors.required(&at.child("os").child("name"), ""),
         "linux" => validate_linux(spec, at, errors),
         "windows" => windows::validate_pod(spec, at, errors),
         other => errors.not_supported(&at.child("os"), other, &SYSTEMS),

@@ -3,7 +3,7 @@
 use super::{annotations, scheduling, validate_metadata_and_spec};
 use crate::api::pod::{Container, NodeAffinity, NodeSelectorTerm, Pod, PodSchedulingGate, PodSpec, Toleration};
 use crate::api::rules;
-use crate::validation::{ErrorList, Path, Report, diff, go_map, go_value, go_values};
+use crate::validation::{ErrorList, Path, Report, diff, go_value, go_values, json};
 
 /// What an update may change, as the error lists it.
 const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,\
@@ -133,7 +133,7 @@ fn validate_gated(new: &mut PodSpec, old: &PodSpec, at: &Path, errors: &mut Erro
     if new.node_selector != old.node_selector {
         if old.node_selector.iter().any(|(key, value)| new.node_selector.get(key) != Some(value)) {
             let why = "only additions to spec.nodeSelector are allowed (no mutations or deletions)";
-            errors.invalid(&at.child("nodeSelector"), go_map(&new.node_selector), why);
+            errors.invalid(&at.child("nodeSelector"), json(&new.node_selector), why);
         }
         new.node_selector.clone_from(&old.node_selector);
     }
