@@ -161,7 +161,9 @@ async fn a_pod_tolerates_a_failing_node_for_a_while() {
     };
     let (not_ready, unreachable) = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable");
     assert_eq!(taints("a", json!({})).await, json!([[not_ready, 300], [unreachable, 300]]));
-    let own = json!({ "tolerations": [{ "key": not_ready, "operator": "Exists", "tolerationSeconds": 5 }] });
+    let own = json!({ "tolerations": [{
+        "key": not_ready, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5,
+    }] });
     assert_eq!(taints("b", own).await, json!([[not_ready, 5], [unreachable, 300]]));
     assert_eq!(taints("c", json!({ "tolerations": [{ "operator": "Exists" }] })).await, json!([[null, null]]));
 }

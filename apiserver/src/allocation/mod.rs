@@ -63,34 +63,15 @@ impl Allocator {
         self.addresses.at(0)
     }
 
-    /// Gives `new` what it lacks, and answers what has to be committed with it. With no `new`, everything is let go.
+    /// Gives `new` what it lacks. What it gets is free now; whether it still is then, the commit says.
     ///
     /// # Errors
     /// 422 if the service chose what it cannot have; 500 if nothing is left.
-    pub(crate) async fn plan(
-        &self,
-        old: Option<&Service>,
-        new: Option<&mut Service>,
-        random: &Random,
-    ) -> Result<Transaction, Error> {
+    pub(crate) async fn give(&self, old: Option<&Service>, new: &mut Service, random: &Random) -> Result<(), Error> {
         let before = old.map(held).unwrap_or_default();
-        let (mut after, mut owner) = (BTreeSet::new(), String::new());
-        if let Some(new) = new {
-            families::complete(new, old, self.addresses.family())?;
-            self.give_addresses(new, &before, random).await?;
-            self.give_ports(new, &before, random).await?;
-            after = held(new);
-            let text = |value: &Option<String>| value.clone().unwrap_or_default();
-            owner = format!("{}/{}", text(&new.metadata.namespace), text(&new.metadata.name));
-        }
-        let mut transaction = Transaction::new();
-        for key in after.difference(&before) {
-            transaction = transaction.expect(key, 0).put(key, owner.clone());
-        }
-        for key in before.difference(&after) {
-            transaction = transaction.delete(key);
-        }
-        Ok(transaction)
+        families::complete(new, old, self.addresses.family())?;
+        self.give_addresses(new, &before, random).await?;
+        self.give_ports(new, &before, random).await
     }
 
     async fn give_addresses(
@@ -234,6 +215,22 @@ impl Allocator {
         let read = self.store.get(key).await.map_err(|error| status::from_store(error, "read what services have"))?;
         Ok(read.value.is_some())
     }
+}
+
+/// What has to be committed with `new` (`None`: with the removal of the old service), so that what it has is its own, and what
+/// it no longer has is free.
+pub(crate) fn exchange(old: Option<&Service>, new: Option<&Service>) -> Transaction {
+    let (before, after) = (old.map(held).unwrap_or_default(), new.map(held).unwrap_or_default());
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let owner = new.map(|new| format!("{}/{}", text(&new.metadata.namespace), text(&new.metadata.name)));
+    let mut transaction = Transaction::new();
+    for key in after.difference(&before) {
+        transaction = transaction.expect(key, 0).put(key, owner.clone().unwrap_or_default());
+    }
+    for key in before.difference(&after) {
+        transaction = transaction.delete(key);
+    }
+    transaction
 }
 
 /// The part of a range, at its start, that is given only when the rest is gone: a `step`th, within bounds.

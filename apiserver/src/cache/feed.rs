@@ -125,6 +125,7 @@ impl Feed {
     }
 
     fn apply(&self, revision: Revision, changes: Vec<Change>) -> Result<(), store::Error> {
+        let at = self.clock.elapsed();
         for change in changes {
             let Some((kind, short)) = self.cache.split_key(&change.key) else { continue };
             let object = match &change.value {
@@ -148,12 +149,12 @@ impl Feed {
                             None
                         }
                     };
-                    Event { revision, key: short.to_owned(), object, previous, deleted: false }
+                    Event { at, revision, key: short.to_owned(), object, previous, deleted: false }
                 }
                 None => {
                     let Some(cached) = state.objects.remove(short) else { continue };
                     let object = at_revision(cached.object.clone_box(), revision);
-                    Event { revision, key: short.to_owned(), object, previous: Some(cached.object), deleted: true }
+                    Event { at, revision, key: short.to_owned(), object, previous: Some(cached.object), deleted: true }
                 }
             };
             state.push(event, kind.window);

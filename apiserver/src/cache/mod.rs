@@ -6,11 +6,14 @@
 
 pub(crate) mod feed;
 pub(crate) mod handoff;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use longshore_core::client::Error;
 use longshore_core::kind::{DynObject, KindType};
@@ -67,9 +70,17 @@ pub(crate) struct Cached {
     pub(crate) revision: Revision,
 }
 
+/// Events that are kept of each kind however old they are.
+const EVENTS_MIN: usize = 128;
+
+/// How long events are kept beyond that: enough for a watcher that has to connect anew.
+const EVENTS_AGE: Duration = Duration::from_secs(300);
+
 /// One change of one object.
 #[derive(Debug)]
 pub(crate) struct Event {
+    /// When the cache learned of it, by the clock's elapsed time.
+    at: Duration,
     revision: Revision,
     key: String,
     /// The object as it is now; of a deleted one the last state, with the version of the deletion.
@@ -203,12 +214,16 @@ impl KindCache {
 
 impl State {
     fn push(&mut self, event: Event, window: usize) {
+        let now = event.at;
         self.newest = event.revision;
         self.events.push_back(Arc::new(event));
-        while self.events.len() > window {
-            if let Some(event) = self.events.pop_front() {
-                self.oldest = event.revision;
+        while let Some(oldest) = self.events.front() {
+            let stale = self.events.len() > EVENTS_MIN && now.saturating_sub(oldest.at) > EVENTS_AGE;
+            if self.events.len() <= window && !stale {
+                break;
             }
+            self.oldest = oldest.revision;
+            self.events.pop_front();
         }
     }
 }

@@ -9,7 +9,7 @@ use super::Registry;
 use crate::admission::Operation;
 use crate::cache::Cached;
 use crate::ledger::{Claim, Entry, Fit, Misfit, Open};
-use crate::{key, status};
+use crate::{allocation, key, status};
 
 /// A write that is about to be committed.
 #[derive(Clone, Copy)]
@@ -40,16 +40,15 @@ impl Registry {
     /// What else has to be written with `new` (`None`: with the removal of the old object).
     ///
     /// # Errors
-    /// 409 if there is no room on the node; 422 if a service asks for an address or port that it cannot have.
-    pub(super) async fn along(&self, write: Write<'_>, mut new: Option<&mut dyn AnyObject>) -> Result<Along, Error> {
+    /// 409 if there is no room on the node.
+    pub(super) async fn along(&self, write: Write<'_>, new: Option<&dyn AnyObject>) -> Result<Along, Error> {
         let mut along = Along::default();
-        let old = write.old.and_then(|old| old.as_any().downcast_ref::<Service>());
-        let service = new.as_deref_mut().and_then(|new| new.as_any_mut().downcast_mut::<Service>());
-        if old.is_some() || service.is_some() {
-            along.transaction = self.allocator.plan(old, service, &self.random).await?;
+        let service = |object: &dyn AnyObject| object.as_any().is::<Service>();
+        if write.old.or(new).is_some_and(service) {
+            let [old, new] = [write.old, new].map(|object| object.and_then(|object| object.as_any().downcast_ref()));
+            along.transaction = allocation::exchange(old, new);
             return Ok(along);
         }
-        let new = new.as_deref();
         let pod = |object: &dyn AnyObject| object.as_any().downcast_ref::<Pod>().map(Claim::of);
         match (write.old.map(pod), new.map(pod)) {
             (Some(None), _) | (_, Some(None)) | (None, None) => {}

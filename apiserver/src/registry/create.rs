@@ -65,13 +65,14 @@ impl Registry {
         if let Some(service) = object.as_any_mut().downcast_mut() {
             allocation::prepare(None, service);
         }
-        check(kind, &*object)?;
-        self.admit(&mut request, &*object).await?;
         object.meta_mut().managed_fields = brought;
         let manager = params.field_manager.as_deref().unwrap_or(DEFAULT_MANAGER);
         if tracks {
             field_manager(kind, "").update(None, &mut *object, manager, self.clock.now());
         }
+        // What the system gives is nobody's, so it comes after ownership is noted; validation sees it.
+        let mut given = object.as_any().is::<Service>().then(|| object.clone_box());
+        self.complete(&mut request, &mut *object).await?;
         let mut names = 1;
         for attempt in 1..=ATTEMPTS {
             let name = name_of(&*object).to_owned();
@@ -80,9 +81,7 @@ impl Registry {
                 return Err(status::already_exists(info, &name));
             }
             let write = Write { operation, old: None, certain: attempt > 1 };
-            // Tried again, a service starts from what its author gave.
-            let given = object.as_any().is::<Service>().then(|| object.clone_box());
-            let along = self.along(write, Some(&mut *object)).await?;
+            let along = self.along(write, Some(&*object)).await?;
             if params.dry_run {
                 return Ok((object.into(), warnings));
             }
@@ -94,14 +93,32 @@ impl Registry {
                 Some(base) => status::generate_name_conflict(info, base),
                 None => status::already_exists(info, &name),
             };
-            object = given.or(returned).ok_or_else(refuse)?;
+            object = returned.ok_or_else(refuse)?;
             if exists {
                 let base = base.as_ref().filter(|_| names < NAME_ATTEMPTS).ok_or_else(refuse)?;
                 object.meta_mut().name = Some(self.random.name(base));
                 names += 1;
             }
+            if let Some(given) = &mut given {
+                // What it was to have may be gone: it starts again from what its author gave.
+                given.meta_mut().name.clone_from(&object.meta().name);
+                object = given.clone_box();
+                // What there is to say was said.
+                let warnings = &mut Warnings::new();
+                let mut request = Request { registry: self, operation, old: None, dry_run: false, warnings };
+                self.complete(&mut request, &mut *object).await?;
+            }
         }
         Err(status::conflict(info, name_of(&*object), status::MODIFIED))
+    }
+
+    /// Gives a service what it lacks, validates, and lets the rules of admission refuse.
+    async fn complete(&self, request: &mut Request<'_>, object: &mut dyn AnyObject) -> Result<(), Error> {
+        if let Some(service) = object.as_any_mut().downcast_mut() {
+            self.allocator.give(None, service, &self.random).await?;
+        }
+        check(object.kind_type(), object)?;
+        self.admit(request, object).await
     }
 
     /// Sets what only the system sets, and a name where one is to be generated; returns what the name starts with.

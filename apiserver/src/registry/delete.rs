@@ -2,6 +2,9 @@
 
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use longshore_core::api::namespace::NamespacePhase;
+use longshore_core::api::pod::helpers::is_terminal;
+use longshore_core::api::{Namespace, Pod};
 use longshore_core::client::params::{DeleteParams, PropagationPolicy};
 use longshore_core::client::{Deleted, Error, Target};
 use longshore_core::kind::{AnyObject, DynObject};
@@ -67,8 +70,8 @@ impl Registry {
             Grace::Period(period) if period > 0 || held => Ok(Change::Put(new)),
             Grace::None if held => {
                 self.mark(&mut *new, 0);
-                if is_namespace(&*new) {
-                    new = with_phase_terminating(&*new)?;
+                if let Some(namespace) = new.as_any_mut().downcast_mut::<Namespace>() {
+                    namespace.status.phase = NamespacePhase::Terminating;
                 }
                 if new.equals(&**old) { Ok(Change::Nothing) } else { Ok(Change::Put(new)) }
             }
@@ -165,35 +168,20 @@ fn set_finalizers(object: &mut dyn AnyObject, policy: Option<&PropagationPolicy>
 
 /// The grace period in seconds that an object of this kind has by itself; `None` for kinds that have none.
 fn grace_period(object: &dyn AnyObject) -> Option<i64> {
-    let info = &object.kind_type().info;
-    if info.kind != "Pod" || !info.group.is_empty() {
-        return None;
-    }
-    let value = object.to_value();
-    Some(value["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(0))
+    let pod = object.as_any().downcast_ref::<Pod>()?;
+    Some(pod.spec.termination_grace_period_seconds.unwrap_or(0))
 }
 
 /// Whether a pod runs nowhere, so that nobody has to stop it.
 fn is_stopped(object: &dyn AnyObject) -> bool {
-    object.field("spec.nodeName").unwrap_or_default().is_empty()
-        || matches!(object.field("status.phase").as_deref(), Some("Failed" | "Succeeded"))
+    object.as_any().downcast_ref::<Pod>().is_some_and(|pod| pod.spec.node_name.is_empty() || is_terminal(pod))
 }
 
 fn is_namespace(object: &dyn AnyObject) -> bool {
-    let info = &object.kind_type().info;
-    info.group.is_empty() && info.kind == "Namespace"
+    object.as_any().is::<Namespace>()
 }
 
 /// Whether nothing besides `metadata.finalizers` holds the object: a namespace has finalizers of its own.
 pub(super) fn may_go(object: &dyn AnyObject) -> bool {
-    if !is_namespace(object) {
-        return true;
-    }
-    object.to_value()["spec"]["finalizers"].as_array().is_none_or(Vec::is_empty)
-}
-
-fn with_phase_terminating(object: &dyn AnyObject) -> Result<Box<dyn AnyObject>, Error> {
-    let mut value = object.to_value();
-    value["status"]["phase"] = "Terminating".into();
-    (object.kind_type().from_value)(value).map_err(status::internal)
+    object.as_any().downcast_ref::<Namespace>().is_none_or(|namespace| namespace.spec.finalizers.is_empty())
 }

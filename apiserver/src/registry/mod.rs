@@ -10,12 +10,16 @@ mod bootstrap;
 mod create;
 mod delete;
 mod patch;
+#[cfg(test)]
+mod pod_tests;
 mod random;
 mod read;
 mod scale;
 #[cfg(test)]
 mod tests;
 mod update;
+#[cfg(test)]
+mod version_tests;
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -7,14 +7,17 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use futures::future::{Either, select};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use longshore_core::client::params::{GetParams, ListParams, VersionMatch, WatchParams};
 use longshore_core::client::{DynList, Error, Scope, Target, WatchEvent, WatchStream};
 use longshore_core::kind::DynObject;
+use longshore_core::status::GroupResource;
 use longshore_core::store::{self, ListOptions, Revision};
+use longshore_core::validation::{self, ErrorList, Path};
 use serde::{Deserialize, Serialize};
 
 use super::Registry;
-use crate::cache::{KindCache, Listing, watch};
+use crate::cache::{KindCache, Listing, feed, watch};
 use crate::selector::Filter;
 use crate::{key, status};
 
@@ -28,9 +31,13 @@ const PAGE: usize = 1000;
 #[derive(Debug, Serialize, Deserialize)]
 struct Token {
     v: String,
-    rv: Revision,
+    /// The first page's version; [`ANY_VERSION`] to go on with what there is now.
+    rv: i64,
     start: String,
 }
+
+/// In a token: the listing need not be of one version any more.
+const ANY_VERSION: i64 = -1;
 
 impl Registry {
     /// Reads an object.
@@ -47,42 +54,56 @@ impl Registry {
     /// Lists objects. Every page of a listing with a limit is of the first page's version.
     ///
     /// # Errors
-    /// 410 if a continue token or an exact version is too old; 400 for bad selectors and tokens.
+    /// 410 if a continue token or an exact version is too old (for a token, the status carries another with which the rest can be
+    /// had as it is now); 504 for a version that is not reached in time; 400 for bad selectors and tokens; 422 for options
+    /// that contradict each other.
     pub async fn list(&self, scope: Scope<'_>, params: &ListParams) -> Result<DynList, Error> {
         let cache = self.cache.kind(scope.kind)?;
+        check_options(params)?;
         let filter = Filter::parse(scope.kind, params.label_selector.as_deref(), params.field_selector.as_deref())?;
         let limit = params.limit.unwrap_or(0) as usize;
         let version = params.resource_version.as_deref().unwrap_or_default();
-        let listing = if let Some(token) = params.continue_token.as_deref().filter(|token| !token.is_empty()) {
-            if !version.is_empty() && version != "0" {
-                return Err(status::bad_request("specifying resource version is not allowed when using continue"));
-            }
-            let token = read_token(token)?;
-            self.list_stored(cache, scope.namespace, &filter, limit, token.rv, Some(token.start)).await?
-        } else {
-            match params.version_match {
-                Some(VersionMatch::Exact) if version.is_empty() || version == "0" => {
-                    return Err(status::bad_request(
-                        "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
-                    ));
-                }
-                Some(VersionMatch::Exact) => {
-                    let revision = parse_version(version)?;
-                    self.list_stored(cache, scope.namespace, &filter, limit, revision, None).await?
-                }
-                _ => {
-                    self.reach(version).await?;
-                    let reached = self.cache.revision();
-                    cache.list(scope.namespace, &filter, limit, reached)
-                }
-            }
+        let exact = match params.version_match {
+            Some(VersionMatch::Exact) => true,
+            Some(VersionMatch::NotOlderThan) => false,
+            // Who pages through a version that he names wants that version.
+            None => limit > 0 && !version.is_empty() && version != "0",
         };
-        let continue_token = listing.more_after.as_ref().map(|start| write_token(listing.revision, start));
+        let listing = if let Some(token) = params.continue_token.as_deref().filter(|token| !token.is_empty()) {
+            self.list_on(cache, scope.namespace, &filter, limit, read_token(token)?).await?
+        } else if exact {
+            let revision = parse_version(version)?;
+            let listing = self.list_stored(cache, scope.namespace, &filter, limit, Some(revision), None).await;
+            listing.map_err(|error| status::from_store(error, "list"))?
+        } else {
+            self.reach(version).await?;
+            let reached = self.cache.revision();
+            cache.list(scope.namespace, &filter, limit, reached)
+        };
+        let continue_token =
+            listing.more_after.as_ref().map(|start| write_token(i64::try_from(listing.revision).unwrap_or(0), start));
         Ok(DynList {
             items: listing.objects,
             resource_version: listing.revision.to_string(),
             continue_token,
             remaining: listing.remaining,
+        })
+    }
+
+    /// The next page of a listing.
+    async fn list_on(
+        &self,
+        cache: &KindCache,
+        namespace: Option<&str>,
+        filter: &Filter,
+        limit: usize,
+        token: Token,
+    ) -> Result<Listing, Error> {
+        let revision = Revision::try_from(token.rv).ok();
+        let listing = self.list_stored(cache, namespace, filter, limit, revision, Some(token.start.clone())).await;
+        listing.map_err(|error| match error {
+            store::Error::Compacted { .. } => expired_token(&token.start),
+            error => status::from_store(error, "list"),
         })
     }
 
@@ -140,16 +161,16 @@ impl Registry {
         }
     }
 
-    /// Lists as of a past revision, from the store.
+    /// Lists as of a past revision (`None`: as of now), from the store.
     async fn list_stored(
         &self,
         cache: &KindCache,
         namespace: Option<&str>,
         filter: &Filter,
         limit: usize,
-        revision: Revision,
+        revision: Option<Revision>,
         after: Option<String>,
-    ) -> Result<Listing, Error> {
+    ) -> Result<Listing, store::Error> {
         let info = &cache.kind.info;
         let kind_prefix = key::kind_prefix(info);
         let prefix = match namespace {
@@ -157,13 +178,15 @@ impl Registry {
             None => kind_prefix.clone(),
         };
         let mut options = ListOptions {
-            revision: Some(revision),
+            revision,
             limit: if limit == 0 { PAGE } else { limit.min(PAGE) },
             after: after.map(|after| key::full(info, &after)),
         };
-        let mut listing = Listing { objects: Vec::new(), revision, more_after: None, remaining: None };
+        let mut listing = Listing { objects: Vec::new(), revision: 0, more_after: None, remaining: None };
         loop {
-            let page = self.store.list(&prefix, options.clone()).await.map_err(too_old)?;
+            let page = self.store.list(&prefix, options.clone()).await?;
+            listing.revision = page.revision;
+            options.revision = Some(page.revision);
             let count = page.entries.len();
             for (at, entry) in page.entries.iter().enumerate() {
                 let short = &entry.key[kind_prefix.len()..];
@@ -171,7 +194,7 @@ impl Registry {
                 let known = cache.get(short).filter(|cached| cached.revision == entry.revision);
                 let object = match known {
                     Some(known) => known.object,
-                    None => self.decode(cache, entry)?.object,
+                    None => feed::decode(cache.kind, entry)?,
                 };
                 if !filter.matches(&*object) {
                     continue;
@@ -209,17 +232,52 @@ fn parse_version(version: &str) -> Result<Revision, Error> {
     })
 }
 
-fn too_old(error: store::Error) -> Error {
-    match error {
-        store::Error::Compacted { .. } => status::expired(
-            "The provided continue parameter is too old to display a consistent list result. You can start a new list \
-             without the continue parameter.",
-        ),
-        error => status::from_store(error, "list"),
+/// Refuses options that contradict each other.
+fn check_options(params: &ListParams) -> Result<(), Error> {
+    let version = params.resource_version.as_deref().unwrap_or_default();
+    let continues = params.continue_token.as_deref().is_some_and(|token| !token.is_empty());
+    let path = Path::new("resourceVersionMatch");
+    let mut errors = ErrorList::new();
+    if let Some(wanted) = &params.version_match {
+        if version.is_empty() {
+            let detail = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+            errors.push(validation::Error::forbidden(&path, detail));
+        }
+        if continues {
+            let detail = "resourceVersionMatch is forbidden when continue is provided";
+            errors.push(validation::Error::forbidden(&path, detail));
+        }
+        if *wanted == VersionMatch::Exact && version == "0" {
+            let detail = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+            errors.push(validation::Error::forbidden(&path, detail));
+        }
     }
+    if !errors.is_empty() {
+        let options = GroupResource { group: "meta.k8s.io", resource: "ListOptions" };
+        return Err(longshore_core::status::invalid(options, "", &errors).into());
+    }
+    if continues && !version.is_empty() && version != "0" {
+        return Err(status::bad_request("specifying resource version is not allowed when using continue"));
+    }
+    Ok(())
 }
 
-fn write_token(rv: Revision, start: &str) -> String {
+/// What is said of a token whose version is gone. It brings another, for the rest as it is now.
+fn expired_token(start: &str) -> Error {
+    let mut error = status::expired(
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list without \
+         the continue parameter, or use the continue token in this response to retrieve the remainder of the results. \
+         Continuing with the provided token results in an inconsistent list - objects that were created, modified, or \
+         deleted between the time the first chunk was returned and now may show up in the list.",
+    );
+    if let Error::Api(status) = &mut error {
+        let continue_ = Some(write_token(ANY_VERSION, start));
+        status.metadata = Some(ListMeta { continue_, ..ListMeta::default() });
+    }
+    error
+}
+
+fn write_token(rv: i64, start: &str) -> String {
     let token = Token { v: "meta.k8s.io/v1".to_owned(), rv, start: start.to_owned() };
     BASE64.encode(serde_json::to_vec(&token).expect("a token has plain fields"))
 }

@@ -1,5 +1,6 @@
 //! Replacement, and the loop that all changes of existing objects go through.
 
+use longshore_core::api::Service;
 use longshore_core::apply::ignore_times_of_managed_fields;
 use longshore_core::client::params::PostParams;
 use longshore_core::client::{Error, Target};
@@ -115,13 +116,10 @@ impl Registry {
         // Scale is another way to change the desired state, and its rules are those of the object's own path.
         let part = subresource.filter(|subresource| *subresource != Subresource::Scale);
         new.prepare_for_update(old, part);
-        if part.is_none()
-            && let (Some(old), Some(new)) = (old.as_any().downcast_ref(), new.as_any_mut().downcast_mut())
-        {
-            allocation::prepare(Some(old), new);
-        }
         keep_metadata(old, &mut *new);
-        let errors = new.validate_update(old, part);
+        let allocated = if part.is_none() { self.allocate(old, &mut *new).await? } else { None };
+        let complete: &dyn AnyObject = allocated.as_deref().map_or(&*new, |allocated| allocated);
+        let errors = complete.validate_update(old, part);
         if !errors.is_empty() {
             return Err(status::invalid(&target.kind.info, target.name, &errors));
         }
@@ -137,10 +135,25 @@ impl Registry {
             let fields = field_manager(target.kind, path);
             fields.update(Some(old), &mut *new, rewrite.manager, self.clock.now());
         }
+        if let (Some(allocated), Some(new)) = (allocated, new.as_any_mut().downcast_mut::<Service>()) {
+            new.spec = allocated.spec;
+        }
         if is_finished(old, &*new) {
             return Ok(Change::Remove(new));
         }
         Ok(Change::Put(new))
+    }
+
+    /// A service as it is once it has been given what it lacks; `None` for all other kinds. It stays apart until ownership of
+    /// fields is noted: what the system gives is nobody's.
+    async fn allocate(&self, old: &dyn AnyObject, new: &mut dyn AnyObject) -> Result<Option<Box<Service>>, Error> {
+        let (Some(old), Some(new)) = (old.as_any().downcast_ref::<Service>(), new.as_any_mut().downcast_mut()) else {
+            return Ok(None);
+        };
+        allocation::prepare(Some(old), new);
+        let mut allocated = Box::new(new.clone());
+        self.allocator.give(Some(old), &mut allocated, &self.random).await?;
+        Ok(Some(allocated))
     }
 
     /// Reads the object for the next attempt; `None` when there were too many.
@@ -188,8 +201,8 @@ impl Registry {
                 let holds = certain || self.is_current(cache, &short, current).await?;
                 Ok(holds.then(|| Changed::Nothing(current.object.clone())))
             }
-            Ok(Change::Put(mut object)) => {
-                let along = match self.along(write, Some(&mut *object)).await {
+            Ok(Change::Put(object)) => {
+                let along = match self.along(write, Some(&*object)).await {
                     Ok(along) => along,
                     Err(error) => return refused(error).await,
                 };

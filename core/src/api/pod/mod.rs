@@ -161,6 +161,7 @@ impl Kind for Pod {
                 self.spec.ephemeral_containers = added;
                 self.status = old.status.clone();
             }
+            Some(Subresource::Resize) => keep_all_but_sizes(self, old),
             _ => self.status = old.status.clone(),
         }
         rules::set_generation(&mut self.metadata, &old.metadata, self.spec != old.spec);
@@ -221,6 +222,26 @@ impl Kind for Pod {
     fn renamed_fields() -> &'static [(&'static str, &'static str)] {
         &[("spec.host", "spec.nodeName")]
     }
+}
+
+/// Puts everything back that a resize does not change: it is about resources, and how containers take a change of them.
+fn keep_all_but_sizes(pod: &mut Pod, old: &Pod) {
+    let wanted = std::mem::replace(&mut pod.spec, old.spec.clone());
+    let version = pod.metadata.resource_version.take();
+    let managed = pod.metadata.managed_fields.take();
+    pod.metadata.clone_from(&old.metadata);
+    (pod.metadata.resource_version, pod.metadata.managed_fields) = (version, managed);
+    pod.status.clone_from(&old.status);
+    let resize = |containers: &mut Vec<Container>, wanted: Vec<Container>| {
+        for wanted in wanted {
+            if let Some(container) = containers.iter_mut().find(|container| container.name == wanted.name) {
+                container.resources = wanted.resources;
+                container.resize_policy = wanted.resize_policy;
+            }
+        }
+    };
+    resize(&mut pod.spec.containers, wanted.containers);
+    resize(&mut pod.spec.init_containers, wanted.init_containers);
 }
 
 /// A pod from which others are made, stored on its own.

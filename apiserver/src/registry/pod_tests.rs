@@ -1,0 +1,135 @@
+//! What is particular about pods: how they begin, change and end.
+
+use std::sync::Arc;
+
+use longshore_core::api::{Namespace, Node, Pod};
+use longshore_core::client::params::{DeleteParams, Patch, PatchParams, PostParams};
+use longshore_core::client::{Api, Bind, Client, Deleted, Error, Target};
+use longshore_core::clock::VirtualClock;
+use longshore_core::kind::{KindType, Subresource};
+use longshore_core::store::MemoryStore;
+use serde_json::{Value, json};
+
+use super::{Options, Registry};
+use crate::LocalClient;
+
+struct Cluster {
+    client: Arc<dyn Client>,
+    pods: Api<Pod>,
+}
+
+impl Cluster {
+    /// With one node of 2 cores.
+    async fn start() -> Self {
+        let store = Arc::new(MemoryStore::new());
+        let registry = Registry::start(store, Arc::new(VirtualClock::new()), Options::new(1)).await.unwrap();
+        let client: Arc<dyn Client> = Arc::new(LocalClient::new(registry, "test"));
+        let node = json!({ "metadata": { "name": "n" }, "status": { "allocatable": { "cpu": "2", "pods": "10" } } });
+        let nodes = Api::<Node>::all(Arc::clone(&client));
+        nodes.create(serde_json::from_value(node).unwrap(), &PostParams::default()).await.unwrap();
+        Self { pods: Api::namespaced(Arc::clone(&client), "default"), client }
+    }
+
+    async fn create(&self, name: &str) -> Arc<Pod> {
+        let spec = json!({ "containers": [{
+            "name": "c", "image": "i", "resources": { "requests": { "cpu": "1" } },
+        }] });
+        let pod = serde_json::from_value(json!({ "metadata": { "name": name }, "spec": spec })).unwrap();
+        self.pods.create(pod, &PostParams::default()).await.unwrap()
+    }
+
+    async fn bind(&self, pod: &str) {
+        let bind = Bind { namespace: "default".into(), pod: pod.into(), node: "n".into(), ..Bind::default() };
+        self.client.bind(&bind).await.unwrap();
+    }
+
+    async fn patch(&self, name: &str, subresource: Subresource, patch: Value) -> Result<Value, Error> {
+        let target = Target { kind: KindType::of::<Pod>(), namespace: "default", name };
+        let patch = Patch::Strategic(patch);
+        let pod = self.client.patch(target, Some(subresource), &patch, &PatchParams::default()).await?;
+        Ok(pod.to_value())
+    }
+}
+
+#[tokio::test]
+async fn a_pod_begins_pending_and_its_generation_counts_changes_of_its_spec() {
+    let cluster = Cluster::start().await;
+    let pod = cluster.create("a").await;
+    assert_eq!(
+        json!([pod.status.phase, pod.status.qos_class, pod.metadata.generation]),
+        json!(["Pending", "Burstable", 1])
+    );
+    let status = json!({ "status": { "phase": "Running" }, "spec": { "nodeName": "elsewhere" } });
+    let pod = cluster.patch("a", Subresource::Status, status).await.unwrap();
+    assert_eq!(json!([pod["status"]["phase"], pod["spec"]["nodeName"]]), json!(["Running", null]));
+    assert_eq!(pod["metadata"]["generation"], 1);
+}
+
+#[tokio::test]
+async fn a_resize_changes_sizes_only_and_must_fit() {
+    let cluster = Cluster::start().await;
+    cluster.create("a").await;
+    cluster.bind("a").await;
+    let container = |cpu: &str| {
+        json!({ "spec": {
+            "terminationGracePeriodSeconds": 5,
+            "containers": [{ "name": "c", "image": "other", "resources": { "requests": { "cpu": cpu } } }],
+        } })
+    };
+    let pod = cluster.patch("a", Subresource::Resize, container("1500m")).await.unwrap();
+    let own = &pod["spec"]["containers"][0];
+    assert_eq!(json!([own["image"], own["resources"]["requests"]["cpu"]]), json!(["i", "1500m"]));
+    assert_eq!(pod["spec"]["terminationGracePeriodSeconds"], 30);
+    assert_eq!(pod["metadata"]["generation"], 2);
+    let error = cluster.patch("a", Subresource::Resize, container("3")).await.unwrap_err();
+    assert!(error.is_conflict(), "{error}");
+    assert!(error.to_string().ends_with("it has too little cpu: the pod asks for 3, 0 of 2 are taken"), "{error}");
+    // What shrinks makes room once the node has let go of it.
+    cluster.patch("a", Subresource::Resize, container("500m")).await.unwrap();
+    cluster.create("b").await;
+    cluster.bind("b").await;
+}
+
+#[tokio::test]
+async fn a_pod_ends_at_once_or_when_its_node_has_stopped_it() {
+    let cluster = Cluster::start().await;
+    cluster.create("waits").await;
+    assert!(matches!(cluster.pods.delete("waits", &DeleteParams::default()).await.unwrap(), Deleted::Gone(_)));
+    cluster.create("runs").await;
+    cluster.bind("runs").await;
+    let deleted = cluster.pods.delete("runs", &DeleteParams::default()).await.unwrap();
+    let Deleted::Pending(pod) = deleted else { panic!("the node has to stop it first") };
+    let meta = &pod.meta().clone();
+    assert_eq!(meta.deletion_grace_period_seconds, Some(30));
+    assert_eq!(meta.deletion_timestamp.as_ref().unwrap().0.to_string(), "2025-01-01T00:00:30Z");
+    assert_eq!(meta.generation, Some(2));
+    // The period becomes shorter, never longer.
+    let grace = |seconds| DeleteParams { grace_period_seconds: Some(seconds), ..DeleteParams::default() };
+    for (asked, left) in [(60, 30), (5, 5)] {
+        let Deleted::Pending(pod) = cluster.pods.delete("runs", &grace(asked)).await.unwrap() else {
+            panic!("not yet")
+        };
+        assert_eq!(pod.meta().deletion_grace_period_seconds, Some(left));
+    }
+    assert!(matches!(cluster.pods.delete("runs", &grace(0)).await.unwrap(), Deleted::Gone(_)));
+    cluster.create("done").await;
+    cluster.bind("done").await;
+    cluster.patch("done", Subresource::Status, json!({ "status": { "phase": "Succeeded" } })).await.unwrap();
+    assert!(matches!(cluster.pods.delete("done", &DeleteParams::default()).await.unwrap(), Deleted::Gone(_)));
+}
+
+#[tokio::test]
+async fn a_namespace_goes_with_its_last_finalizer() {
+    let cluster = Cluster::start().await;
+    let spaces = Api::<Namespace>::all(Arc::clone(&cluster.client));
+    let space: Namespace = serde_json::from_value(json!({ "metadata": { "name": "space" } })).unwrap();
+    spaces.create(space, &PostParams::default()).await.unwrap();
+    assert!(matches!(spaces.delete("space", &DeleteParams::default()).await.unwrap(), Deleted::Pending(_)));
+    let mut space = Namespace::clone(&*spaces.get("space").await.unwrap());
+    space.spec.finalizers.clear();
+    let unchanged = spaces.update(space.clone(), &PostParams::default()).await.unwrap();
+    assert_eq!(unchanged.spec.finalizers, ["kubernetes"], "only `finalize` lets it go");
+    let finalize = Some(Subresource::Finalize);
+    cluster.client.update(Box::new(space), finalize, &PostParams::default()).await.unwrap();
+    assert!(spaces.get_opt("space").await.unwrap().is_none());
+}
