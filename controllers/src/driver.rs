@@ -1,6 +1,7 @@
 //! Runs a controller: takes keys from its queue, has it decide, and carries its plans out.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::future::join_all;
 use longshore_core::client::params::{
@@ -18,6 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::controller::{Controller, Failure, Triggers, View};
 use crate::plan::{Action, Plan, Report, Verb};
+
+/// Shortest time after which a key is looked at again because its plan said so.
+const LOOK_AGAIN_MIN: Duration = Duration::from_millis(1);
 
 /// How a driver runs its controller.
 #[derive(Debug, Clone)]
@@ -137,7 +141,8 @@ impl<C: Controller> Driver<C> {
             Ok(()) => {
                 self.memory().remove(work.key());
                 match look_again {
-                    Some(delay) => work.done_until(delay),
+                    // Whoever asks to look again at once would otherwise keep a worker for itself.
+                    Some(delay) => work.done_until(delay.max(LOOK_AGAIN_MIN)),
                     None => work.done(),
                 }
             }

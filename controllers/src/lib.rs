@@ -13,6 +13,7 @@ mod driver;
 mod endpoints;
 pub mod garbage_collector;
 mod hash;
+mod job;
 mod manager;
 mod namespace;
 mod plan;

@@ -19,6 +19,7 @@ use crate::deployment::DeploymentController;
 use crate::driver::{Driver, Settings};
 use crate::endpoints::{EndpointSliceController, EndpointsController};
 use crate::garbage_collector::GarbageCollector;
+use crate::job::JobController;
 use crate::namespace::NamespaceController;
 use crate::replicas::{ReplicaSetController, ReplicationManager};
 use crate::root_ca::RootCaPublisher;
@@ -79,6 +80,7 @@ impl ControllerManager {
         manager.add(ReplicaSetController::default());
         manager.add(ReplicationManager::default());
         manager.add(DeploymentController);
+        manager.add(JobController);
         manager.add(EndpointsController);
         manager.add(EndpointSliceController);
         if let Some(bundle) = root_ca {

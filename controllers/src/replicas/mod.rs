@@ -4,7 +4,7 @@
 //! first. Pods that ended or were deleted do not count: they are replaced at once.
 
 mod kinds;
-mod rank;
+pub(crate) mod rank;
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -16,7 +16,7 @@ const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// Sorts pods as upstream does: those that run nowhere first, then those that are not running, not ready, cheap by their
 /// annotation, on nodes with many of their relatives, ready for a short time, often restarted, young. Times that are of
 /// the same order of magnitude count as equal, so that it is not always the youngest that goes.
-pub(super) fn least_useful_first(pods: &mut [Arc<Pod>], relatives: &[Arc<Pod>], now: Timestamp) {
+pub(crate) fn least_useful_first(pods: &mut [Arc<Pod>], relatives: &[Arc<Pod>], now: Timestamp) {
     let mut crowd: FxHashMap<&str, usize> = FxHashMap::default();
     for pod in relatives.iter().filter(|pod| is_active(pod)) {
         *crowd.entry(&pod.spec.node_name).or_default() += 1;

@@ -50,7 +50,7 @@ impl Kubelet {
             world.server.modify(target.target(), |object| change(object.as_any_mut().downcast_mut::<Pod>().unwrap()));
         };
         if pod.metadata.deletion_timestamp.is_some() {
-            if !ended && !pod.spec.node_name.is_empty() {
+            if !ended {
                 change(&mut |pod| end(pod, PodPhase::Failed, 137, now));
             } else if pod.metadata.finalizers.iter().flatten().next().is_none() {
                 world.server.remove(target.target());
