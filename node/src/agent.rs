@@ -63,6 +63,11 @@ impl NodeAgent {
         Self { shared: Arc::new(shared), reporter: Reporter::default(), proxy, events: writer }
     }
 
+    /// Name of the node.
+    pub fn name(&self) -> &str {
+        &self.shared.options.node_name
+    }
+
     /// The agent's HTTP service: what a Kubernetes API server asks of a node.
     pub fn service(&self) -> NodeService {
         NodeService::new(self.shared.clone())

@@ -18,7 +18,7 @@
 //! use longshore_node::{NodeAgent, Options};
 //!
 //! # fn build(client: Arc<dyn Client>, runtime: Arc<dyn Runtime>, network: Arc<dyn Network>) {
-//! let options = Options::new("worker-1", "/var/lib/longshore/node");
+//! let options = Options::new("worker-1", "/var/lib/longshore/node", 42);
 //! let agent = NodeAgent::new(client, runtime, network, Arc::new(SystemClock::new()), options);
 //! // let running = agent.run(cancel);
 //! # }

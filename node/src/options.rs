@@ -59,8 +59,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// The usual setting of a node that keeps its things in `root_dir`.
-    pub fn new(node_name: impl Into<String>, root_dir: impl Into<PathBuf>) -> Self {
+    /// The usual setting of a node that keeps its things in `root_dir`. The seed is for jitter.
+    pub fn new(node_name: impl Into<String>, root_dir: impl Into<PathBuf>, seed: u64) -> Self {
         let root_dir = root_dir.into();
         Self {
             node_name: node_name.into(),
@@ -84,7 +84,7 @@ impl Options {
             check_interval: Duration::from_secs(10),
             volume_interval: Duration::from_secs(60),
             proxy: true,
-            seed: 0,
+            seed,
         }
     }
 

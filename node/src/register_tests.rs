@@ -32,7 +32,7 @@ fn conditions_of_others_stay() {
 
 #[test]
 fn what_is_reserved_is_not_allocatable() {
-    let mut options = Options::new("n", "/nowhere");
+    let mut options = Options::new("n", "/nowhere", 3);
     options.capacity = crate::testing::quantities(&[("cpu", "4"), ("memory", "1Gi"), ("example.com/gpu", "2")]);
     options.reserved = crate::testing::quantities(&[("cpu", "500m"), ("memory", "2Gi")]);
     let (capacity, allocatable) = resources(&options, false);

@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use longshore_core::api::pod::{Container, ContainerStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use longshore_core::api::pod::ContainerStatus;
 use longshore_core::api::{Event, Node, Pod};
 use longshore_core::client::params::PostParams;
 use longshore_core::client::{Api, Client, Target};
 use longshore_core::clock::{Clock, VirtualClock};
-use longshore_core::kind::{AnyObject, Kind, KindType};
+use longshore_core::kind::{Kind, KindType};
 use longshore_core::network::{Attach, Attached, Error, Network, Peer, ServicePort};
 use longshore_core::runtime::{PodRef, Runtime};
 use longshore_core::testing::client::FakeServer;
@@ -84,7 +84,7 @@ impl World {
         let clock = VirtualClock::new();
         let server = FakeServer::new(Arc::new(clock.clone()), 7);
         let runtime = SimulatedRuntime::new(Arc::new(clock.clone()), RuntimeOptions::default());
-        let mut options = Options::new("n1", "/nowhere");
+        let mut options = Options::new("n1", "/nowhere", 3);
         options.addresses = vec![IpAddr::V4(Ipv4Addr::new(192, 168, 0, 1))];
         options.capacity = quantities(&[("cpu", "4"), ("memory", "8Gi")]);
         Self { clock, server, runtime: Arc::new(runtime), network: Arc::default(), options }
@@ -239,14 +239,6 @@ pub(crate) fn condition(pod: &Pod, type_: &str) -> String {
 
 pub(crate) fn quantities(of: &[(&str, &str)]) -> longshore_core::api::ResourceList {
     of.iter().map(|(name, amount)| ((*name).to_owned(), amount.parse().unwrap())).collect()
-}
-
-pub(crate) fn container(name: &str) -> Container {
-    Container { name: name.to_owned(), image: "web".to_owned(), ..Container::default() }
-}
-
-pub(crate) fn metadata(namespace: &str, name: &str) -> ObjectMeta {
-    ObjectMeta { namespace: Some(namespace.into()), name: Some(name.into()), ..ObjectMeta::default() }
 }
 
 /// An empty file that goes with its directory.

@@ -13,15 +13,21 @@ use longshore_core::runtime::{Container, ContainerState as Made};
 use super::observed::{Life, Observed, Target};
 use super::status::Facts;
 
-/// The status of a container of the spec; `idle` is why it waits if nothing else is known.
-pub(crate) fn container_status(
-    pod: &Pod,
-    spec: &pod::Container,
-    observed: &Observed,
-    facts: &Facts,
-    idle: &str,
-    now: Timestamp,
-) -> ContainerStatus {
+/// What is known of all containers of a pod.
+pub(crate) struct Telling<'a> {
+    pub(crate) pod: &'a Pod,
+    pub(crate) observed: &'a Observed,
+    pub(crate) facts: &'a Facts,
+    /// Why a container waits if nothing else is known.
+    pub(crate) idle: &'a str,
+    /// The pod is to end: nothing waits to be started.
+    pub(crate) ends: bool,
+    pub(crate) now: Timestamp,
+}
+
+/// The status of a container of the spec.
+pub(crate) fn container_status(telling: &Telling<'_>, spec: &pod::Container) -> ContainerStatus {
+    let Telling { observed, facts, idle, .. } = *telling;
     let name = &spec.name;
     let remembered = observed.remembered(name);
     let Some(latest) = observed.latest(name) else {
@@ -32,7 +38,7 @@ pub(crate) fn container_status(
             ..ContainerStatus::default()
         });
         lose(&mut status);
-        wait_for_failure(pod, spec, observed, &mut status, now);
+        wait_for_failure(telling, spec, &mut status);
         status.ready = false;
         status.started = Some(false);
         return status;
@@ -68,24 +74,19 @@ pub(crate) fn container_status(
             status.state = ContainerState { terminated: terminated(latest), ..ContainerState::default() };
         }
     }
-    wait_for_failure(pod, spec, observed, &mut status, now);
+    wait_for_failure(telling, spec, &mut status);
     status
 }
 
 /// While a start has failed or is held back, the container waits, and its end moves to the last state.
-fn wait_for_failure(
-    pod: &Pod,
-    spec: &pod::Container,
-    observed: &Observed,
-    status: &mut ContainerStatus,
-    now: Timestamp,
-) {
+fn wait_for_failure(telling: &Telling<'_>, spec: &pod::Container, status: &mut ContainerStatus) {
+    let Telling { pod, observed, now, .. } = *telling;
     if status.state.running.is_some() {
         return;
     }
     let ended = status.state.terminated.as_ref();
     let again = ended.is_none_or(|ended| should_restart(spec, &pod.spec, ended.exit_code));
-    let waits = if !again || observed.gone || pod.metadata.deletion_timestamp.is_some() {
+    let waits = if !again || telling.ends {
         None
     } else if let Some(failure) = observed.failures.get(&Target::Container(spec.name.clone())) {
         Some(waiting(&failure.reason, &failure.message))

@@ -345,7 +345,7 @@ impl Model {
 #[test]
 fn an_agent_may_die_between_any_two_steps() {
     let spec = json!({"restartPolicy": "Never", "initContainers": [{"name": "init", "image": "web"}]});
-    for deaths in 0..0x4000_u32 {
+    for deaths in 0..0x1000_u32 {
         let pod = pod(spec.clone());
         let mut model = Model { pod, seen: Observed::default(), stored: Default::default(), gone: false };
         let mut deleted = false;

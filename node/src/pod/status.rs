@@ -8,7 +8,7 @@ use longshore_core::api::pod::{
 };
 
 use super::conditions::{self, Marks};
-use super::container_status::container_status;
+use super::container_status::{Telling, container_status};
 use super::observed::{Net, Observed, is_sidecar};
 use super::phase::{is_final, last_phase, phase};
 use super::plan::{Ending, ending};
@@ -62,7 +62,9 @@ pub(crate) fn status(pod: &Pod, observed: &Observed, facts: &Facts, now: Timesta
         status.reason = "DeadlineExceeded".to_owned();
         status.message = "Pod was active on the node longer than the specified deadline".to_owned();
     }
-    containers(pod, observed, facts, now, &mut status);
+    let idle = if pod.spec.init_containers.is_empty() { "ContainerCreating" } else { "PodInitializing" };
+    let telling = Telling { pod, observed, facts, idle, ends: ending.is_some(), now };
+    containers(&telling, &mut status);
     if ending == Some(Ending::Deleted) && stopped {
         account_for_all(&mut status);
     }
@@ -96,10 +98,9 @@ fn addresses(pod: &Pod, observed: &Observed, status: &mut PodStatus) {
     status.pod_ips = ips.into_iter().map(|ip| PodIP { ip }).collect();
 }
 
-fn containers(pod: &Pod, observed: &Observed, facts: &Facts, now: Timestamp, status: &mut PodStatus) {
-    let spec = &pod.spec;
-    let idle = if spec.init_containers.is_empty() { "ContainerCreating" } else { "PodInitializing" };
-    let of = |container| container_status(pod, container, observed, facts, idle, now);
+fn containers(telling: &Telling<'_>, status: &mut PodStatus) {
+    let spec = &telling.pod.spec;
+    let of = |container| container_status(telling, container);
     status.init_container_statuses = spec.init_containers.iter().map(of).collect();
     status.container_statuses = spec.containers.iter().map(of).collect();
     for (init, found) in spec.init_containers.iter().zip(&mut status.init_container_statuses) {

@@ -50,12 +50,15 @@ impl World {
         self.probes.follow(&self.pod, &self.observed, time);
     }
 
-    /// Lets time pass to the next probe and answers it; says when it was and which.
-    fn answer(&mut self, good: bool) -> (u64, Kind) {
-        self.elapsed = self.probes.next_due().expect("a probe is due").as_secs();
-        let due = self.probes.due(&self.pod, Duration::from_secs(self.elapsed)).remove(0);
-        self.probes.result(&due, good, Duration::from_secs(self.elapsed), true);
-        (self.elapsed, due.key.1)
+    /// Lets time pass to the next probe and answers what is due; says when it was and what.
+    fn answer(&mut self, good: bool) -> (u64, Vec<Kind>) {
+        let next = self.probes.next_due().expect("a probe is due").as_secs();
+        self.elapsed = self.elapsed.max(next);
+        let due = self.probes.due(&self.pod, Duration::from_secs(self.elapsed));
+        for due in &due {
+            self.probes.result(due, good, Duration::from_secs(self.elapsed), true);
+        }
+        (self.elapsed, due.into_iter().map(|due| due.key.1).collect())
     }
 
     fn health(&self) -> Health {
@@ -104,11 +107,10 @@ fn the_startup_probe_holds_the_others_back() {
     let mut world =
         World::new(json!({"startupProbe": every(3), "livenessProbe": every(1), "readinessProbe": every(1)}));
     assert!(!world.health().started && !world.health().ready);
-    assert_eq!(world.answer(false).1, Kind::Startup);
-    assert_eq!(world.answer(true).1, Kind::Startup);
+    assert_eq!(world.answer(false).1, [Kind::Startup]);
+    assert_eq!(world.answer(true).1, [Kind::Startup]);
     assert!(world.health().started && !world.health().ready);
-    assert_eq!(world.answer(true).1, Kind::Liveness);
-    assert_eq!(world.answer(true).1, Kind::Readiness);
+    assert_eq!(world.answer(true).1, [Kind::Liveness, Kind::Readiness]);
     assert!(world.health().ready);
 
     let mut world = World::new(json!({"startupProbe": every(2)}));
