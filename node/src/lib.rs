@@ -1,1 +1,52 @@
-//! The node agent.
+//! The node agent: runs the pods that are bound to one node.
+//!
+//! A [`NodeAgent`] sees the cluster through [`Client`](longshore_core::client::Client), containers through
+//! [`Runtime`](longshore_core::runtime::Runtime), the pod network through
+//! [`Network`](longshore_core::network::Network) and time through [`Clock`](longshore_core::clock::Clock), and knows no
+//! implementation of them. It registers its node, renews the node's lease, runs the node's pods, reports what became
+//! of them, probes containers, keeps volumes current and programmes Services.
+//!
+//! One state machine drives each pod: a pure function (`pod/plan.rs`) decides from what is wanted and what is seen
+//! what to do next, and a worker (`pod/worker.rs`) does it. All that must outlive the agent is kept by the runtime, the
+//! network or the server, so **the agent can be killed at any moment and started again without harming pods**: it
+//! lists what is there, goes on with what belongs to its pods and removes the rest.
+//!
+//! ```
+//! # use std::sync::Arc;
+//! # use longshore_core::{client::Client, network::Network, runtime::Runtime};
+//! use longshore_core::clock::SystemClock;
+//! use longshore_node::{NodeAgent, Options};
+//!
+//! # fn build(client: Arc<dyn Client>, runtime: Arc<dyn Runtime>, network: Arc<dyn Network>) {
+//! let options = Options::new("worker-1", "/var/lib/longshore/node", 42);
+//! let agent = NodeAgent::new(client, runtime, network, Arc::new(SystemClock::new()), options);
+//! // let running = agent.run(cancel);
+//! # }
+//! ```
+
+mod admission;
+mod agent;
+mod env;
+mod expand;
+mod files;
+pub mod http;
+mod images;
+mod json_diff;
+mod lease;
+mod machine;
+mod options;
+mod orphans;
+mod pod;
+mod pods;
+mod probes;
+mod proxy;
+mod register;
+mod shared;
+mod sources;
+#[cfg(test)]
+mod testing;
+mod volumes;
+
+pub use agent::NodeAgent;
+pub use options::Options;
+pub use proxy::service_ports;

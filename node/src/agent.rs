@@ -1,0 +1,98 @@
+//! The agent: its parts put together.
+
+use std::sync::Arc;
+
+use longshore_core::api::{EndpointSlice, Service};
+use longshore_core::client::Client;
+use longshore_core::clock::Clock;
+use longshore_core::events::{EventWriter, events};
+use longshore_core::informer::{Informer, Selection};
+use longshore_core::network::Network;
+use longshore_core::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+
+use crate::http::NodeService;
+use crate::proxy::Proxy;
+use crate::register::{self, Reporter};
+use crate::shared::{Sandboxes, Shared};
+use crate::{Options, lease, pods};
+
+/// The agent of one node; see the [crate](crate).
+#[derive(Debug)]
+pub struct NodeAgent {
+    shared: Arc<Shared>,
+    reporter: Reporter,
+    proxy: Option<Proxy>,
+    events: EventWriter,
+}
+
+impl NodeAgent {
+    /// An agent that does nothing until [`NodeAgent::run`].
+    pub fn new(
+        client: Arc<dyn Client>,
+        runtime: Arc<dyn Runtime>,
+        network: Arc<dyn Network>,
+        clock: Arc<dyn Clock>,
+        options: Options,
+    ) -> Self {
+        let info = runtime.info();
+        let (recorder, writer) = events(client.clone(), clock.clone(), "kubelet", &options.node_name, options.seed);
+        let (capacity, allocatable) = register::resources(&options, info.capabilities.real);
+        let selection = Selection::field("spec.nodeName", &options.node_name);
+        let pods = Informer::new(client.clone(), clock.clone(), selection, options.seed);
+        let proxy = options.proxy.then(|| {
+            let all = Selection::default;
+            let services: Informer<Service> = Informer::new(client.clone(), clock.clone(), all(), options.seed ^ 1);
+            let slices: Informer<EndpointSlice> = Informer::new(client.clone(), clock.clone(), all(), options.seed ^ 2);
+            Proxy::new(services, slices)
+        });
+        let shared = Shared {
+            services: proxy.as_ref().map(|proxy| proxy.services.clone()),
+            sandboxes: Sandboxes::new(runtime.clone()),
+            client,
+            runtime,
+            network,
+            clock,
+            options,
+            info,
+            capacity,
+            allocatable,
+            pods,
+            recorder,
+        };
+        Self { shared: Arc::new(shared), reporter: Reporter::default(), proxy, events: writer }
+    }
+
+    /// Name of the node.
+    pub fn name(&self) -> &str {
+        &self.shared.options.node_name
+    }
+
+    /// The agent's HTTP service: what a Kubernetes API server asks of a node.
+    pub fn service(&self) -> NodeService {
+        NodeService::new(self.shared.clone())
+    }
+
+    /// Runs the node until cancelled. Pods go on running after that; another agent on the same node takes them over.
+    /// Everything that this future started has ended when it returns.
+    pub async fn run(self, cancel: CancellationToken) {
+        let shared = &self.shared;
+        let proxy = async {
+            if let Some(proxy) = &self.proxy {
+                proxy.run(shared, &cancel).await;
+            }
+        };
+        tokio::join!(
+            shared.pods.run(cancel.clone()),
+            self.reporter.run(shared, &cancel),
+            lease::run(shared, &self.reporter, &cancel),
+            pods::run(shared, &self.reporter, &cancel),
+            proxy,
+            self.events.run(cancel.clone()),
+        );
+    }
+}
+
+#[cfg(test)]
+#[path = "agent_tests.rs"]
+mod tests;

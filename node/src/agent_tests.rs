@@ -1,0 +1,386 @@
+//! Whole lives of pods on a simulated node.
+
+use std::time::Duration;
+
+use longshore_core::api::pod::PodPhase;
+use longshore_core::api::{Lease, Node};
+use longshore_core::clock::Clock;
+use longshore_core::kind::KindType;
+use longshore_core::runtime::{ContainerRef, Runtime};
+use longshore_core::testing::client::Faults;
+use serde_json::json;
+
+use crate::testing::{World, annotated, condition, pod, state, status};
+
+#[tokio::test]
+async fn a_pod_runs_is_ready_and_goes_when_deleted() {
+    let world = World::new();
+    world
+        .with(async {
+            world.create(pod("a", json!({}))).await;
+            let running =
+                world.until("running", || world.pod("a").filter(|pod| condition(pod, "Ready") == "True")).await;
+            assert_eq!(running.status.phase, PodPhase::Running);
+            assert_eq!(running.status.pod_ip, "10.0.0.1");
+            assert_eq!(running.status.host_ip, "192.168.0.1");
+            assert_eq!(state(&running, "main"), "Running");
+            let main = status(&running, "main");
+            assert!(main.ready && main.started == Some(true) && main.container_id.starts_with("simulated://"));
+            for type_ in ["PodReadyToStartContainers", "Initialized", "ContainersReady", "PodScheduled"] {
+                assert_eq!(condition(&running, type_), "True", "{type_}");
+            }
+            assert_eq!(world.reasons(), ["Pulling", "Pulled", "Created", "Started"]);
+            let writes = world.server.writes();
+            world.settle().await;
+            assert_eq!(world.server.writes(), writes, "nothing is written when nothing changes");
+
+            world.delete("a", 30);
+            world.until("gone", || world.pod("a").is_none().then_some(())).await;
+            assert_eq!(world.clock.elapsed(), Duration::ZERO, "one that heeds SIGTERM costs no time");
+            assert!(world.runtime.list().await.unwrap().is_empty());
+            assert!(world.network.pods.lock().unwrap().is_empty());
+            assert!(world.reasons().contains(&"Killing".to_owned()));
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn the_node_registers_and_its_lease_is_renewed() {
+    let world = World::new();
+    world
+        .with(async {
+            world.pass(Duration::from_secs(25)).await;
+            let node = world.node();
+            assert_eq!(node.metadata.labels.as_ref().unwrap()["kubernetes.io/hostname"], "n1");
+            let ready = node.status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
+            assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("True", "KubeletReady"));
+            assert_eq!(node.status.allocatable["pods"].value(), 110);
+            let leases = world.server.objects(KindType::of::<Lease>());
+            let lease = leases[0].as_any().downcast_ref::<Lease>().unwrap();
+            assert_eq!(lease.spec.holder_identity.as_deref(), Some("n1"));
+            let age = world.clock.now().duration_since(lease.spec.renew_time.as_ref().unwrap().0);
+            assert!(age.as_secs() < 10, "renewed {} s ago", age.as_secs());
+            assert_eq!(lease.metadata.owner_references.as_ref().unwrap()[0].kind, "Node");
+            assert_eq!(world.server.objects(KindType::of::<Node>()).len(), 1);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn crashes_are_restarted_with_growing_back_off() {
+    let world = World::new();
+    world
+        .with(async {
+            let crashing = pod("a", json!({"containers": [{"name": "main", "image": "web", "command": ["false"]}]}));
+            world.create(crashing).await;
+            // The first restart comes at once, the next after 10 s, then 20 s, 40 s, …, 300 s.
+            let mut starts = Vec::new();
+            for restarts in [2, 3, 4, 5, 6, 7, 8, 9] {
+                world
+                    .until("restart", || world.pod("a").filter(|pod| status(pod, "main").restart_count >= restarts))
+                    .await;
+                starts.push(world.clock.elapsed().as_secs());
+            }
+            let waits: Vec<u64> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+            assert_eq!((starts[0], waits), (10, vec![20, 40, 80, 160, 300, 300, 300]));
+            world.settle().await;
+            let waiting = world.pod("a").unwrap();
+            assert_eq!(state(&waiting, "main"), "CrashLoopBackOff");
+            let last = status(&waiting, "main").last_state.terminated.clone().unwrap();
+            assert_eq!((last.exit_code, last.reason.as_str()), (1, "Error"));
+            assert_eq!(waiting.status.phase, PodPhase::Running);
+            assert_eq!(condition(&waiting, "Ready"), "False");
+            assert!(world.reasons().contains(&"BackOff".to_owned()));
+            // Attempts do not pile up.
+            assert_eq!(world.runtime.list().await.unwrap()[0].containers.len(), 2);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn jobs_end_and_leave_nothing_but_their_status() {
+    let world = World::new();
+    world
+        .with(async {
+            for (name, command, policy) in
+                [("good", vec!["sleep", "5"], "OnFailure"), ("bad", vec!["sh", "-c", "exit 3"], "Never")]
+            {
+                let containers = json!([{"name": "main", "image": "web", "command": command}]);
+                world.create(pod(name, json!({"restartPolicy": policy, "containers": containers}))).await;
+            }
+            let ended = |name: &str| {
+                world
+                    .pod(name)
+                    .filter(|pod| pod.status.phase != PodPhase::Running && pod.status.phase != PodPhase::Pending)
+            };
+            let good = world.until("good ends", || ended("good")).await;
+            let bad = world.until("bad ends", || ended("bad")).await;
+            assert_eq!(good.status.phase, PodPhase::Succeeded);
+            assert_eq!(bad.status.phase, PodPhase::Failed);
+            assert_eq!((state(&good, "main"), state(&bad, "main")), ("Completed".into(), "Error".into()));
+            assert_eq!(status(&bad, "main").state.terminated.as_ref().unwrap().exit_code, 3);
+            assert_eq!(good.status.pod_ip, "10.0.0.1", "the last address stays in the status");
+            world.settle().await;
+            assert!(world.runtime.list().await.unwrap().is_empty());
+            assert!(world.network.pods.lock().unwrap().is_empty());
+            world.delete("good", 30);
+            world.until("gone", || world.pod("good").is_none().then_some(())).await;
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn init_containers_run_in_order_and_sidecars_beside_the_others() {
+    let world = World::new();
+    world
+        .with(async {
+            let spec = json!({
+                "restartPolicy": "Never",
+                "initContainers": [
+                    {"name": "one", "image": "web", "command": ["sleep", "3"]},
+                    {"name": "side", "image": "web", "restartPolicy": "Always"},
+                    {"name": "two", "image": "web", "command": ["sleep", "2"]},
+                ],
+                "containers": [{"name": "main", "image": "web", "command": ["sleep", "10"]}],
+            });
+            world.create(pod("a", spec)).await;
+            let first = world
+                .until("one runs", || {
+                    world
+                        .pod("a")
+                        .filter(|pod| !pod.status.init_container_statuses.is_empty() && state(pod, "one") == "Running")
+                })
+                .await;
+            assert_eq!(
+                (state(&first, "side"), state(&first, "main")),
+                ("PodInitializing".into(), "PodInitializing".into())
+            );
+            assert_eq!(condition(&first, "Initialized"), "False");
+            let second = world.until("two runs", || world.pod("a").filter(|pod| state(pod, "two") == "Running")).await;
+            assert_eq!((state(&second, "one"), state(&second, "side")), ("Completed".into(), "Running".into()));
+            assert_eq!(second.status.phase, PodPhase::Pending);
+            let third = world.until("main runs", || world.pod("a").filter(|pod| state(pod, "main") == "Running")).await;
+            assert_eq!(condition(&third, "Initialized"), "True");
+            let last =
+                world.until("it ends", || world.pod("a").filter(|pod| pod.status.phase == PodPhase::Succeeded)).await;
+            assert_eq!(state(&last, "side"), "Error", "the sidecar was stopped by a signal");
+            assert_eq!(world.clock.elapsed().as_secs(), 15);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn an_agent_that_dies_harms_no_pod() {
+    let world = World::new();
+    world
+        .with(async {
+            for name in ["a", "b"] {
+                world.create(pod(name, json!({}))).await;
+            }
+            world
+                .until("both run", || {
+                    ["a", "b"]
+                        .iter()
+                        .all(|name| world.pod(name).is_some_and(|pod| condition(&pod, "Ready") == "True"))
+                        .then_some(())
+                })
+                .await;
+        })
+        .await;
+    let before = world.runtime.list().await.unwrap();
+    // While no agent looks, one pod is deleted for good.
+    let target =
+        longshore_core::client::Target { kind: KindType::of::<longshore_core::api::Pod>(), namespace: "ns", name: "b" };
+    world.server.remove(target);
+    let version = world.pod("a").unwrap().metadata.resource_version;
+    world
+        .with(async {
+            world.settle().await;
+            world.settle().await;
+            let after = world.runtime.list().await.unwrap();
+            assert_eq!(after.len(), 1, "the orphan is gone");
+            assert_eq!(after[0], before.iter().find(|sandbox| sandbox.pod.name == "a").unwrap().clone());
+            assert_eq!(world.pod("a").unwrap().metadata.resource_version, version, "not even the status was touched");
+            assert_eq!(world.network.pods.lock().unwrap().len(), 1);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn agents_that_die_at_any_moment_bring_pods_to_their_end() {
+    // Each agent gets a few more turns than the last before it dies.
+    for turns in 1..120 {
+        let world = World::new();
+        let spec = json!({
+            "restartPolicy": "OnFailure",
+            "initContainers": [{"name": "init", "image": "web", "command": ["true"]}],
+            "containers": [{"name": "main", "image": "web", "command": ["sleep", "1"]}],
+        });
+        world.create(pod("a", spec)).await;
+        for _ in 0..3 {
+            world
+                .with(async {
+                    for _ in 0..turns {
+                        tokio::task::yield_now().await;
+                    }
+                })
+                .await;
+        }
+        world
+            .with(async {
+                let last = world
+                    .until("it ends", || world.pod("a").filter(|pod| pod.status.phase == PodPhase::Succeeded))
+                    .await;
+                assert_eq!(status(&last, "main").restart_count, 0, "after {turns} turns");
+                assert_eq!(status(&last, "init").restart_count, 0, "after {turns} turns");
+                world.delete("a", 5);
+                world.until("gone", || world.pod("a").is_none().then_some(())).await;
+                assert!(world.runtime.list().await.unwrap().is_empty());
+                assert!(world.network.pods.lock().unwrap().is_empty());
+            })
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn one_that_ignores_the_signal_is_killed_when_its_time_is_up() {
+    let world = World::new();
+    world
+        .with(async {
+            world.create(annotated(pod("a", json!({})), &[("ignore-term", "true")])).await;
+            world.until("ready", || world.pod("a").filter(|pod| condition(pod, "Ready") == "True")).await;
+            world.delete("a", 30);
+            world.settle().await;
+            assert!(world.pod("a").is_some());
+            world.pass(Duration::from_secs(3)).await;
+            // Deleted again with less time.
+            world.delete("a", 2);
+            let start = world.clock.elapsed();
+            world.until("gone", || world.pod("a").is_none().then_some(())).await;
+            assert_eq!((world.clock.elapsed() - start).as_secs(), 2);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_broken_sandbox_is_made_anew() {
+    let world = World::new();
+    world
+        .with(async {
+            let created = world.create(pod("a", json!({}))).await;
+            world.until("ready", || world.pod("a").filter(|pod| condition(pod, "Ready") == "True")).await;
+            world.runtime.break_sandbox(created.metadata.uid.as_deref().unwrap());
+            let again = world
+                .until("restarted", || {
+                    world
+                        .pod("a")
+                        .filter(|pod| status(pod, "main").restart_count == 1 && condition(pod, "Ready") == "True")
+                })
+                .await;
+            assert_eq!(again.status.pod_ip, "10.0.0.2");
+            let last = status(&again, "main").last_state.terminated.clone().unwrap();
+            assert_eq!(last.exit_code, 137);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn images_that_cannot_be_had_are_waited_for() {
+    let world = World::new();
+    world.runtime.forbid_image("gone:1").unwrap();
+    world.with(async {
+        let of = |image: &str, policy: &str| json!({"containers": [{"name": "main", "image": image, "imagePullPolicy": policy}]});
+        world.create(pod("gone", of("gone:1", "IfNotPresent"))).await;
+        world.create(pod("never", of("other", "Never"))).await;
+        world.create(pod("bad", of("UPPER", "Always"))).await;
+        world.settle().await;
+        let waits = |name: &str| state(&world.pod(name).unwrap(), "main");
+        assert_eq!(waits("gone"), "ImagePullBackOff");
+        assert_eq!(waits("never"), "ErrImageNeverPull");
+        assert_eq!(waits("bad"), "InvalidImageName");
+        assert_eq!(world.pod("gone").unwrap().status.phase, PodPhase::Pending);
+        world.runtime.add_image("other").unwrap();
+        world.until("it came", || world.pod("never").filter(|pod| state(pod, "main") == "Running")).await;
+        assert_eq!(world.clock.elapsed().as_secs(), 10);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn pods_that_do_not_fit_are_refused() {
+    let world = World::new();
+    world.with(async {
+        let asks = |cpu: &str| json!({"containers": [{"name": "main", "image": "web", "resources": {"requests": {"cpu": cpu}}}]});
+        world.create(pod("first", asks("3"))).await;
+        world.settle().await;
+        world.create(pod("second", asks("2"))).await;
+        world.create(pod("third", json!({"nodeSelector": {"disk": "ssd"}}))).await;
+        world.settle().await;
+        let refused = world.pod("second").unwrap().status;
+        assert_eq!((refused.phase, refused.reason.as_str()), (PodPhase::Failed, "OutOfcpu"));
+        assert_eq!(refused.message, "Pod was rejected: Node didn't have enough resource: cpu, requested: 2000, used: 3000, capacity: 4000");
+        assert_eq!(world.pod("third").unwrap().status.reason, "NodeAffinity");
+        // What is refused takes nothing, and what ends gives its share back.
+        world.delete("first", 0);
+        world.settle().await;
+        world.create(pod("fourth", asks("4"))).await;
+        world.until("it fits", || world.pod("fourth").filter(|pod| condition(pod, "Ready") == "True")).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pod_active_for_too_long_fails() {
+    let world = World::new();
+    world
+        .with(async {
+            world.create(pod("a", json!({"activeDeadlineSeconds": 60, "restartPolicy": "Never"}))).await;
+            let failed =
+                world.until("failed", || world.pod("a").filter(|pod| pod.status.phase == PodPhase::Failed)).await;
+            assert_eq!(failed.status.reason, "DeadlineExceeded");
+            assert_eq!(world.clock.elapsed().as_secs(), 60);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_server_that_fails_holds_nothing_up_for_good() {
+    let world = World::new();
+    world.server.set_faults(Faults { refused: 0.2, answer_lost: 0.2, watch_cut: 0.1, expired: 0.05 });
+    for name in ["a", "b", "c"] {
+        while world.api::<longshore_core::api::Pod>().create(pod(name, json!({"restartPolicy": "Never", "containers": [{"name": "main", "image": "web", "command": ["sleep", "2"]}]})), &Default::default()).await.is_err() {}
+    }
+    world
+        .with(async {
+            for name in ["a", "b", "c"] {
+                world.until("it ends", || world.pod(name).filter(|pod| pod.status.phase == PodPhase::Succeeded)).await;
+                world.delete(name, 1);
+            }
+            for name in ["a", "b", "c"] {
+                world.until("gone", || world.pod(name).is_none().then_some(())).await;
+            }
+            world.until("clean", || world.network.pods.lock().unwrap().is_empty().then_some(())).await;
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_container_ended_from_outside_is_started_again() {
+    let world = World::new();
+    world
+        .with(async {
+            let created = world.create(pod("a", json!({}))).await;
+            world.until("ready", || world.pod("a").filter(|pod| condition(pod, "Ready") == "True")).await;
+            let uid = created.metadata.uid.clone().unwrap();
+            world.runtime.end_container(&ContainerRef { pod_uid: uid, name: "main".into(), attempt: 0 }, 139);
+            let again = world
+                .until("again", || {
+                    world
+                        .pod("a")
+                        .filter(|pod| status(pod, "main").restart_count == 1 && condition(pod, "Ready") == "True")
+                })
+                .await;
+            assert_eq!(status(&again, "main").last_state.terminated.as_ref().unwrap().exit_code, 139);
+        })
+        .await;
+}

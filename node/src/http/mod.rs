@@ -1,0 +1,70 @@
+//! The agent's HTTP service: what a Kubernetes API server asks of a node.
+
+pub(crate) mod cri;
+mod logs;
+mod serve;
+mod tail;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Request, Response, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use futures::future::BoxFuture;
+use longshore_core::kind::AnyObject;
+use serde_json::json;
+use tower::Service;
+
+pub use serve::{serve, server_config};
+
+use crate::shared::Shared;
+
+/// A tower service that answers `/containerLogs/{namespace}/{pod}/{container}`, `/pods` and `/healthz`. Cheap to clone.
+///
+/// It trusts its caller: whoever can call it may read the logs of every pod of the node. [`serve`] lets only those
+/// through whose certificate the given authority signed.
+#[derive(Debug, Clone)]
+pub struct NodeService {
+    router: Router,
+}
+
+impl NodeService {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let router = Router::new()
+            .route("/healthz", get(async || "ok"))
+            .route("/pods", get(pods))
+            .route("/containerLogs/{namespace}/{pod}/{container}", get(logs::container_logs))
+            .with_state(shared);
+        Self { router }
+    }
+}
+
+impl Service<Request<Body>> for NodeService {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let mut router = self.router.clone();
+        Box::pin(async move { router.call(request).await })
+    }
+}
+
+/// The pods that are bound to this node, as a list.
+async fn pods(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    let items: Vec<_> = shared.pods.list().iter().map(|pod| pod.to_value()).collect();
+    let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items});
+    ([(header::CONTENT_TYPE, "application/json")], list.to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+//! What the agent reads from the machine that it runs on.
+
+use std::fs;
+use std::path::Path;
+
+use longshore_core::api::ResourceList;
+use longshore_core::api::node::NodeSystemInfo;
+use longshore_core::quantity::{Format, Quantity};
+use nix::sys::statvfs::statvfs;
+
+/// Memory below which the node is short of it, as upstream's default threshold.
+const MEMORY_MIN: u64 = 100 << 20;
+/// Share of a disk, in hundredths, below which the node is short of it.
+const DISK_MIN_PERCENT: u64 = 10;
+
+/// How much is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Pressure {
+    pub(crate) memory: bool,
+    pub(crate) disk: bool,
+}
+
+/// CPU, memory and disk of the machine; `root` tells which disk.
+pub(crate) fn capacity(root: &Path) -> ResourceList {
+    let mut capacity = ResourceList::new();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let number = |value: u64, format| Quantity::from_value(i64::try_from(value).unwrap_or(i64::MAX), format);
+    capacity.insert("cpu".to_owned(), number(cores as u64, Format::DecimalSi));
+    if let Some(total) = memory_info("MemTotal") {
+        capacity.insert("memory".to_owned(), number(total, Format::BinarySi));
+    }
+    if let Some((total, _)) = disk(root) {
+        capacity.insert("ephemeral-storage".to_owned(), number(total, Format::BinarySi));
+    }
+    capacity
+}
+
+pub(crate) fn pressure(root: &Path) -> Pressure {
+    Pressure {
+        memory: memory_info("MemAvailable").is_some_and(|left| left < MEMORY_MIN),
+        disk: disk(root).is_some_and(|(total, left)| left.saturating_mul(100) < total.saturating_mul(DISK_MIN_PERCENT)),
+    }
+}
+
+/// What software the machine runs, save the agent and its runtime.
+pub(crate) fn system_info() -> NodeSystemInfo {
+    let line = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
+    NodeSystemInfo {
+        machine_id: line("/etc/machine-id"),
+        system_uuid: line("/sys/class/dmi/id/product_uuid"),
+        boot_id: line("/proc/sys/kernel/random/boot_id"),
+        kernel_version: line("/proc/sys/kernel/osrelease"),
+        os_image: os_image(&fs::read_to_string("/etc/os-release").unwrap_or_default()),
+        operating_system: "linux".to_owned(),
+        architecture: architecture().to_owned(),
+        ..NodeSystemInfo::default()
+    }
+}
+
+/// Kubernetes' name of the architecture that this was built for, which is Go's.
+pub(crate) fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        other => other,
+    }
+}
+
+fn os_image(release: &str) -> String {
+    let name = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    name.map_or("Linux", |name| name.trim().trim_matches('"')).to_owned()
+}
+
+/// Bytes of a field of `/proc/meminfo`.
+fn memory_info(field: &str) -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    kib_field(&text, field).map(|kib| kib << 10)
+}
+
+fn kib_field(text: &str, field: &str) -> Option<u64> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    rest.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
+/// Bytes of the disk on which a path lies, and how many of them are free.
+fn disk(path: &Path) -> Option<(u64, u64)> {
+    // The agent's directory may not be there yet; its parent lies on the same disk.
+    let stat = path.ancestors().find_map(|path| statvfs(path).ok())?;
+    let block = stat.fragment_size();
+    Some((stat.blocks() * block, stat.blocks_available() * block))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_read_as_the_kernel_writes_them() {
+        let text = "MemTotal:       16316412 kB\nMemFree:          217652 kB\nMemAvailable:    9 kB\n";
+        assert_eq!(kib_field(text, "MemTotal"), Some(16_316_412));
+        assert_eq!(kib_field(text, "MemAvailable"), Some(9));
+        assert_eq!(kib_field(text, "Mem"), None);
+        assert_eq!(os_image("NAME=x\nPRETTY_NAME=\"Debian GNU/Linux 13\"\n"), "Debian GNU/Linux 13");
+        assert_eq!(os_image(""), "Linux");
+    }
+
+    #[test]
+    fn this_machine_has_something() {
+        let capacity = capacity(Path::new("/"));
+        assert!(capacity["cpu"].value() >= 1);
+        assert!(capacity["memory"].value() > 0);
+        assert!(!system_info().kernel_version.is_empty());
+    }
+}

@@ -1,0 +1,210 @@
+//! Carries the steps of a plan out, one future each. Each may be dropped at any moment, and each may be done again.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use longshore_core::api::Pod;
+use longshore_core::client::params::{DeleteParams, Preconditions};
+use longshore_core::network::Attach;
+use longshore_core::runtime::{ContainerRef, Error as RuntimeError};
+
+use super::config::{self, pod_ref};
+use super::events::Events;
+use super::hooks;
+use super::plan::{Step, Why};
+use super::start::{Start, start};
+use crate::shared::Shared;
+use crate::volumes;
+
+/// What came of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Done,
+    /// The pod has these addresses.
+    Attached(Vec<IpAddr>),
+    Failed(Problem),
+}
+
+/// Why a step failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Problem {
+    /// The waiting reason of a container; empty for other steps.
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+}
+
+impl Problem {
+    pub(crate) fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// What a step needs to know beside its own words.
+#[derive(Debug, Clone)]
+pub(crate) struct Context {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) pod: Arc<Pod>,
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) network_namespace: Option<PathBuf>,
+    /// The pod's object is gone or going.
+    pub(crate) deleted: bool,
+}
+
+pub(crate) async fn act(context: Context, step: Step) -> Outcome {
+    let result = match step {
+        Step::PrepareVolumes => prepare_volumes(&context).await,
+        Step::CreateSandbox => create_sandbox(&context).await,
+        Step::RemoveSandbox => remove_sandbox(&context).await,
+        Step::Attach => match attach(&context).await {
+            Ok(addresses) => return Outcome::Attached(addresses),
+            Err(problem) => Err(problem),
+        },
+        Step::Detach => detach(&context).await,
+        Step::Start { name, attempt, backoff } => start(&context, Start { name, attempt, backoff }).await,
+        Step::Stop { container, deadline, why } => stop(&context, &container, deadline, why).await,
+        Step::Forget { container } => forget(&context, &container).await,
+        Step::RemoveVolumes => remove_volumes(&context).await,
+        Step::DeleteObject => delete_object(&context).await,
+    };
+    context.shared.sandboxes.changed();
+    match result {
+        Ok(()) => Outcome::Done,
+        Err(problem) => {
+            tracing::debug!(pod = %pod_ref(&context.pod), reason = problem.reason, message = problem.message, "a step failed");
+            Outcome::Failed(problem)
+        }
+    }
+}
+
+impl Context {
+    pub(crate) fn events(&self) -> Events<'_> {
+        Events::of_pod(&self.shared.recorder, &self.pod)
+    }
+
+    pub(crate) fn events_of(&self, container: &str) -> Events<'_> {
+        Events::of_container(&self.shared.recorder, &self.pod, container)
+    }
+
+    pub(crate) fn uid(&self) -> &str {
+        self.pod.metadata.uid.as_deref().unwrap_or_default()
+    }
+}
+
+async fn prepare_volumes(context: &Context) -> Result<(), Problem> {
+    if !context.shared.is_real() {
+        return Ok(());
+    }
+    volumes::prepare(&context.shared, &context.pod, &context.addresses).await.map_err(|error| {
+        let message = error.to_string();
+        context.events().warning("FailedMount", message.clone());
+        Problem::new("", message)
+    })
+}
+
+async fn create_sandbox(context: &Context) -> Result<(), Problem> {
+    let shared = &context.shared;
+    let config = config::sandbox(&context.pod, &shared.options, &shared.capacity);
+    match shared.runtime.create_sandbox(&config).await {
+        // An earlier try got through.
+        Ok(_) | Err(RuntimeError::AlreadyExists { .. }) => Ok(()),
+        Err(error) => {
+            let message = format!("Failed to create pod sandbox: {error}");
+            context.events().warning("FailedCreatePodSandBox", message.clone());
+            Err(Problem::new("", message))
+        }
+    }
+}
+
+async fn remove_sandbox(context: &Context) -> Result<(), Problem> {
+    context.shared.runtime.remove_sandbox(context.uid()).await.map_err(|error| {
+        context.events().warning("FailedKillPod", format!("error killing pod: {error}"));
+        Problem::new("", error.to_string())
+    })
+}
+
+async fn attach(context: &Context) -> Result<Vec<IpAddr>, Problem> {
+    let shared = &context.shared;
+    if context.pod.spec.host_network {
+        return Ok(shared.options.addresses.clone());
+    }
+    let request = Attach {
+        pod: pod_ref(&context.pod),
+        // A runtime without namespaces has none to name; its network gives addresses all the same.
+        network_namespace: context.network_namespace.clone().unwrap_or_default(),
+        host_ports: config::host_ports(&context.pod),
+    };
+    match shared.network.attach(&request).await {
+        Ok(attached) => Ok(attached.addresses),
+        Err(error) => {
+            let message = format!("Failed to create pod sandbox: failed to set up its network: {error}");
+            context.events().warning("FailedCreatePodSandBox", message.clone());
+            Err(Problem::new("", message))
+        }
+    }
+}
+
+async fn detach(context: &Context) -> Result<(), Problem> {
+    if context.pod.spec.host_network {
+        return Ok(());
+    }
+    let done = context.shared.network.detach(&pod_ref(&context.pod)).await;
+    done.map_err(|error| Problem::new("", error.to_string()))
+}
+
+async fn stop(context: &Context, container: &ContainerRef, deadline: Timestamp, why: Why) -> Result<(), Problem> {
+    let (shared, events) = (&context.shared, context.events_of(&container.name));
+    let message = match why {
+        Why::PodEnds => format!("Stopping container {}", container.name),
+        Why::Probe(probe) => format!("Container {} failed {probe} probe, will be restarted", container.name),
+    };
+    events.normal("Killing", message);
+    let left = || Duration::try_from(deadline.duration_since(shared.clock.now())).unwrap_or_default();
+    hooks::pre_stop(context, container, left()).await;
+    let stopped = shared.runtime.stop_container(container, left()).await;
+    stopped.map_err(|error| {
+        let message = format!("error killing container {}: {error}", container.name);
+        events.warning("FailedKillPod", message.clone());
+        Problem::new("", message)
+    })
+}
+
+async fn forget(context: &Context, container: &ContainerRef) -> Result<(), Problem> {
+    let shared = &context.shared;
+    let removed = shared.runtime.remove_container(container).await;
+    removed.map_err(|error| Problem::new("", error.to_string()))?;
+    if shared.is_real() {
+        let pod = pod_ref(&context.pod);
+        let logs = shared.options.pod_log_dir(&pod.namespace, &pod.name, &pod.uid).join(&container.name);
+        // A log that stays costs space and nothing else.
+        let _ = std::fs::remove_file(logs.join(format!("{}.log", container.attempt)));
+    }
+    Ok(())
+}
+
+async fn remove_volumes(context: &Context) -> Result<(), Problem> {
+    let shared = &context.shared;
+    if !shared.is_real() {
+        return Ok(());
+    }
+    let pod = pod_ref(&context.pod);
+    let logs = context.deleted.then(|| shared.options.pod_log_dir(&pod.namespace, &pod.name, &pod.uid));
+    volumes::remove(shared.options.pod_dir(&pod.uid), logs).await.map_err(|error| Problem::new("", error.to_string()))
+}
+
+async fn delete_object(context: &Context) -> Result<(), Problem> {
+    let pod = pod_ref(&context.pod);
+    let params = DeleteParams {
+        grace_period_seconds: Some(0),
+        preconditions: Some(Preconditions { uid: Some(pod.uid), resource_version: None }),
+        ..DeleteParams::default()
+    };
+    match context.shared.pods.delete(&pod.namespace, &pod.name, &params).await {
+        Ok(_) => Ok(()),
+        // Gone already, or another pod of that name.
+        Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
+        Err(error) => Err(Problem::new("", error.to_string())),
+    }
+}

@@ -1,0 +1,224 @@
+//! The service proxy: Services and their endpoints, resolved to what [`Network::set_services`] takes.
+//!
+//! [`Network::set_services`]: longshore_core::network::Network::set_services
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use longshore_core::api::endpoint_slice::{AddressType, Endpoint};
+use longshore_core::api::service::{
+    CLUSTER_IP_NONE, ServiceAffinity, ServiceExternalTrafficPolicy, ServiceInternalTrafficPolicy, ServiceType,
+};
+use longshore_core::api::{EndpointSlice, Protocol, Service, service};
+use longshore_core::informer::Informer;
+use longshore_core::network::{Backend, ServicePort};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::pod::config;
+use crate::shared::Shared;
+
+/// Label of a slice: the service that it belongs to.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// How long changes are gathered before the table is set: a rollout changes many slices at once.
+const GATHER: Duration = Duration::from_millis(20);
+/// Wait before trying again after the network refused a table.
+const RETRY: Duration = Duration::from_secs(1);
+/// Time between repairs of what others may have removed from the host.
+const REPAIR: Duration = Duration::from_secs(60);
+/// How long a client stays with a backend where a service wants affinity and does not say, in seconds.
+const AFFINITY_DEFAULT: i32 = 10_800;
+
+/// Keeps the network's table of services current.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    pub(crate) services: Informer<Service>,
+    slices: Informer<EndpointSlice>,
+    changed: Arc<Notify>,
+}
+
+impl Proxy {
+    pub(crate) fn new(services: Informer<Service>, slices: Informer<EndpointSlice>) -> Self {
+        let changed = Arc::new(Notify::new());
+        let (of_services, of_slices) = (changed.clone(), changed.clone());
+        services.on_change(move |_| of_services.notify_one());
+        slices.on_change(move |_| of_slices.notify_one());
+        Self { services, slices, changed }
+    }
+
+    pub(crate) async fn run(&self, shared: &Shared, cancel: &CancellationToken) {
+        let work = cancel.run_until_cancelled(self.keep_current(shared));
+        tokio::join!(self.services.run(cancel.clone()), self.slices.run(cancel.clone()), work);
+    }
+
+    async fn keep_current(&self, shared: &Shared) {
+        self.services.synced().await;
+        self.slices.synced().await;
+        let mut set = None;
+        loop {
+            let ports = service_ports(&self.services.list(), &self.slices.list(), &shared.options.node_name);
+            if set.as_ref() != Some(&ports) {
+                match shared.network.set_services(&ports).await {
+                    Ok(()) => set = Some(ports),
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot set the table of services, trying again");
+                        shared.clock.sleep(RETRY).await;
+                        continue;
+                    }
+                }
+            }
+            tokio::select! {
+                () = self.changed.notified() => shared.clock.sleep(GATHER).await,
+                () = shared.clock.sleep(REPAIR), if shared.is_real() => {
+                    if let Err(error) = shared.network.repair().await {
+                        tracing::warn!(%error, "cannot repair the network");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Every port of every service that has an address, with its backends, sorted by name: the table of the node `node`.
+///
+/// Ready endpoints take traffic; if a port has none, those that are on their way out but still serve do.
+pub fn service_ports(services: &[Arc<Service>], slices: &[Arc<EndpointSlice>], node: &str) -> Vec<ServicePort> {
+    let mut of_service: BTreeMap<(&str, &str), Vec<&EndpointSlice>> = BTreeMap::new();
+    for slice in slices {
+        let labels = slice.metadata.labels.as_ref();
+        let Some(name) = labels.and_then(|labels| labels.get(SERVICE_NAME)) else { continue };
+        let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
+        of_service.entry((namespace, name)).or_default().push(slice);
+    }
+    let mut ports = Vec::new();
+    for service in services {
+        let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
+        let name = service.metadata.name.as_deref().unwrap_or_default();
+        let addresses = addresses(service);
+        if service.spec.type_ == ServiceType::ExternalName || addresses.is_empty() {
+            continue;
+        }
+        let slices = of_service.get(&(namespace, name)).map(Vec::as_slice).unwrap_or_default();
+        for port in &service.spec.ports {
+            ports.extend(resolve(service, port, &addresses, slices, node));
+        }
+    }
+    ports.sort_by(|a, b| a.name.cmp(&b.name));
+    ports
+}
+
+fn resolve(
+    service: &Service,
+    port: &service::ServicePort,
+    addresses: &[IpAddr],
+    slices: &[&EndpointSlice],
+    node: &str,
+) -> Option<ServicePort> {
+    let spec = &service.spec;
+    let part = |part: &Option<String>| part.clone().unwrap_or_default();
+    let label = if port.name.is_empty() { port.port.to_string() } else { port.name.clone() };
+    let has_node_port = matches!(spec.type_, ServiceType::NodePort | ServiceType::LoadBalancer);
+    let from_outside = has_node_port || !spec.external_ips.is_empty();
+    let affinity = (spec.session_affinity == ServiceAffinity::ClientIP).then(|| {
+        let given = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref()?.timeout_seconds);
+        u32::try_from(given.unwrap_or(AFFINITY_DEFAULT)).unwrap_or(0)
+    });
+    let internal_local = spec.internal_traffic_policy == Some(ServiceInternalTrafficPolicy::Local);
+    let external_local = from_outside && spec.external_traffic_policy == ServiceExternalTrafficPolicy::Local;
+    let candidates = candidates(port, addresses, slices, node);
+    Some(ServicePort {
+        name: format!("{}/{}:{label}", part(&service.metadata.namespace), part(&service.metadata.name)),
+        protocol: config::protocol(&port.protocol),
+        addresses: addresses.to_vec(),
+        port: u16::try_from(port.port).ok()?,
+        node_port: has_node_port.then(|| u16::try_from(port.node_port).ok()).flatten().filter(|port| *port > 0),
+        affinity_seconds: affinity,
+        internal_local,
+        external_local,
+        backends: choose(candidates, internal_local || external_local),
+    })
+}
+
+/// Cluster IPs, external IPs and addresses of load balancers.
+fn addresses(service: &Service) -> Vec<IpAddr> {
+    let spec = &service.spec;
+    if spec.cluster_ip.is_empty() || spec.cluster_ip == CLUSTER_IP_NONE {
+        return Vec::new();
+    }
+    let cluster = if spec.cluster_ips.is_empty() { std::slice::from_ref(&spec.cluster_ip) } else { &spec.cluster_ips };
+    let balancers = service.status.load_balancer.ingress.iter().map(|ingress| &ingress.ip);
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for address in cluster.iter().chain(&spec.external_ips).chain(balancers).filter_map(|text| text.parse().ok()) {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    addresses
+}
+
+struct Candidate {
+    backend: Backend,
+    ready: bool,
+    /// On its way out, and still able to answer.
+    leaving: bool,
+}
+
+fn candidates(
+    port: &service::ServicePort,
+    addresses: &[IpAddr],
+    slices: &[&EndpointSlice],
+    node: &str,
+) -> Vec<Candidate> {
+    let mut candidates = Vec::new();
+    for slice in slices.iter().filter(|slice| slice.address_type != AddressType::Fqdn) {
+        // The slice has the target's number, whatever name the service gives it.
+        let number = slice.ports.iter().find(|of_slice| {
+            let protocol = of_slice.protocol.clone().unwrap_or(Protocol::Tcp);
+            of_slice.name.as_deref().unwrap_or_default() == port.name
+                && config::protocol(&protocol) == config::protocol(&port.protocol)
+        });
+        let Some(number) = number.and_then(|port| u16::try_from(port.port?).ok()) else { continue };
+        for endpoint in &slice.endpoints {
+            let Some(address) = endpoint.addresses.first().and_then(|text| text.parse::<IpAddr>().ok()) else {
+                continue;
+            };
+            if addresses.iter().any(|own| own.is_ipv4() == address.is_ipv4()) {
+                candidates.push(candidate(endpoint, address, number, node));
+            }
+        }
+    }
+    candidates
+}
+
+fn candidate(endpoint: &Endpoint, address: IpAddr, port: u16, node: &str) -> Candidate {
+    let conditions = &endpoint.conditions;
+    let ready = conditions.ready != Some(false);
+    let serving = conditions.serving.unwrap_or(ready);
+    Candidate {
+        backend: Backend { address, port, local: endpoint.node_name.as_deref() == Some(node) },
+        ready,
+        leaving: serving && conditions.terminating == Some(true),
+    }
+}
+
+/// The backends that take traffic. Where some traffic stays on the node, a node whose own pods are all on their way out
+/// uses them as long as they serve.
+fn choose(candidates: Vec<Candidate>, stays_local: bool) -> Vec<Backend> {
+    let any_ready = candidates.iter().any(|candidate| candidate.ready);
+    let local_ready = candidates.iter().any(|candidate| candidate.ready && candidate.backend.local);
+    let chosen = candidates.into_iter().filter(|candidate| {
+        let needed = !any_ready || (stays_local && candidate.backend.local && !local_ready);
+        candidate.ready || (candidate.leaving && needed)
+    });
+    let mut backends: Vec<Backend> = chosen.map(|candidate| candidate.backend).collect();
+    backends.sort();
+    // Two slices may name one endpoint while it moves between them.
+    backends.dedup_by_key(|backend| (backend.address, backend.port));
+    backends
+}
+
+#[cfg(test)]
+#[path = "proxy_tests.rs"]
+mod tests;

@@ -1,0 +1,104 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+fn service(spec: Value) -> Arc<Service> {
+    let object = json!({"metadata": {"namespace": "ns", "name": "web"}, "spec": spec});
+    Arc::new(serde_json::from_value(object).unwrap())
+}
+
+fn slice(name: &str, ports: Value, endpoints: Value) -> Arc<EndpointSlice> {
+    Arc::new(
+        serde_json::from_value(json!({
+            "metadata": {"namespace": "ns", "name": name, "labels": {"kubernetes.io/service-name": "web"}},
+            "addressType": "IPv4", "ports": ports, "endpoints": endpoints,
+        }))
+        .unwrap(),
+    )
+}
+
+fn endpoint(address: &str, node: &str, ready: bool, serving: bool, terminating: bool) -> Value {
+    let conditions = json!({"ready": ready, "serving": serving, "terminating": terminating});
+    json!({"addresses": [address], "nodeName": node, "conditions": conditions})
+}
+
+fn backends(ports: &[ServicePort]) -> Vec<String> {
+    let text = |backend: &Backend| {
+        format!("{}:{}{}", backend.address, backend.port, if backend.local { " local" } else { "" })
+    };
+    ports.iter().flat_map(|port| &port.backends).map(text).collect()
+}
+
+#[test]
+fn a_port_goes_to_ready_endpoints_by_its_name() {
+    let service = service(json!({
+        "clusterIP": "10.96.0.10", "type": "NodePort", "externalIPs": ["1.2.3.4"], "sessionAffinity": "ClientIP",
+        "ports": [
+            {"name": "metrics", "port": 9000, "targetPort": "m"},
+            {"name": "http", "port": 80, "targetPort": "web", "nodePort": 30080},
+        ],
+    }));
+    let ports = json!([{"name": "http", "port": 8080, "protocol": "TCP"}, {"name": "metrics", "port": 9999}]);
+    let slices = [
+        slice(
+            "a",
+            ports.clone(),
+            json!([endpoint("10.0.0.2", "n1", true, true, false), endpoint("10.0.0.1", "n2", true, true, false)]),
+        ),
+        slice(
+            "b",
+            ports,
+            json!([endpoint("10.0.0.3", "n2", false, false, false), endpoint("10.0.0.2", "n1", true, true, false)]),
+        ),
+    ];
+    let table = service_ports(&[service], &slices, "n1");
+    assert_eq!(table.iter().map(|port| port.name.as_str()).collect::<Vec<_>>(), ["ns/web:http", "ns/web:metrics"]);
+    let http = &table[0];
+    assert_eq!(http.addresses, ["10.96.0.10".parse::<IpAddr>().unwrap(), "1.2.3.4".parse().unwrap()]);
+    assert_eq!((http.port, http.node_port, http.affinity_seconds), (80, Some(30080), Some(10_800)));
+    assert_eq!(backends(&table[..1]), ["10.0.0.1:8080", "10.0.0.2:8080 local"]);
+    assert_eq!(backends(&table[1..]), ["10.0.0.1:9999", "10.0.0.2:9999 local"]);
+    assert_eq!(table[1].node_port, None);
+}
+
+#[test]
+fn services_without_an_address_are_left_out_and_those_without_endpoints_are_not() {
+    let ports = json!([{"port": 80}]);
+    for spec in [
+        json!({"clusterIP": "None", "ports": ports}),
+        json!({"clusterIP": "", "ports": ports}),
+        json!({"type": "ExternalName", "externalName": "example.com", "ports": ports}),
+    ] {
+        assert_eq!(service_ports(&[service(spec)], &[], "n1"), []);
+    }
+    let table = service_ports(&[service(json!({"clusterIP": "10.96.0.1", "ports": ports}))], &[], "n1");
+    assert_eq!((table[0].name.as_str(), table[0].backends.len()), ("ns/web:80", 0));
+}
+
+#[test]
+fn endpoints_on_their_way_out_serve_when_nobody_else_does() {
+    let spec = |policy: &str| json!({"clusterIP": "10.96.0.1", "type": "NodePort", "externalTrafficPolicy": policy, "ports": [{"port": 80}]});
+    let leaving = endpoint("10.0.0.1", "n1", false, true, true);
+    let dead = endpoint("10.0.0.2", "n1", false, false, true);
+    let ready = endpoint("10.0.0.3", "n2", true, true, false);
+    for (policy, endpoints, expected) in [
+        ("Cluster", json!([leaving, dead]), &["10.0.0.1:8080 local"][..]),
+        ("Cluster", json!([leaving, dead, ready]), &["10.0.0.3:8080"]),
+        ("Local", json!([leaving, dead, ready]), &["10.0.0.1:8080 local", "10.0.0.3:8080"]),
+    ] {
+        let slices = [slice("a", json!([{"port": 8080}]), endpoints)];
+        let table = service_ports(&[service(spec(policy))], &slices, "n1");
+        assert_eq!(backends(&table), expected, "{policy}");
+        assert_eq!(table[0].external_local, policy == "Local");
+    }
+}
+
+#[test]
+fn internal_traffic_can_stay_on_the_node() {
+    let spec = json!({"clusterIP": "10.96.0.1", "internalTrafficPolicy": "Local", "externalTrafficPolicy": "Local", "ports": [{"port": 53, "protocol": "UDP"}]});
+    let table =
+        service_ports(&[service(spec)], &[slice("a", json!([{"port": 5353, "protocol": "TCP"}]), json!([]))], "n1");
+    assert!(table[0].internal_local);
+    assert!(!table[0].external_local, "nothing comes from outside");
+    assert!(table[0].backends.is_empty(), "another protocol is another port");
+}
