@@ -77,6 +77,10 @@ fn a_rolling_update_and_its_undo_lose_no_request() {
             assert!(status.wait().unwrap().success());
             assert_eq!(failed, 0, "of {served} requests");
             assert!(answers(cluster_ip).is_disjoint(&old));
+            eventually("the old pods are gone", || {
+                let pods = machine.ask(&["get", "pods", "-l", "app=web", "--no-headers"]);
+                (pods.lines().count() == 3).then_some(())
+            });
         }
     });
 }

@@ -12,7 +12,7 @@ use longshore_core::api::pod::PodStatus;
 use longshore_core::client::Error;
 use longshore_core::client::params::{Patch, PatchParams};
 use longshore_core::kind::Subresource;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -113,7 +113,11 @@ impl Worker {
             self.observed.health = self.probes.health();
             self.read_log_tails(&pod);
             let status = status(&pod, &self.observed, &self.facts, time.now);
-            self.observed.reported = gone || status == pod.status;
+            // Compared as written: what is told apart in memory only, no report can ever change.
+            let change = (!gone && status != pod.status)
+                .then(|| json_diff::merge_patch(&json!(pod.status), &json!(status)))
+                .flatten();
+            self.observed.reported = change.is_none();
             self.observed.remembered = status.clone();
             self.announce(&pod, &status);
             let plan = plan(&pod, &self.observed, time.now);
@@ -123,8 +127,8 @@ impl Worker {
             for step in plan.steps {
                 self.launch(&pod, step);
             }
-            if !self.observed.reported {
-                self.report(&pod, &status, time.now);
+            if let Some(change) = change {
+                self.report(&pod, change, time.now);
             }
             self.probe(&pod, time.elapsed);
             self.refresh_volumes(&pod, time.elapsed);
@@ -205,12 +209,11 @@ impl Worker {
         self.running.insert(target, Running { abort, stop });
     }
 
-    fn report(&mut self, pod: &Arc<Pod>, status: &PodStatus, now: Timestamp) {
+    fn report(&mut self, pod: &Arc<Pod>, change: Value, now: Timestamp) {
         let waits = self.observed.failures.get(&Target::Status).is_some_and(|failure| failure.until > now);
         if waits || self.running.contains_key(&Target::Status) {
             return;
         }
-        let Some(change) = json_diff::merge_patch(&json!(pod.status), &json!(status)) else { return };
         let (shared, pod) = (self.shared.clone(), pod.clone());
         let future = async move {
             let meta = &pod.metadata;
