@@ -112,6 +112,7 @@ impl Registry {
         let mut object =
             decode_value(kind, value, validation).map_err(|error| refuse_result(kind, target, &error))?.object;
         object.set_defaults();
+        object.normalize();
         check_place(target, &*object)?;
         Ok(object)
     }
