@@ -118,9 +118,26 @@ pub fn quote(text: &str) -> String {
     quoted
 }
 
+/// `strconv.Atoi`.
+///
+/// # Errors
+/// Go's text of what is wrong.
+pub(crate) fn atoi(text: &str) -> Result<i64, String> {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let wrong = if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        "invalid syntax"
+    } else {
+        match text.parse() {
+            Ok(number) => return Ok(number),
+            Err(_) => "value out of range",
+        }
+    };
+    Err(format!("strconv.Atoi: parsing {}: {wrong}", quote(text)))
+}
+
 /// Whether Go prints a character as it is. Rust's escaping knows the same categories; only marks that combine with
 /// the character before them are left alone by both when one stands there.
-fn is_printable(c: char) -> bool {
+pub(crate) fn is_printable(c: char) -> bool {
     if c.is_ascii() {
         return matches!(c, ' '..='~');
     }

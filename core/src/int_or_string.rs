@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::go_format;
+
 /// A number or a text, as upstream's `intstr.IntOrString`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum IntOrString {
@@ -32,19 +34,13 @@ impl IntOrString {
             Self::String(text) => text,
         };
         let error = |reason: String| PercentError { reason };
-        let percent = text
-            .strip_suffix('%')
-            .ok_or_else(|| error("invalid type: string is not a percentage".to_owned()))?
-            .parse::<i32>()
-            .map_err(|_| {
-                error(format!(
-                    "invalid value {text:?}: strconv.Atoi: parsing {:?}: invalid syntax",
-                    text.trim_end_matches('%')
-                ))
-            })?;
-        let product = i64::from(percent) * i64::from(total);
+        let percent =
+            text.strip_suffix('%').ok_or_else(|| error("invalid type: string is not a percentage".to_owned()))?;
+        let percent = go_format::atoi(percent)
+            .map_err(|wrong| error(format!("invalid value {}: {wrong}", go_format::quote(text))))?;
+        let product = i128::from(percent) * i128::from(total);
         let scaled = if round_up {
-            product.div_euclid(100) + i64::from(product.rem_euclid(100) != 0)
+            product.div_euclid(100) + i128::from(product.rem_euclid(100) != 0)
         } else {
             product.div_euclid(100)
         };

@@ -56,6 +56,7 @@ impl Registry {
         let brought = object.meta_mut().managed_fields.take();
         let base = self.fill_metadata(&mut *object);
         object.set_defaults();
+        object.normalize();
         let operation = Operation::Create;
         let mut request =
             Request { registry: self, operation, old: None, dry_run: params.dry_run, warnings: &mut warnings };

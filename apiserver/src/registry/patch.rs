@@ -90,7 +90,7 @@ impl Registry {
             PatchBody::Strategic(patch) => apply_strategic(current.to_value(), patch.clone(), schema::of(kind)),
             PatchBody::Apply(config) => {
                 let path = subresource.map_or("", Subresource::as_str);
-                let object = field_manager(kind, path)
+                let mut object = field_manager(kind, path)
                     .apply(
                         Some(&**current),
                         config,
@@ -99,6 +99,7 @@ impl Registry {
                         self.clock.now(),
                     )
                     .map_err(|error| refuse_apply(target, error))?;
+                object.normalize();
                 check_place(target, &*object)?;
                 return Ok(object);
             }
@@ -112,6 +113,7 @@ impl Registry {
         let mut object =
             decode_value(kind, value, validation).map_err(|error| refuse_result(kind, target, &error))?.object;
         object.set_defaults();
+        object.normalize();
         check_place(target, &*object)?;
         Ok(object)
     }

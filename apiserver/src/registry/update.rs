@@ -64,6 +64,7 @@ impl Registry {
         let kind = object.kind_type();
         let (namespace, name) = (namespace_of(&*object).to_owned(), name_of(&*object).to_owned());
         object.set_defaults();
+        object.normalize();
         let rewrite = Rewrite {
             target: Target { kind, namespace: &namespace, name: &name },
             subresource,

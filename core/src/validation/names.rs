@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Error, ErrorList, Path};
+use crate::go_format;
 
 /// Longest label of a domain name, in bytes.
 pub const LABEL_MAX: usize = 63;
@@ -233,6 +234,11 @@ fn invalid(path: &Path, text: &str, messages: Vec<String>) -> ErrorList {
     messages.into_iter().map(|message| Error::invalid(path, text, message)).collect()
 }
 
+/// All messages in one error.
+fn joined(path: &Path, text: &str, messages: &[String]) -> ErrorList {
+    if messages.is_empty() { ErrorList::new() } else { vec![Error::invalid(path, text, messages.join(","))] }
+}
+
 /// A key with an optional domain, as a field error.
 pub fn validate_qualified_name(text: &str, path: &Path) -> ErrorList {
     invalid(path, text, is_qualified_name(text))
@@ -244,7 +250,7 @@ pub fn is_fully_qualified_domain_name(path: &Path, text: &str) -> ErrorList {
         return vec![Error::required(path, "")];
     }
     let text_without_end = text.strip_suffix('.').unwrap_or(text);
-    let mut errors = invalid(path, text_without_end, is_dns1123_subdomain(text_without_end));
+    let errors = joined(path, text_without_end, &is_dns1123_subdomain(text_without_end));
     if !errors.is_empty() {
         return errors;
     }
@@ -256,12 +262,11 @@ pub fn is_fully_qualified_domain_name(path: &Path, text: &str) -> ErrorList {
             "should be a domain with at least two segments separated by dots",
         )];
     }
-    for label in labels {
-        for message in is_dns1123_label(label) {
-            errors.push(Error::invalid(path, label, message));
-        }
-    }
-    errors
+    labels
+        .into_iter()
+        .map(|label| joined(path, label, &is_dns1123_label(label)))
+        .find(|errors| !errors.is_empty())
+        .unwrap_or_default()
 }
 
 /// A domain of at least three labels.
@@ -269,7 +274,7 @@ pub fn is_fully_qualified_name(path: &Path, text: &str) -> ErrorList {
     if text.is_empty() {
         return vec![Error::required(path, "")];
     }
-    let errors = invalid(path, text, is_dns1123_subdomain(text));
+    let errors = joined(path, text, &is_dns1123_subdomain(text));
     if errors.is_empty() && text.split('.').count() < 3 {
         return vec![Error::invalid(path, text, "should be a domain with at least three segments separated by dots")];
     }
@@ -297,12 +302,8 @@ pub fn is_domain_prefixed_path(path: &Path, text: &str) -> ErrorList {
     else {
         return vec![Error::invalid(path, text, "must be a domain-prefixed path (such as \"acme.io/foo\")")];
     };
-    let mut errors = ErrorList::new();
-    let wrong = is_dns1123_subdomain(domain);
-    if !wrong.is_empty() {
-        errors.push(Error::invalid(path, text, wrong.join(",")));
-    }
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "/%:?#[]@!$&'()*+,;=-._~".contains(c);
+    let mut errors = invalid(path, domain, is_dns1123_subdomain(domain));
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "/-._~%!$&'()*+,;=:".contains(c);
     if !rest.chars().all(allowed) {
         errors.push(Error::invalid(
             path,
@@ -312,6 +313,9 @@ pub fn is_domain_prefixed_path(path: &Path, text: &str) -> ErrorList {
     }
     errors
 }
+
+/// Longest name of a signer: two domains, a label, and the signs between them.
+const SIGNER_MAX: usize = 2 * SUBDOMAIN_MAX + LABEL_MAX + 2;
 
 /// The name of a signer of certificates: a domain and a path, as long as a domain and two names at most.
 pub fn validate_signer_name(text: &str, path: &Path) -> ErrorList {
@@ -328,18 +332,21 @@ pub fn validate_signer_name(text: &str, path: &Path) -> ErrorList {
         errors.push(Error::too_long(path, SUBDOMAIN_MAX as i64));
     }
     let labels: Vec<&str> = domain.split('.').collect();
-    for label in &labels {
-        let quoted = super::go_quote(label);
-        let wrong = is_dns1123_label(label).into_iter();
-        errors.extend(wrong.map(|why| Error::invalid(path, domain, format!("validating label {quoted}: {why}"))));
-    }
+    // Only the first bad label is told.
+    let first_bad = |labels: &[&str], check: fn(&str) -> Vec<String>, whole: &str| -> ErrorList {
+        let mut checked = labels.iter().map(|label| (super::go_quote(label), check(label)));
+        let (quoted, wrong) = checked.find(|(_, wrong)| !wrong.is_empty()).unwrap_or_default();
+        wrong.iter().map(|why| Error::invalid(path, whole, format!("validating label {quoted}: {why}"))).collect()
+    };
+    errors.extend(first_bad(&labels, is_dns1123_label, domain));
     if labels.len() < 2 {
         let why = "should be a domain with at least two segments separated by dots";
         errors.push(Error::invalid(path, domain, why));
     }
-    for segment in name.split('.') {
-        let wrong = is_dns1123_subdomain(segment).into_iter();
-        errors.extend(wrong.map(|why| Error::invalid(path, segment, why)));
+    let segments: Vec<&str> = name.split('.').collect();
+    errors.extend(first_bad(&segments, is_dns1123_subdomain, name));
+    if text.len() > SIGNER_MAX {
+        errors.push(Error::too_long(path, SIGNER_MAX as i64));
     }
     errors
 }
@@ -349,68 +356,109 @@ pub fn validate_finalizer_name(text: &str, path: &Path) -> ErrorList {
     validate_qualified_name(text, path)
 }
 
-fn canonical_ip(text: &str) -> Option<IpAddr> {
-    text.parse::<Ipv4Addr>().map(IpAddr::V4).or_else(|_| text.parse::<Ipv6Addr>().map(IpAddr::V6)).ok()
+/// An address as Go's `netip` reads it: no leading zeros. Zones are not for the API.
+fn strict_ip(text: &str) -> Option<IpAddr> {
+    text.parse().ok()
+}
+
+/// An address as the oldest readers take it: numbers may have leading zeros, which change nothing.
+fn sloppy_ip(text: &str) -> Option<IpAddr> {
+    if !text.contains(':') {
+        return sloppy_ipv4(text).map(IpAddr::V4);
+    }
+    let group = |group: &str| -> Option<String> {
+        if group.contains('.') {
+            return Some(sloppy_ipv4(group)?.to_string());
+        }
+        let digits = group.trim_start_matches('0');
+        Some(if digits.is_empty() && !group.is_empty() { "0" } else { digits }.to_owned())
+    };
+    let groups: Vec<String> = text.split(':').map(group).collect::<Option<_>>()?;
+    groups.join(":").parse::<Ipv6Addr>().ok().map(IpAddr::V6)
+}
+
+fn sloppy_ipv4(text: &str) -> Option<Ipv4Addr> {
+    let number = |part: &str| -> Option<u8> {
+        let digits = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        digits
+            .then(|| part.trim_start_matches('0'))
+            .and_then(|part| if part.is_empty() { Some(0) } else { part.parse().ok() })
+    };
+    let parts: Vec<u8> = text.split('.').map(number).collect::<Option<_>>()?;
+    Some(Ipv4Addr::from(<[u8; 4]>::try_from(parts).ok()?))
 }
 
 const IP_HINT: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 
 /// An address in its canonical form.
 pub fn is_valid_ip(path: &Path, text: &str) -> ErrorList {
-    match canonical_ip(text) {
-        None => vec![Error::invalid(path, text, IP_HINT)],
-        Some(IpAddr::V6(ip)) if ip.to_ipv4_mapped().is_some() => {
-            vec![Error::invalid(path, text, "must not be an IPv4-mapped IPv6 address")]
+    let wrong = match (sloppy_ip(text), strict_ip(text)) {
+        (None, _) => IP_HINT.to_owned(),
+        (Some(_), None) => "must not have leading 0s".to_owned(),
+        (_, Some(IpAddr::V6(ip))) if ip.to_ipv4_mapped().is_some() => {
+            "must not be an IPv4-mapped IPv6 address".to_owned()
         }
-        Some(ip) if ip.to_string() != text => {
-            vec![Error::invalid(path, text, format!("must be in canonical form (\"{ip}\")"))]
-        }
-        Some(_) => ErrorList::new(),
-    }
+        (_, Some(ip)) if ip.to_string() != text => format!("must be in canonical form (\"{ip}\")"),
+        _ => return ErrorList::new(),
+    };
+    vec![Error::invalid(path, text, wrong)]
 }
 
 /// An address as the older fields take it: leading zeros and mapped addresses included.
 pub fn is_valid_ip_for_legacy_field(path: &Path, text: &str) -> ErrorList {
-    if legacy_ip(text) { ErrorList::new() } else { vec![Error::invalid(path, text, IP_HINT)] }
-}
-
-fn legacy_ip(text: &str) -> bool {
-    if canonical_ip(text).is_some() {
-        return true;
-    }
-    let parts: Vec<&str> = text.split('.').collect();
-    parts.len() == 4
-        && parts.iter().all(|part| part.bytes().all(|byte| byte.is_ascii_digit()) && part.parse::<u8>().is_ok())
+    if sloppy_ip(text).is_some() { ErrorList::new() } else { vec![Error::invalid(path, text, IP_HINT)] }
 }
 
 /// An address range in its canonical form.
 pub fn is_valid_cidr(path: &Path, text: &str) -> ErrorList {
-    let hint = || vec![Error::invalid(path, text, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)")];
-    let Ok(net) = text.parse::<ipnet::IpNet>() else {
-        return hint();
+    let wrong = match (sloppy_cidr(text), strict_cidr(text)) {
+        (false, _) => "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)".to_owned(),
+        (true, None) => "must not have leading 0s in IP or prefix length".to_owned(),
+        (true, Some(ipnet::IpNet::V6(net))) if net.addr().to_ipv4_mapped().is_some() => {
+            "must not have an IPv4-mapped IPv6 address".to_owned()
+        }
+        (true, Some(net)) if net.addr() != net.network() => {
+            "must not have bits set beyond the prefix length".to_owned()
+        }
+        (true, Some(net)) if net.to_string() != text => format!("must be in canonical form (\"{net}\")"),
+        _ => return ErrorList::new(),
     };
-    let mut errors = ErrorList::new();
-    if let ipnet::IpNet::V6(net) = net
-        && net.addr().to_ipv4_mapped().is_some()
-    {
-        errors.push(Error::invalid(path, text, "must not have an IPv4-mapped IPv6 address"));
+    vec![Error::invalid(path, text, wrong)]
+}
+
+fn sloppy_cidr(text: &str) -> bool {
+    let Some((ip, length)) = text.split_once('/') else { return false };
+    let most = match sloppy_ip(ip) {
+        Some(IpAddr::V4(_)) => 32,
+        Some(IpAddr::V6(_)) => 128,
+        None => return false,
+    };
+    let digits = !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
+    let length = length.trim_start_matches('0');
+    digits && (length.is_empty() || length.parse::<u8>().is_ok_and(|length| length <= most))
+}
+
+fn strict_cidr(text: &str) -> Option<ipnet::IpNet> {
+    let (_, length) = text.split_once('/')?;
+    if length.len() > 1 && length.starts_with('0') {
+        return None;
     }
-    if net.trunc().to_string() != text {
-        errors.push(Error::invalid(path, text, format!("must be in canonical form (\"{}\")", net.trunc())));
-    }
-    errors
+    text.parse().ok()
 }
 
 /// Who manages fields, in managed fields and requests.
 pub fn validate_field_manager(text: &str, path: &Path) -> ErrorList {
+    let mut errors = ErrorList::new();
     if text.len() > 128 {
-        return vec![Error::too_long(path, 128)];
+        errors.push(Error::too_long(path, 128));
     }
-    text.chars()
-        .enumerate()
-        .filter(|(_, c)| c.is_control())
-        .map(|_| Error::invalid(path, text, "should only contain printable characters"))
-        .collect()
+    let unprintable = text.char_indices().filter(|(_, c)| !go_format::is_printable(*c));
+    let refuse = |(at, c): (usize, char)| {
+        let why = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
+        Error::invalid(path, text, why)
+    };
+    errors.extend(unprintable.map(refuse));
+    errors
 }
 
 #[cfg(test)]
@@ -425,6 +473,22 @@ mod tests {
         assert!(is_qualified_name("example.com/x_y").is_empty());
         assert_eq!(is_qualified_name("/x"), ["prefix part must be non-empty"]);
         assert_eq!(is_valid_port_num(65536).len(), 1);
+    }
+
+    #[test]
+    fn addresses_are_canonical() {
+        let path = Path::new("f");
+        let ip = |text| is_valid_ip(&path, text).first().map(|error| error.detail.clone()).unwrap_or_default();
+        assert_eq!(ip("010.0.0.1"), "must not have leading 0s");
+        assert_eq!(ip("00001::1"), "must not have leading 0s");
+        assert_eq!(ip("::ffff:1.2.3.4"), "must not be an IPv4-mapped IPv6 address");
+        assert_eq!(ip("2001:DB8::1"), "must be in canonical form (\"2001:db8::1\")");
+        assert_eq!((ip("fe80::1%eth0"), ip("1.2.3.4")), (IP_HINT.to_owned(), String::new()));
+        let cidr = |text| is_valid_cidr(&path, text).first().map(|error| error.detail.clone()).unwrap_or_default();
+        assert_eq!(cidr("10.0.0.1/8"), "must not have bits set beyond the prefix length");
+        assert_eq!(cidr("10.0.0.0/08"), "must not have leading 0s in IP or prefix length");
+        assert!(cidr("10.0.0.0/33").starts_with("must be a valid CIDR value"));
+        assert_eq!(cidr("2001:db8::/32"), "");
     }
 
     #[test]

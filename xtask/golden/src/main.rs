@@ -6,6 +6,7 @@ mod scheduler;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -15,6 +16,9 @@ use serde_json::Value;
 
 /// What is compared loosely.
 const LOOSE: &str = "Compared loosely:\n  decode: the text of plain decoding errors (it quotes Go types); that there is an error counts\n  defaulting: likewise, where the text quotes Go types\n  quantity: value, milliValue and scaledValue beyond 64 bits (ours are the nearest that fits; upstream wraps around, for\n    negative amounts already where their billionths are beyond), and the last bits of asApproximateFloat64\n  validation, validation_update: with goDiff, the texts behind the first difference of two Go structs";
+
+/// Most differences that are printed for one family.
+const DIFFERENCES_MAX: usize = 10;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask golden", about = "Compare with what upstream Kubernetes v1.35.4 does")]
@@ -53,79 +57,104 @@ struct Vector {
 }
 
 #[derive(Default)]
-struct Tally {
+pub(crate) struct Tally {
     passed: usize,
     total: usize,
     shown: Vec<String>,
 }
 
 fn main() -> ExitCode {
-    let done = match Options::parse().suite {
-        Suite::Api { paths } => run(api::FAMILIES, &paths),
+    ExitCode::from(match Options::parse().suite {
+        Suite::Api { paths } => report(tally(api::FAMILIES, &paths)),
         Suite::Scheduler(options) => scheduler::run(&options),
-    };
-    match done {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("golden: {error}");
-            ExitCode::from(2)
-        }
-    }
+    })
 }
 
-/// Runs all files and prints what they give; whether all vectors passed.
-fn run(families: &[Family], paths: &[PathBuf]) -> Result<bool, String> {
-    let tallies = tally(families, paths)?;
-    for (family, tally) in &tallies {
-        for difference in &tally.shown {
-            println!("{difference}");
+/// Prints what came out; the process's exit code.
+pub(crate) fn report(tallies: Result<BTreeMap<&str, Tally>, String>) -> u8 {
+    match tallies {
+        Ok(tallies) => {
+            for (family, tally) in &tallies {
+                for difference in &tally.shown {
+                    println!("{difference}");
+                }
+                println!("{family}: {}/{}", tally.passed, tally.total);
+            }
+            u8::from(tallies.values().any(|tally| tally.passed < tally.total))
         }
-        println!("{family}: {}/{}", tally.passed, tally.total);
+        Err(error) => {
+            eprintln!("golden: {error}");
+            2
+        }
     }
-    Ok(tallies.values().all(|tally| tally.passed == tally.total))
 }
 
 fn tally<'f>(families: &'f [Family], paths: &[PathBuf]) -> Result<BTreeMap<&'f str, Tally>, String> {
     let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
-    for file in files(paths)? {
-        for (number, line) in lines(&file)?.into_iter().enumerate() {
-            let place = format!("{}:{}", file.display(), number + 1);
-            let vector: Vector = serde_json::from_str(&line).map_err(|error| format!("{place}: {error}"))?;
-            let family = families.iter().find(|family| family.name == vector.family);
-            let family = family.ok_or_else(|| format!("{place}: unknown family {:?}", vector.family))?;
-            let tally = tallies.entry(family.name).or_default();
-            tally.total += 1;
+    each_line(paths, |place, line| {
+        let vector: Vector = serde_json::from_str(line).map_err(|error| format!("{place}: {error}"))?;
+        let family = families.iter().find(|family| family.name == vector.family);
+        let family = family.ok_or_else(|| format!("{place}: unknown family {:?}", vector.family))?;
+        tallies.entry(family.name).or_default().count(place, &vector.name, || {
             let found = (family.run)(&vector.input);
-            if (family.same)(&found, &vector.out) {
-                tally.passed += 1;
-            } else if tally.shown.len() < 10 {
-                let mut differences = Vec::new();
+            let mut differences = Vec::new();
+            if !(family.same)(&found, &vector.out) {
                 differ("", &vector.out, &found, &mut differences);
-                tally.shown.push(format!("{place}: {}\n    {}", vector.name, differences.join("\n    ")));
             }
-        }
-    }
-    if tallies.is_empty() {
-        return Err("no vectors found".to_owned());
-    }
+            differences
+        });
+        Ok(())
+    })?;
     Ok(tallies)
 }
 
-/// The files named, and those in the directories named.
-fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
-    let mut files = Vec::new();
-    for path in paths {
-        if !path.is_dir() {
-            files.push(path.clone());
-            continue;
+impl Tally {
+    /// Counts one vector, which passes if running it gives no differences.
+    pub(crate) fn count(&mut self, place: &str, name: &str, run: impl FnOnce() -> Vec<String>) {
+        self.total += 1;
+        let differences = panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| vec!["panicked".to_owned()]);
+        if differences.is_empty() {
+            self.passed += 1;
+        } else if self.shown.len() < DIFFERENCES_MAX {
+            self.shown.push(format!("{place}: {name}\n    {}", differences.join("\n    ")));
         }
-        let entries = path.read_dir().map_err(|error| format!("{}: {error}", path.display()))?;
-        let mut found: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-        found.retain(|file| file.to_str().is_some_and(|name| name.ends_with(".jsonl") || name.ends_with(".jsonl.gz")));
-        found.sort();
-        files.append(&mut found);
     }
+}
+
+/// Calls `run` with the place and the text of every line of the files named; a path without lines is an error.
+pub(crate) fn each_line(
+    paths: &[PathBuf],
+    mut run: impl FnMut(&str, &str) -> Result<(), String>,
+) -> Result<(), String> {
+    for path in paths {
+        let mut empty = true;
+        for file in files(path)? {
+            for (number, line) in lines(&file)?.into_iter().enumerate() {
+                run(&format!("{}:{}", file.display(), number + 1), &line)?;
+                empty = false;
+            }
+        }
+        if empty {
+            return Err(format!("{}: no vectors found", path.display()));
+        }
+    }
+    Ok(())
+}
+
+/// The file named, or the files of vectors in the directory named.
+fn files(path: &Path) -> Result<Vec<PathBuf>, String> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+    let mut files = Vec::new();
+    for entry in path.read_dir().map_err(failed)? {
+        let file = entry.map_err(failed)?.path();
+        if file.to_str().is_some_and(|name| name.ends_with(".jsonl") || name.ends_with(".jsonl.gz")) {
+            files.push(file);
+        }
+    }
+    files.sort();
     Ok(files)
 }
 
@@ -141,7 +170,7 @@ fn lines(path: &Path) -> Result<Vec<String>, String> {
 }
 
 /// The places where two values differ, at most five.
-fn differ(path: &str, expected: &Value, found: &Value, out: &mut Vec<String>) {
+pub(crate) fn differ(path: &str, expected: &Value, found: &Value, out: &mut Vec<String>) {
     if expected == found || out.len() >= 5 {
         return;
     }
@@ -169,35 +198,4 @@ fn differ(path: &str, expected: &Value, found: &Value, out: &mut Vec<String>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::{api, tally};
-
-    /// Families of the repository's own vectors, with how many pass. A number here may only grow.
-    const PASSING: &[(&str, usize)] =
-        &[("decode", 12), ("fieldset", 54), ("names", 676), ("patch", 67), ("quantity", 266), ("ssa", 37)];
-
-    #[test]
-    fn vectors_pass() {
-        let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../core/testdata/golden/api");
-        let tallies = tally(api::FAMILIES, &[vectors]).unwrap();
-        for (family, least) in PASSING {
-            let passed = tallies[family].passed;
-            assert!(passed >= *least, "{family}: {passed} pass, {least} did before: {:#?}", tallies[family].shown);
-        }
-    }
-
-    #[test]
-    fn unknown_families_and_empty_input_are_errors() {
-        let directory = std::env::temp_dir().join(format!("longshore-golden-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        assert!(tally(api::FAMILIES, std::slice::from_ref(&directory)).is_err());
-        let file = directory.join("x.jsonl");
-        std::fs::write(&file, r#"{"family":"nonesuch","name":"n","in":{},"out":{}}"#).unwrap();
-        assert!(tally(api::FAMILIES, std::slice::from_ref(&file)).is_err());
-        std::fs::write(&file, "not JSON").unwrap();
-        assert!(tally(api::FAMILIES, std::slice::from_ref(&file)).is_err());
-        std::fs::remove_dir_all(&directory).unwrap();
-    }
-}
+mod tests;

@@ -22,7 +22,9 @@ pub(crate) fn find(api_version: &str, kind: &str) -> Option<&'static KindType> {
 /// The schema of a kind; its name alone is unique.
 pub(crate) fn schema(kind: &str) -> Option<&'static Schema> {
     static ROLE: OnceLock<Schema> = OnceLock::new();
+    static CRON_JOB: OnceLock<Schema> = OnceLock::new();
     match kind {
+        "CronJob" => Some(CRON_JOB.get_or_init(|| plain::<api::CronJob>("CronJob"))),
         "Role" => Some(ROLE.get_or_init(|| plain::<api::Role>("Role"))),
         _ => all().find(|of| of.info.kind == kind).map(schema::of),
     }

@@ -1,5 +1,6 @@
 //! The families of `api`: how upstream's API machinery behaves, one file a family.
 
+mod cron;
 mod decode;
 mod defaulting;
 mod downward;
@@ -20,6 +21,7 @@ use crate::Family;
 
 /// Every family of `api`. A new one is one more line here.
 pub(crate) const FAMILIES: &[Family] = &[
+    Family { name: "cron", run: cron::run, same: equal },
     Family { name: "decode", run: decode::run, same: decode::same },
     Family { name: "defaulting", run: defaulting::run, same: defaulting::same },
     Family { name: "downward", run: downward::run, same: equal },

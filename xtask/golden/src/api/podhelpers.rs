@@ -101,6 +101,10 @@ fn node_affinity(pod: &Pod, node: &Node) -> Value {
             out["matchError"] = error.to_string().into();
         }
     }
+    let affinity = pod.spec.affinity.as_deref().and_then(|affinity| affinity.node_affinity.as_ref());
+    if affinity.is_none_or(|affinity| affinity.preferred_during_scheduling_ignored_during_execution.is_empty()) {
+        return out;
+    }
     match helpers::node_affinity_score(pod, node) {
         Ok(score) => out["score"] = score.into(),
         Err(error) => out["scoreError"] = error.to_string().into(),

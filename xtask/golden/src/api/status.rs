@@ -135,13 +135,16 @@ fn invalid(input: &Value) -> Value {
 
 /// Builds a path piece by piece, as its text tells.
 fn path(text: &str) -> String {
-    let mut path = validation::Path::default();
-    for part in text.split('.') {
-        let (name, brackets) =
-            part.split_once('[').map_or((part, ""), |(name, rest)| (name, rest.trim_end_matches(']')));
-        path = path.child(name);
-        for inner in brackets.split("][").filter(|inner| !inner.is_empty()) {
+    let (mut path, mut rest) = (validation::Path::default(), text);
+    while !rest.is_empty() {
+        if let Some((inner, after)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             path = inner.parse().map_or_else(|_| path.key(inner), |index| path.index(index));
+            rest = after;
+        } else {
+            let name = rest.strip_prefix('.').unwrap_or(rest);
+            let (name, after) = name.split_at(name.find(['.', '[']).unwrap_or(name.len()));
+            path = path.child(name);
+            rest = after;
         }
     }
     path.to_string()

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::{Tally, differ, files, lines};
+use crate::{Tally, differ, each_line, report};
 
 /// What to run.
 #[derive(Args)]
@@ -36,41 +36,24 @@ const FAMILIES: &[&str] = &[
     "volumes",
 ];
 
-/// Runs all files and prints what they give; whether all cases passed.
-pub(crate) fn run(options: &Options) -> Result<bool, String> {
-    let tallies = tally(&options.paths)?;
-    for (family, tally) in &tallies {
-        for difference in &tally.shown {
-            println!("{difference}");
-        }
-        println!("{family}: {}/{}", tally.passed, tally.total);
-    }
-    Ok(tallies.values().all(|tally| tally.passed == tally.total))
+/// Runs all files and prints what they give; the process's exit code.
+pub(crate) fn run(options: &Options) -> u8 {
+    report(tally(&options.paths))
 }
 
 fn tally(paths: &[PathBuf]) -> Result<BTreeMap<&'static str, Tally>, String> {
     let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
-    for file in files(paths)? {
-        for (number, line) in lines(&file)?.into_iter().enumerate() {
-            let place = format!("{}:{}", file.display(), number + 1);
-            let case: case::Case = serde_json::from_str(&line).map_err(|error| format!("{place}: {error}"))?;
-            let family = FAMILIES.iter().find(|family| **family == case.family);
-            let family = family.ok_or_else(|| format!("{place}: unknown family {:?}", case.family))?;
-            let found = outcome::of(&case);
+    each_line(paths, |place, line| {
+        let case: case::Case = serde_json::from_str(line).map_err(|error| format!("{place}: {error}"))?;
+        let family = FAMILIES.iter().find(|family| **family == case.family);
+        let family = family.ok_or_else(|| format!("{place}: unknown family {:?}", case.family))?;
+        tallies.entry(family).or_default().count(place, &case.name, || {
             let mut differences = Vec::new();
-            differ("", &case.expect, &found, &mut differences);
-            let tally = tallies.entry(family).or_default();
-            tally.total += 1;
-            if differences.is_empty() {
-                tally.passed += 1;
-            } else if tally.shown.len() < 10 {
-                tally.shown.push(format!("{place}: {}\n    {}", case.name, differences.join("\n    ")));
-            }
-        }
-    }
-    if tallies.is_empty() {
-        return Err("no cases found".to_owned());
-    }
+            differ("", &case.expect, &outcome::of(&case), &mut differences);
+            differences
+        });
+        Ok(())
+    })?;
     Ok(tallies)
 }
 
