@@ -95,7 +95,8 @@ impl Kind for PriorityClass {
         let mut errors = rules::validate(self, NameRule::DnsSubdomain);
         if let Some(name) = self.metadata.name.as_deref().filter(|name| name.starts_with(SYSTEM_PREFIX)) {
             if let Err(why) = self.check_system_class(name) {
-                let own = format!("priority class names with '{SYSTEM_PREFIX}' prefix are reserved for system use only");
+                let own =
+                    format!("priority class names with '{SYSTEM_PREFIX}' prefix are reserved for system use only");
                 errors.forbidden(&Path::new("metadata").child("name"), format!("{own}. error: {why}"));
             }
         } else if self.value > HIGHEST_USER_VALUE {

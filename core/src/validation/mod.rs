@@ -11,9 +11,9 @@ mod report;
 pub(crate) mod resources;
 
 pub use crate::go_format::quote as go_quote;
+pub(crate) use diff::diff;
 pub(crate) use error::join_once;
 pub use error::{Error, ErrorList, ErrorType, Path, aggregate};
-pub(crate) use diff::diff;
 pub(crate) use go_value::{go_value, go_values};
 pub use object_meta::{
     NameRule, validate_annotations, validate_labels, validate_object_meta, validate_object_meta_update,

@@ -1,8 +1,6 @@
 //! What daemon sets may say, in upstream's words.
 
-use super::{
-    DaemonSet, DaemonSetSpec, DaemonSetUpdateStrategy, DaemonSetUpdateStrategyType, RollingUpdateDaemonSet,
-};
+use super::{DaemonSet, DaemonSetSpec, DaemonSetUpdateStrategy, DaemonSetUpdateStrategyType, RollingUpdateDaemonSet};
 use crate::api::pod::validation::validate_template;
 use crate::api::rules;
 use crate::api::workload::{

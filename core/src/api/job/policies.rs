@@ -141,7 +141,9 @@ pub(super) fn validate_success(policy: &SuccessPolicy, spec: &JobSpec, at: &Path
                 errors.invalid(&at, count, why);
             }
             if rule.succeeded_indexes.is_some() && i64::from(count) > listed {
-                let why = format!("must be less than or equal to {listed} (the number of indexes in the specified succeededIndexes field)");
+                let why = format!(
+                    "must be less than or equal to {listed} (the number of indexes in the specified succeededIndexes field)"
+                );
                 errors.invalid(&at, count, why);
             }
         }
@@ -162,7 +164,11 @@ fn count_indexes(text: &str, completions: i32) -> Result<i64, String> {
         let (first, end) = match limits[..] {
             [only] => (number(only)?, number(only)?),
             [first, end] => (number(first)?, number(end)?),
-            _ => return Err(format!("the fragment \"{interval}\" violates the requirement that an index interval can have at most two parts separated by '-'")),
+            _ => {
+                return Err(format!(
+                    "the fragment \"{interval}\" violates the requirement that an index interval can have at most two parts separated by '-'"
+                ));
+            }
         };
         for index in [first, end] {
             if index < 0 || index >= completions {

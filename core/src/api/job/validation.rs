@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{CONTROLLER_UID_LABEL, CompletionMode, JOB_NAME_LABEL, Job, JobSpec, JobStatus, PodReplacementPolicy};
 use super::policies;
+use super::{CONTROLLER_UID_LABEL, CompletionMode, JOB_NAME_LABEL, Job, JobSpec, JobStatus, PodReplacementPolicy};
 use crate::api::PodTemplateSpec;
 use crate::api::pod::RestartPolicy;
 use crate::api::pod::validation::validate_template;
@@ -50,15 +50,11 @@ fn validate_generated_selector(job: &Job, errors: &mut ErrorList) {
     if uid.is_empty() {
         errors.required(&Path::new("metadata").child("uid"), "");
     }
-    let generated: BTreeMap<String, String> = [
-        (CONTROLLER_UID_LABEL, &uid),
-        (JOB_NAME_LABEL, &name),
-        ("controller-uid", &uid),
-        ("job-name", &name),
-    ]
-    .into_iter()
-    .map(|(key, value)| (key.to_owned(), value.clone()))
-    .collect();
+    let generated: BTreeMap<String, String> =
+        [(CONTROLLER_UID_LABEL, &uid), (JOB_NAME_LABEL, &name), ("controller-uid", &uid), ("job-name", &name)]
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value.clone()))
+            .collect();
     let none = BTreeMap::new();
     let labels = job.spec.template.metadata.labels.as_ref().unwrap_or(&none);
     let at = Path::new("spec").child("template").child("metadata").child("labels");
@@ -169,10 +165,7 @@ fn validate_indexed(spec: &JobSpec, at: &Path, errors: &mut ErrorList) {
 }
 
 fn refuse_indexed(spec: &JobSpec, at: &Path, errors: &mut ErrorList) {
-    let set = [
-        ("backoffLimitPerIndex", spec.backoff_limit_per_index),
-        ("maxFailedIndexes", spec.max_failed_indexes),
-    ];
+    let set = [("backoffLimitPerIndex", spec.backoff_limit_per_index), ("maxFailedIndexes", spec.max_failed_indexes)];
     for (field, number) in set.into_iter().filter_map(|(field, number)| Some((field, number?))) {
         errors.invalid(&at.child(field), number, NEEDS_INDEXED);
     }

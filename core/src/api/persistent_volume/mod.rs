@@ -1,6 +1,8 @@
 //! PersistentVolume: storage that outlives pods.
 
+mod source_validation;
 mod sources;
+mod validation;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -16,12 +18,11 @@ use crate::api::pod::{
     PhotonPersistentDiskVolumeSource, PortworxVolumeSource, QuobyteVolumeSource, VsphereVirtualDiskVolumeSource,
 };
 use crate::api::resources;
-use crate::api::rules;
 use crate::api::storage_class::PersistentVolumeReclaimPolicy;
 use crate::api::wire::{self, is_default};
 use crate::api::{ObjectReference, ResourceList, V1};
 use crate::kind::{Column, Kind, Subresource};
-use crate::validation::{ErrorList, NameRule};
+use crate::validation::ErrorList;
 use crate::{kind, string_enum};
 
 pub use sources::*;
@@ -250,11 +251,14 @@ impl Kind for PersistentVolume {
     }
 
     fn validate(&self) -> ErrorList {
-        rules::validate(self, NameRule::DnsSubdomain)
+        validation::validate(self)
     }
 
-    fn validate_update(&self, old: &Self, _subresource: Option<Subresource>) -> ErrorList {
-        rules::validate_update(self, old)
+    fn validate_update(&self, old: &Self, subresource: Option<Subresource>) -> ErrorList {
+        match subresource {
+            Some(Subresource::Status) => validation::validate_status_update(self, old),
+            _ => validation::validate_update(self, old),
+        }
     }
 
     fn columns() -> &'static [Column] {

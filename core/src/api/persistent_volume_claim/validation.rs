@@ -197,8 +197,7 @@ pub(super) fn validate_status_update(new: &PersistentVolumeClaim, old: &Persiste
     for (name, amount) in &new.status.capacity {
         validate_basic_quantity(amount, &at.child("capacity").key(name), &mut errors);
     }
-    // So is the missing plural.
-    let statuses = at.child("allocatedResourceStatus");
+    let statuses = at.child("allocatedResourceStatuses");
     for (name, status) in &new.status.allocated_resource_statuses {
         validate_resource_key(name, &statuses, &mut errors);
         if !RESIZE_STATUSES.contains(&status.as_str()) {

@@ -15,11 +15,10 @@ use crate::validation::{ErrorList, Path, Report};
 pub(crate) const ISCSI_NAME_MAX: usize = 64;
 pub(crate) const ISCSI_NAME_TOO_LONG: &str = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters \
      if iscsi.initiatorName is specified.";
-const LUN_RANGE: &str = "must be between 0 and 255, inclusive";
 const DRIVER_NAME_MAX: usize = 63;
 
 /// Demands fields that are not empty.
-fn require(fields: &[(&str, &str)], at: &Path, errors: &mut ErrorList) {
+pub(crate) fn require(fields: &[(&str, &str)], at: &Path, errors: &mut ErrorList) {
     for (field, _) in fields.iter().filter(|(_, value)| value.is_empty()) {
         errors.required(&at.child(field), "");
     }
@@ -62,14 +61,19 @@ pub(crate) fn validate_iscsi(source: &ISCSIVolumeSource, at: &Path, errors: &mut
     } else {
         validate_iscsi_name(&source.iqn, &at.child("iqn"), errors);
     }
-    if !(0..=255).contains(&source.lun) {
-        errors.invalid(&at.child("lun"), source.lun, LUN_RANGE);
-    }
+    validate_lun(source.lun, &at.child("lun"), errors);
     if (source.chap_auth_discovery || source.chap_auth_session) && source.secret_ref.is_none() {
         errors.required(&at.child("secretRef"), "");
     }
     if let Some(name) = &source.initiator_name {
         validate_iscsi_name(name, &at.child("initiatorname"), errors);
+    }
+}
+
+/// Checks the number of a unit.
+pub(crate) fn validate_lun(lun: i32, at: &Path, errors: &mut ErrorList) {
+    if !(0..=255).contains(&lun) {
+        errors.invalid(at, lun, "must be between 0 and 255, inclusive");
     }
 }
 
@@ -182,8 +186,7 @@ pub(crate) fn validate_fc(source: &FCVolumeSource, at: &Path, errors: &mut Error
     if !names.is_empty() {
         match source.lun {
             None => errors.required(&at.child("lun"), "lun is required if targetWWNs is specified"),
-            Some(lun) if !(0..=255).contains(&lun) => errors.invalid(&at.child("lun"), lun, LUN_RANGE),
-            Some(_) => {}
+            Some(lun) => validate_lun(lun, &at.child("lun"), errors),
         }
     }
 }

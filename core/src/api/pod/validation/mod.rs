@@ -2,7 +2,7 @@
 
 mod affinity;
 mod annotations;
-mod cloud_volumes;
+pub(crate) mod cloud_volumes;
 mod containers;
 mod dns;
 mod env;
@@ -20,6 +20,7 @@ mod update;
 mod volumes;
 mod windows;
 
+pub(crate) use affinity::validate_node_selector;
 pub(crate) use containers::{PROTOCOLS, validate_port_number, validate_protocol};
 pub(super) use ephemeral::validate_ephemeral_containers_update;
 pub(crate) use probes::validate_port;
@@ -27,6 +28,7 @@ pub(super) use resize::validate_resize;
 pub(crate) use scheduling::validate_taint_effect;
 pub(super) use status::validate_status_update;
 pub(super) use update::validate_pod_update;
+pub(crate) use volumes::{Sources, validate_host_path};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 

@@ -17,7 +17,7 @@ use crate::validation::paths::{
 use crate::validation::{ErrorList, Path, Report, validate_template_object_meta};
 
 /// What is said of a second source.
-pub(crate) const ONE_SOURCE: &str = "may not specify more than 1 volume type";
+const ONE_SOURCE: &str = "may not specify more than 1 volume type";
 
 const HOST_PATH_TYPES: [&str; 8] =
     ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
@@ -62,13 +62,13 @@ pub(super) fn validate<'s>(
 }
 
 /// Counts sources: the first is checked, a second is refused.
-struct Sources<'e> {
-    given: usize,
-    errors: &'e mut ErrorList,
+pub(crate) struct Sources<'e> {
+    pub(crate) given: usize,
+    pub(crate) errors: &'e mut ErrorList,
 }
 
 impl Sources<'_> {
-    fn check<T>(&mut self, source: Option<&T>, at: &Path, check: impl FnOnce(&T, &mut ErrorList)) {
+    pub(crate) fn check<T>(&mut self, source: Option<&T>, at: &Path, check: impl FnOnce(&T, &mut ErrorList)) {
         let Some(source) = source else { return };
         if self.given > 0 {
             self.errors.forbidden(at, ONE_SOURCE);
