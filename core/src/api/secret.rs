@@ -15,7 +15,7 @@ use crate::api::wire::{self, is_default};
 use crate::api::{ByteString, V1};
 use crate::kind::{Column, Kind, Subresource};
 use crate::validation::names::is_config_map_key;
-use crate::validation::{ErrorList, NameRule, Path, Report};
+use crate::validation::{ErrorList, NameRule, Path, Report, read_json};
 use crate::{kind, string_enum};
 
 /// Sensitive data such as passwords and keys.
@@ -112,10 +112,11 @@ impl Secret {
     }
 
     fn validate_json(&self, key: &str, at: &Path, errors: &mut ErrorList) {
-        match self.data.get(key).map(|text| serde_json::from_slice::<serde_json::Map<String, Value>>(&text.0)) {
+        type Fields = serde_json::Map<String, Value>;
+        match self.data.get(key).map(|text| read_json::<Fields>(&text.0, "map[string]interface {}")) {
             None => errors.required(&at.key(key), ""),
             Some(Ok(_)) => {}
-            Some(Err(error)) => errors.invalid(&at.key(key), "<secret contents redacted>", error.to_string()),
+            Some(Err(error)) => errors.invalid(&at.key(key), "<secret contents redacted>", error),
         }
     }
 }

@@ -18,7 +18,7 @@ pub(crate) fn json_kind(value: &Value) -> &'static str {
 }
 
 /// Checks the syntax without recursion; the error is Go's.
-pub(super) fn check_syntax(text: &[u8]) -> Result<(), String> {
+pub(crate) fn check_syntax(text: &[u8]) -> Result<(), String> {
     Scanner { text, at: 0 }.document()
 }
 

@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::kind::{AnyObject, KindType};
 use crate::schema;
 
-pub(crate) use go_json::json_kind;
+pub(crate) use go_json::{check_syntax, json_kind};
 
 /// The largest request body that upstream's API server reads, in bytes; more is answered with 413.
 pub const MAX_BODY_BYTES: usize = 3 * 1024 * 1024;

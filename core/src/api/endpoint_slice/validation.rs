@@ -9,7 +9,7 @@ use crate::validation::addresses::{parse_legacy_ip, validate_non_special_ip};
 use crate::validation::names::{
     is_dns1123_label, is_dns1123_subdomain, is_fully_qualified_domain_name, is_qualified_name, validate_qualified_name,
 };
-use crate::validation::{ErrorList, NameRule, Path, Report, validate_labels};
+use crate::validation::{ErrorList, NameRule, Path, Report, TextCheck, validate_labels};
 
 const ADDRESS_TYPES: [&str; 3] = ["FQDN", "IPv4", "IPv6"];
 const ENDPOINTS_MAX: usize = 1000;
@@ -104,7 +104,7 @@ fn validate_address(address: &str, type_: &AddressType, at: &Path, errors: &mut 
 fn validate_hints(hints: &EndpointHints, at: &Path, errors: &mut ErrorList) {
     let zones: Vec<&str> = hints.for_zones.iter().map(|zone| zone.name.as_str()).collect();
     let nodes: Vec<&str> = hints.for_nodes.iter().map(|node| node.name.as_str()).collect();
-    let lists: [(&str, Vec<&str>, fn(&str) -> Vec<String>); 2] =
+    let lists: [(&str, Vec<&str>, TextCheck); 2] =
         [("forZones", zones, is_qualified_name), ("forNodes", nodes, is_dns1123_subdomain)];
     for (list, names, rule) in lists {
         let at = at.child(list);

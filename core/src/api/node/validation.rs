@@ -11,7 +11,7 @@ use crate::validation::names::{
     is_config_map_key, is_dns1123_label, is_dns1123_subdomain, is_valid_label_value, validate_qualified_name,
 };
 use crate::validation::resources::validate_resource_quantity;
-use crate::validation::{Error, ErrorList, NameRule, Path, Report, go_value};
+use crate::validation::{Error, ErrorList, NameRule, Path, Report, TextCheck, go_value, read_json};
 
 const TAINTS: &str = "scheduler.alpha.kubernetes.io/taints";
 const AVOID_PODS: &str = "scheduler.alpha.kubernetes.io/preferAvoidPods";
@@ -32,21 +32,21 @@ fn validate_annotations(node: &Node, errors: &mut ErrorList) {
     let at = Path::new("metadata").child("annotations");
     let given = |key: &str| annotations.get(key).filter(|text| !text.is_empty());
     if let Some(text) = given(TAINTS) {
-        match serde_json::from_str::<Vec<Taint>>(text) {
+        match read_json::<Vec<Taint>>(text.as_bytes(), "[]core.Taint") {
             Ok(taints) => validate_taints(&taints, &at.child(TAINTS), errors),
-            Err(error) => errors.invalid(&at, TAINTS, error.to_string()),
+            Err(error) => errors.invalid(&at, TAINTS, error),
         }
     }
     if let Some(text) = given(AVOID_PODS) {
-        match serde_json::from_str::<AvoidPods>(text) {
+        match read_json::<AvoidPods>(text.as_bytes(), "core.AvoidPods") {
             Ok(avoid) => avoid.validate(&at.child(AVOID_PODS), errors),
-            Err(error) => errors.invalid(&at.child("AvoidPods"), AVOID_PODS, error.to_string()),
+            Err(error) => errors.invalid(&at.child("AvoidPods"), AVOID_PODS, error),
         }
     }
 }
 
 /// Pods that a node would rather not have, as an annotation says.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct AvoidPods {
     #[serde(default)]
@@ -198,7 +198,7 @@ fn validate_config_map(map: &ConfigMapNodeConfigSource, wanted: bool, at: &Path,
             _ => {}
         }
     }
-    let fields: [(&str, &str, fn(&str) -> Vec<String>); 3] = [
+    let fields: [(&str, &str, TextCheck); 3] = [
         ("namespace", &map.namespace, is_dns1123_label),
         ("name", &map.name, is_dns1123_subdomain),
         ("kubeletConfigKey", &map.kubelet_config_key, is_config_map_key),

@@ -9,7 +9,7 @@ use crate::api::pod::{
     AppArmorProfile, AppArmorProfileType, Pod, PodSpec, SeccompProfile, SeccompProfileType, Toleration,
 };
 use crate::validation::paths::validate_local_descending_path;
-use crate::validation::{ErrorList, Path, Report};
+use crate::validation::{ErrorList, Path, Report, read_json};
 
 const MIRROR: &str = "kubernetes.io/config.mirror";
 const TOLERATIONS: &str = "scheduler.alpha.kubernetes.io/tolerations";
@@ -36,9 +36,9 @@ pub(super) fn validate(metadata: &ObjectMeta, spec: &PodSpec, at: &Path, errors:
         errors.invalid(&at.key(MIRROR), value.as_str(), why);
     }
     if let Some(text) = annotations.get(TOLERATIONS).filter(|text| !text.is_empty()) {
-        match serde_json::from_str::<Vec<Toleration>>(text) {
+        match read_json::<Vec<Toleration>>(text.as_bytes(), "[]core.Toleration") {
             Ok(tolerations) => scheduling::validate_tolerations(&tolerations, &at.child(TOLERATIONS), errors),
-            Err(error) => errors.invalid(at, TOLERATIONS, error.to_string()),
+            Err(error) => errors.invalid(at, TOLERATIONS, error),
         }
     }
     if let Some(cost) = annotations.get(DELETION_COST)
