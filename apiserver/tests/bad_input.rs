@@ -37,7 +37,7 @@ async fn broken_documents() {
     let map = |rest: &str| format!(r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"a"}}{rest}}}"#);
     let strict = format!("{MAPS}?fieldValidation=Strict");
     for (path, headers, body, message) in [
-        (MAPS, JSON, "{\"kind\":\"Conf".to_owned(), "unexpected EOF"),
+        (MAPS, JSON, "{\"kind\":\"Conf".to_owned(), "unexpected end of JSON input"),
         (MAPS, JSON, String::new(), "<empty>"),
         (MAPS, JSON, "[]".to_owned(), "the object provided is unrecognized"),
         (MAPS, JSON, "\u{0}\u{1}".to_owned(), "the object provided is unrecognized"),

@@ -107,23 +107,26 @@ impl Watch {
     /// Waits until there may be something new, or a bookmark is due; `None` if the kind is no longer served.
     async fn changed(&mut self) -> Option<()> {
         let Some((bookmarks, timer)) = &mut self.bookmarks else { return self.changed.changed().await.ok() };
-        match select(std::pin::pin!(self.changed.changed()), timer).await {
-            Either::Left((changed, _)) => changed.ok(),
-            Either::Right(_) => {
-                // Read before the window is: the window then has everything up to here.
-                let revision = *bookmarks.revision.borrow();
-                self.bookmarks.as_mut()?.1 = self.bookmarks.as_ref()?.0.timer();
-                // An error is met again, and told, by the caller.
-                if let Ok(false) = self.refill()
-                    && revision > self.last
-                {
-                    self.last = revision;
-                    let resource_version = revision.to_string();
-                    self.ready.push_back(WatchEvent::Bookmark { resource_version, initial_events_end: false });
-                }
-                Some(())
-            }
+        let news = match select(std::pin::pin!(self.changed.changed()), timer).await {
+            Either::Left((changed, _)) => Some(changed),
+            Either::Right(_) => None,
+        };
+        if let Some(changed) = news {
+            return changed.ok();
         }
+        // Read before the window is: the window then has everything up to here.
+        let revision = *bookmarks.revision.borrow();
+        let next = bookmarks.timer();
+        if let Some((_, timer)) = &mut self.bookmarks {
+            *timer = next;
+        }
+        // An error is met again, and told, by the caller.
+        if let Ok(false) = self.refill() {
+            self.last = self.last.max(revision);
+            let resource_version = self.last.to_string();
+            self.ready.push_back(WatchEvent::Bookmark { resource_version, initial_events_end: false });
+        }
+        Some(())
     }
 
     /// Takes the next events from the window; false if there are none for now.
