@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use futures::StreamExt;
+use longshore_apiserver::http::LocalNodes;
 use longshore_apiserver::{HttpService, LocalClient, Options, Registry};
 use longshore_client::RemoteClient;
 use longshore_core::api::ConfigMap;
@@ -79,4 +80,62 @@ async fn the_local_client_keeps_the_contract() {
 async fn the_remote_client_keeps_the_contract() {
     let service = HttpService::new(registry().await);
     suite(Arc::new(RemoteClient::new(kube::Client::new(service, "default")))).await;
+}
+
+/// What users of kube-rs do, on the service without a port.
+#[tokio::test]
+async fn kube_applies_scales_watches_and_reads_logs() {
+    use k8s_openapi::api::apps::v1::Deployment;
+    use k8s_openapi::api::core::v1::Pod;
+    use kube::runtime::{WatchStreamExt, watcher};
+
+    let nodes = LocalNodes::new();
+    nodes.insert(
+        "n1",
+        tower::service_fn(|request: http::Request<axum::body::Body>| async move {
+            Ok(http::Response::new(axum::body::Body::from(format!("{}\n", request.uri()))))
+        }),
+    );
+    let service = HttpService::new(registry().await).with_nodes(Arc::new(nodes));
+    let client = kube::Client::new(service, "default");
+
+    let deployments = kube::Api::<Deployment>::default_namespaced(client.clone());
+    let web = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "web" },
+        "spec": {
+            "replicas": 2,
+            "selector": { "matchLabels": { "app": "web" } },
+            "template": {
+                "metadata": { "labels": { "app": "web" } },
+                "spec": { "containers": [{ "name": "c", "image": "i" }] },
+            },
+        },
+    });
+    let me = PatchParams::apply("me");
+    let applied = deployments.patch("web", &me, &Patch::Apply(&web)).await.unwrap();
+    assert_eq!(applied.spec.unwrap().replicas, Some(2));
+    let mut other = web.clone();
+    other["spec"]["replicas"] = 3.into();
+    let error = deployments.patch("web", &PatchParams::apply("other"), &Patch::Apply(&other)).await.unwrap_err();
+    assert!(matches!(&error, kube::Error::Api(status) if status.code == 409), "{error}");
+    let scale = deployments.get_scale("web").await.unwrap();
+    assert_eq!(scale.status.unwrap().selector.as_deref(), Some("app=web"));
+    let patch = Patch::Merge(json!({ "spec": { "replicas": 5 } }));
+    deployments.patch_scale("web", &PatchParams::default(), &patch).await.unwrap();
+    assert_eq!(deployments.get("web").await.unwrap().spec.unwrap().replicas, Some(5));
+    let metadata = deployments.list_metadata(&ListParams::default()).await.unwrap();
+    assert_eq!(metadata.items[0].metadata.name.as_deref(), Some("web"));
+
+    let pods = kube::Api::<Pod>::default_namespaced(client.clone());
+    let mut seen = std::pin::pin!(watcher(pods.clone(), watcher::Config::default().streaming_lists()).applied_objects());
+    let pod = json!({
+        "metadata": { "name": "p" }, "spec": { "nodeName": "n1", "containers": [{ "name": "c", "image": "i" }] },
+    });
+    let pod: Pod = serde_json::from_value(pod).unwrap();
+    let (created, first) = tokio::join!(async { pods.create(&PostParams::default(), &pod).await }, seen.next());
+    assert_eq!(first.unwrap().unwrap().metadata.uid, created.unwrap().metadata.uid);
+    let text = pods.logs("p", &kube::api::LogParams { tail_lines: Some(2), ..Default::default() }).await.unwrap();
+    assert_eq!(text, "/containerLogs/default/p/c?tailLines=2\n");
+    assert!(client.list_api_groups().await.unwrap().groups.iter().any(|group| group.name == "apps"));
+    assert_eq!(client.apiserver_version().await.unwrap().minor, "35");
 }

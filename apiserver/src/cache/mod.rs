@@ -27,7 +27,7 @@ use crate::status;
 
 pub(crate) use feed::Feed;
 pub(crate) use handoff::Handoff;
-pub(crate) use watch::watch;
+pub(crate) use watch::{Bookmarks, watch};
 
 /// Key under which nothing is ever stored: reading it tells the store's revision, linearizably.
 const PROBE: &str = "/longshore/revision";
@@ -128,6 +128,11 @@ impl Cache {
     /// The revision up to which the cache is complete.
     pub(crate) fn revision(&self) -> Revision {
         *self.revision.borrow()
+    }
+
+    /// Tells of every revision up to which the cache becomes complete.
+    pub(crate) fn revisions(&self) -> signal::Receiver<Revision> {
+        self.revision.subscribe()
     }
 
     /// Waits until the cache is complete up to `revision`.

@@ -2,9 +2,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
+use futures::future::{BoxFuture, Either, select};
 use longshore_core::client::{Error, WatchEvent, WatchStream};
+use longshore_core::clock::Clock;
 use longshore_core::store::Revision;
 use tokio::sync::watch as signal;
 
@@ -25,6 +28,23 @@ struct Watch {
     last: Revision,
     ready: VecDeque<WatchEvent<longshore_core::kind::DynObject>>,
     ended: bool,
+    bookmarks: Option<(Bookmarks, BoxFuture<'static, ()>)>,
+}
+
+/// How a watcher is told from time to time how far it is, though nothing changes for it.
+#[derive(Debug)]
+pub(crate) struct Bookmarks {
+    pub(crate) every: Duration,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// The revision up to which the cache is complete.
+    pub(crate) revision: signal::Receiver<Revision>,
+}
+
+impl Bookmarks {
+    fn timer(&self) -> BoxFuture<'static, ()> {
+        let (clock, every) = (Arc::clone(&self.clock), self.every);
+        Box::pin(async move { clock.sleep(every).await })
+    }
 }
 
 /// Watches changes after `after`; `initial` events come first.
@@ -37,6 +57,7 @@ pub(crate) fn watch(
     filter: Filter,
     after: Revision,
     initial: VecDeque<WatchEvent<longshore_core::kind::DynObject>>,
+    bookmarks: Option<Bookmarks>,
 ) -> Result<WatchStream, Error> {
     let oldest = cache.read().oldest;
     if after < oldest {
@@ -50,6 +71,10 @@ pub(crate) fn watch(
         last: after,
         ready: initial,
         ended: false,
+        bookmarks: bookmarks.map(|bookmarks| {
+            let timer = bookmarks.timer();
+            (bookmarks, timer)
+        }),
     };
     Ok(futures::stream::unfold(watch, next).boxed())
 }
@@ -72,16 +97,38 @@ async fn next(mut watch: Watch) -> Option<(Result<WatchEvent<longshore_core::kin
                 return Some((Err(error), watch));
             }
             Ok(true) => {}
-            Ok(false) => {
-                if watch.ended || watch.changed.changed().await.is_err() {
-                    return None;
-                }
-            }
+            Ok(false) if watch.ended || watch.changed().await.is_none() => return None,
+            Ok(false) => {}
         }
     }
 }
 
 impl Watch {
+    /// Waits until there may be something new, or a bookmark is due; `None` if the kind is no longer served.
+    async fn changed(&mut self) -> Option<()> {
+        let Some((bookmarks, timer)) = &mut self.bookmarks else { return self.changed.changed().await.ok() };
+        let news = match select(std::pin::pin!(self.changed.changed()), timer).await {
+            Either::Left((changed, _)) => Some(changed),
+            Either::Right(_) => None,
+        };
+        if let Some(changed) = news {
+            return changed.ok();
+        }
+        // Read before the window is: the window then has everything up to here.
+        let revision = *bookmarks.revision.borrow();
+        let next = bookmarks.timer();
+        if let Some((_, timer)) = &mut self.bookmarks {
+            *timer = next;
+        }
+        // An error is met again, and told, by the caller.
+        if let Ok(false) = self.refill() {
+            self.last = self.last.max(revision);
+            let resource_version = self.last.to_string();
+            self.ready.push_back(WatchEvent::Bookmark { resource_version, initial_events_end: false });
+        }
+        Some(())
+    }
+
     /// Takes the next events from the window; false if there are none for now.
     fn refill(&mut self) -> Result<bool, Error> {
         let cache = Arc::clone(&self.cache);

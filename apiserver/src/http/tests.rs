@@ -15,8 +15,18 @@ use crate::registry::{Options, Registry};
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
 async fn service() -> HttpService {
-    let store = Arc::new(MemoryStore::new());
-    HttpService::new(Registry::start(store, Arc::new(VirtualClock::new()), Options::new(1)).await.unwrap())
+    timed().await.0
+}
+
+async fn timed() -> (HttpService, VirtualClock) {
+    let (store, clock) = (Arc::new(MemoryStore::new()), VirtualClock::new());
+    let registry = Registry::start(store, Arc::new(clock.clone()), Options::new(1)).await.unwrap();
+    (HttpService::new(registry), clock)
+}
+
+/// The next event of a watch.
+async fn event(body: &mut Body) -> Value {
+    serde_json::from_slice(&body.frame().await.unwrap().unwrap().into_data().unwrap()).unwrap()
 }
 
 async fn send(
@@ -128,4 +138,53 @@ async fn a_watch_sends_lines_and_a_made_up_token_is_refused() {
     // A token that nobody gave out.
     let (code, _, error) = send(&service, "GET", &format!("{MAPS}?limit=1&continue=%21"), &[], "").await;
     assert_eq!((code, error["reason"].as_str()), (400, Some("BadRequest")));
+}
+
+#[tokio::test]
+async fn a_watch_without_news_is_told_how_far_it_is() {
+    let (service, clock) = timed().await;
+    let path = format!("{MAPS}?watch=1&resourceVersion=1&allowWatchBookmarks=true&fieldSelector=metadata.name%3Dnone");
+    let request = ::http::Request::get(path).body(Body::empty()).unwrap();
+    let mut body = service.clone().oneshot(request).await.unwrap().into_body();
+    let (_, _, created) = send(&service, "POST", MAPS, &[], map("a")).await;
+    let next = tokio::join!(event(&mut body), async {
+        // The watch sleeps until its bookmark is due, and until its own end.
+        while clock.sleepers() < 2 {
+            tokio::task::yield_now().await;
+        }
+        clock.advance(std::time::Duration::from_secs(60));
+    });
+    assert_eq!(next.0["type"], "BOOKMARK");
+    assert_eq!(next.0["object"]["metadata"]["resourceVersion"], created["metadata"]["resourceVersion"]);
+    assert_eq!(next.0["object"]["kind"], "ConfigMap");
+}
+
+#[tokio::test]
+async fn large_answers_are_compressed_for_who_takes_that() {
+    let service = service().await;
+    let large = json!({"metadata": {"name": "a"}, "data": {"key": "x".repeat(200_000)}}).to_string();
+    send(&service, "POST", MAPS, &[], large).await;
+    let request = ::http::Request::get(MAPS).header("accept-encoding", "br, gzip").body(Body::empty()).unwrap();
+    let response = service.clone().oneshot(request).await.unwrap();
+    assert_eq!(response.headers()["content-encoding"], "gzip");
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    assert!(bytes.len() < 20_000, "{}", bytes.len());
+    let list: Value = serde_json::from_reader(flate2::read::GzDecoder::new(&bytes[..])).unwrap();
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(1));
+    let (_, headers, _) = send(&service, "GET", MAPS, &[("accept-encoding", "gzip;q=0")], "").await;
+    assert!(headers.get("content-encoding").is_none());
+}
+
+#[tokio::test]
+async fn only_metadata_where_that_is_asked_for() {
+    let service = service().await;
+    send(&service, "POST", MAPS, &[], map("a")).await;
+    let accept = [("accept", "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json")];
+    let (_, _, list) = send(&service, "GET", MAPS, &accept, "").await;
+    assert_eq!(list["kind"], "PartialObjectMetadataList");
+    assert_eq!(list["items"][0]["kind"], "PartialObjectMetadata");
+    assert_eq!((&list["items"][0]["metadata"]["name"], &list["items"][0]["data"]), (&json!("a"), &Value::Null));
+    let accept = [("accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json")];
+    let (_, _, one) = send(&service, "GET", &format!("{MAPS}/a"), &accept, "").await;
+    assert_eq!((one["kind"].as_str(), one.get("data")), (Some("PartialObjectMetadata"), None));
 }

@@ -20,6 +20,9 @@ use crate::registry::Registry;
 /// How long a watch lasts whose client does not say.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
+/// How often a watch that asks for it is told how far it is.
+const BOOKMARKS: Duration = Duration::from_secs(60);
+
 /// Sends every change until the client's time is up.
 pub(super) async fn serve(
     registry: Arc<Registry>,
@@ -29,7 +32,12 @@ pub(super) async fn serve(
     shape: Shape,
 ) -> Result<Response<Body>, Error> {
     let kind = scope.kind;
-    let events = match registry.watch(scope, params, version).await {
+    let watch = if params.bookmarks {
+        registry.watch_with_bookmarks(scope, params, version, BOOKMARKS).await
+    } else {
+        registry.watch(scope, params, version).await
+    };
+    let events = match watch {
         Ok(events) => events,
         // As upstream: that a version is too old is the watch's first event, not the answer's code.
         Err(error) if error.is_expired() => futures::stream::iter([Err(error)]).boxed(),

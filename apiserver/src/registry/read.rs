@@ -17,7 +17,7 @@ use longshore_core::validation::{self, ErrorList, Path};
 use serde::{Deserialize, Serialize};
 
 use super::Registry;
-use crate::cache::{KindCache, Listing, feed, watch};
+use crate::cache::{Bookmarks, KindCache, Listing, feed, watch};
 use crate::selector::Filter;
 use crate::{key, status};
 
@@ -112,11 +112,37 @@ impl Registry {
     /// # Errors
     /// 410 if the version is too old; 400 for bad selectors.
     pub async fn watch(&self, scope: Scope<'_>, params: &WatchParams, version: &str) -> Result<WatchStream, Error> {
+        self.watch_with(scope, params, version, None).await
+    }
+
+    /// Watches objects, and tells after every such time without news how far the watch is. Meant for clients that are
+    /// far away: with it they can go on after a break where nothing changed for long.
+    ///
+    /// # Errors
+    /// As [`Registry::watch`].
+    pub async fn watch_with_bookmarks(
+        &self,
+        scope: Scope<'_>,
+        params: &WatchParams,
+        version: &str,
+        every: Duration,
+    ) -> Result<WatchStream, Error> {
+        let bookmarks = Bookmarks { every, clock: Arc::clone(&self.clock), revision: self.cache.revisions() };
+        self.watch_with(scope, params, version, Some(bookmarks)).await
+    }
+
+    async fn watch_with(
+        &self,
+        scope: Scope<'_>,
+        params: &WatchParams,
+        version: &str,
+        bookmarks: Option<Bookmarks>,
+    ) -> Result<WatchStream, Error> {
         let cache = self.cache.kind(scope.kind)?;
         let filter = Filter::parse(scope.kind, params.label_selector.as_deref(), params.field_selector.as_deref())?;
         let start = if version.is_empty() { 0 } else { parse_version(version)? };
         if start > 0 && !params.send_initial_events {
-            return watch(cache, scope.namespace, filter, start, VecDeque::new());
+            return watch(cache, scope.namespace, filter, start, VecDeque::new(), bookmarks);
         }
         self.reach(version).await?;
         let reached = self.cache.revision();
@@ -128,7 +154,7 @@ impl Registry {
                 initial_events_end: true,
             });
         }
-        watch(cache, scope.namespace, filter, listing.revision, initial)
+        watch(cache, scope.namespace, filter, listing.revision, initial, bookmarks)
     }
 
     /// Whether the store answers and the cache follows it.

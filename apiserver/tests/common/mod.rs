@@ -51,13 +51,22 @@ impl Running {
 
     /// A server with these limits; `change` may add to the service.
     pub async fn with(limits: Limits, change: impl FnOnce(HttpService) -> HttpService) -> Self {
+        Self::of(limits, |registry| change(HttpService::new(registry))).await
+    }
+
+    /// A server of the service that `make` makes of the registry.
+    pub async fn with_registry(make: impl FnOnce(Arc<Registry>) -> HttpService) -> Self {
+        Self::of(Limits::default(), make).await
+    }
+
+    async fn of(limits: Limits, make: impl FnOnce(Arc<Registry>) -> HttpService) -> Self {
         let clock = Arc::new(SystemClock::new());
         let store = Arc::new(MemoryStore::new());
         let registry = Registry::start(store, clock.clone(), Options::new(1)).await.unwrap();
         let authority = Authority::generate(clock).unwrap();
         let certified = authority.issue_server("kube-apiserver", &ServerNames::apiserver([])).unwrap();
         let admin = authority.issue_client("kubernetes-admin", &["system:masters"]).unwrap();
-        let service = change(HttpService::new(Arc::clone(&registry)));
+        let service = make(Arc::clone(&registry));
         let tls = authority.server_tls(&certified).unwrap();
         let server = Server::bind(([127, 0, 0, 1], 0).into(), tls, service).await.unwrap().with_limits(limits);
         let (address, cancel) = (server.local_addr(), CancellationToken::new());

@@ -10,8 +10,9 @@ use super::tree::{Read, Tree};
 /// The most nodes that a document may have once its aliases are put in; upstream has a like bound.
 const MAX_NODES: usize = 1_000_000;
 
-/// How deep lists and objects may be nested once aliases are put in.
-const MAX_DEPTH: usize = 255;
+/// How deep lists and objects may be nested once aliases are put in. The reader calls itself for each level, and a thread
+/// has two megabytes of stack: debug builds overflow it at about 250 levels.
+const MAX_DEPTH: usize = 100;
 
 /// Reads the first document of `text`; findings are keys given twice.
 pub(super) fn parse(text: &str) -> Result<Read, String> {

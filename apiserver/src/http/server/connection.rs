@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -42,11 +43,15 @@ impl<F: Future + Send + 'static> hyper::rt::Executor<F> for Tasks {
     }
 }
 
-pub(super) async fn serve<S: Service>(shared: Arc<Shared<S>>, stream: TcpStream, peer: SocketAddr) {
+pub(super) async fn serve<S: Service>(shared: Arc<Shared<S>>, mut stream: TcpStream, peer: SocketAddr) {
     // Answers are written whole; there is nothing to wait for.
     let _ = stream.set_nodelay(true);
     let limits = shared.guard.limits().clone();
-    let handshake = tokio::time::timeout(limits.handshake, shared.acceptor.accept(stream));
+    let handshake = async {
+        refuse_plain_text(&mut stream).await?;
+        shared.acceptor.accept(stream).await
+    };
+    let handshake = tokio::time::timeout(limits.handshake, handshake);
     let stream = match shared.stopping.run_until_cancelled(handshake).await {
         None => return,
         Some(Err(_)) => return tracing::debug!(%peer, "the TLS handshake took too long"),
@@ -84,6 +89,21 @@ pub(super) async fn serve<S: Service>(shared: Arc<Shared<S>>, stream: TcpStream,
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "a connection broke");
     }
+}
+
+/// Tells a client that speaks HTTP without TLS what is wrong.
+async fn refuse_plain_text(stream: &mut TcpStream) -> std::io::Result<()> {
+    let mut first = [0];
+    let read = stream.peek(&mut first).await?;
+    if read == 0 || !first[0].is_ascii_uppercase() {
+        return Ok(());
+    }
+    let answer = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+    stream.write_all(answer).await?;
+    stream.shutdown().await?;
+    // Closing with something unread would take the answer away from the client.
+    while stream.read(&mut [0; 1024]).await? > 0 {}
+    Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "the client speaks HTTP without TLS"))
 }
 
 /// Drives a connection; on cancellation it may finish what it has begun.
