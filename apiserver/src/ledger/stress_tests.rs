@@ -39,7 +39,7 @@ fn node(name: &str) -> Node {
 }
 
 fn pod(number: usize) -> Pod {
-    let port = if number % 5 == 0 { json!([{ "containerPort": 80, "hostPort": 80 }]) } else { json!([]) };
+    let port = if number.is_multiple_of(5) { json!([{ "containerPort": 80, "hostPort": 80 }]) } else { json!([]) };
     serde_json::from_value(json!({
         "metadata": { "name": format!("p{number}") },
         "spec": { "containers": [{
@@ -281,4 +281,37 @@ async fn a_pod_without_room_is_made_uncharged_and_charged_once_it_runs() {
     }
     assert!(store.get(&format!("{PREFIX}n0")).await.unwrap().value.is_none(), "a node without pods has no record");
     client.bind(&bind("n0")).await.unwrap();
+}
+
+/// What a server knows of a node may be out of date too; the commit compares the node.
+#[tokio::test]
+async fn a_node_that_shrank_or_went_takes_nothing_more() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let (one, two) = (client(Arc::clone(&store), 1).await, client(Arc::clone(&store), 2).await);
+    set_up(&one).await;
+    let nodes = Api::<Node>::all(Arc::clone(&one));
+    let bind = |pod: &str, node: &str| Bind {
+        namespace: "default".into(),
+        pod: pod.into(),
+        node: node.into(),
+        ..Bind::default()
+    };
+    two.bind(&bind("p1", "n0")).await.unwrap();
+    let smaller = |cpu: &str| Patch::Merge(json!({ "status": { "allocatable": { "cpu": cpu } } }));
+    nodes.patch_status("n0", &smaller("1"), &PatchParams::default()).await.unwrap();
+    let error = two.bind(&bind("p2", "n0")).await.unwrap_err();
+    assert!(error.to_string().ends_with("the pod asks for 700m, 500m of 1 are taken"), "{error}");
+    nodes.patch_status("n0", &smaller("1200m"), &PatchParams::default()).await.unwrap();
+    two.bind(&bind("p2", "n0")).await.unwrap();
+    nodes.delete("n1", &DeleteParams::default()).await.unwrap();
+    let error = two.bind(&bind("p3", "n1")).await.unwrap_err();
+    assert!(error.is_conflict() && error.to_string().ends_with("it does not exist"), "{error}");
+    // A node that comes back finds the pods that are still there.
+    nodes.delete("n0", &DeleteParams::default()).await.unwrap();
+    nodes.create(node("n0"), &PostParams::default()).await.unwrap();
+    let error = two.bind(&bind("p0", "n0")).await;
+    assert!(error.is_ok(), "{error:?}");
+    let Err(error) = two.bind(&bind("p5", "n0")).await else { panic!("both want port 80") };
+    assert!(error.to_string().ends_with("its port 80/TCP on 0.0.0.0 is taken by pod default/p0"), "{error}");
+    assert_eq!(audit(&*store).await, 3);
 }
