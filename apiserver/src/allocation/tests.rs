@@ -76,7 +76,7 @@ async fn a_service_is_given_an_address_that_goes_back_with_it() {
     let web = cluster.create("web", json!({})).await.unwrap();
     let range: AddressRange = "10.96.0.0/16".parse().unwrap();
     assert!(range.offset(web.spec.cluster_ip.parse().unwrap()).unwrap() >= 256, "{}", web.spec.cluster_ip);
-    assert_eq!(web.spec.cluster_ips, [web.spec.cluster_ip.clone()]);
+    assert_eq!(web.spec.cluster_ips, std::slice::from_ref(&web.spec.cluster_ip));
     assert_eq!(web.spec.ip_families, ["IPv4"]);
     assert_eq!(json!(web.spec.ip_family_policy), "SingleStack");
     assert_eq!(cluster.given().await, texts(&["10.96.0.1", &web.spec.cluster_ip]));

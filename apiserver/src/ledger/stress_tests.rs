@@ -39,7 +39,7 @@ fn node(name: &str) -> Node {
 }
 
 fn pod(number: usize) -> Pod {
-    let port = if number % 5 == 0 { json!([{ "containerPort": 80, "hostPort": 80 }]) } else { json!([]) };
+    let port = if number.is_multiple_of(5) { json!([{ "containerPort": 80, "hostPort": 80 }]) } else { json!([]) };
     serde_json::from_value(json!({
         "metadata": { "name": format!("p{number}") },
         "spec": { "containers": [{
@@ -131,7 +131,7 @@ async fn audit(store: &dyn Store) -> usize {
     let end = store.status().await.unwrap().revision;
     let mut watch = store.watch("", 1).await.unwrap();
     let allocatable = node("n").status.allocatable;
-    let (mut pods, mut records) = (BTreeMap::<String, Option<Claim>>::new(), BTreeMap::<String, Record>::new());
+    let (mut pods, mut records) = (BTreeMap::<String, (String, Option<Claim>)>::new(), BTreeMap::new());
     let (mut bound, mut reached) = (0, 0);
     while reached < end {
         let (revision, changes) = match watch.next().await.unwrap().unwrap() {
@@ -152,17 +152,18 @@ async fn audit(store: &dyn Store) -> usize {
                 };
                 let pod: Pod = serde_json::from_slice(&value).unwrap();
                 let claim = Claim::of(&pod);
-                let before = pods.insert(change.key.clone(), claim.clone());
-                match (before, claim) {
-                    (Some(Some(before)), Some(now)) => assert_eq!(before.node, now.node, "a pod never moves"),
-                    (Some(None), Some(_)) => bound += 1,
-                    _ => {}
+                let before = pods.insert(change.key.clone(), (pod.spec.node_name.clone(), claim));
+                if let Some((before, _)) = before
+                    && before != pod.spec.node_name
+                {
+                    assert_eq!(before, "", "a pod never moves");
+                    bound += 1;
                 }
             }
         }
         let mut expected = BTreeMap::<String, Record>::new();
-        for claim in pods.values().flatten() {
-            let known = records.get(&claim.node).and_then(|record| record.pods.get(&claim.uid));
+        for claim in pods.values().filter_map(|(_, claim)| claim.as_ref()) {
+            let known = records.get(&claim.node).and_then(|record: &Record| record.pods.get(&claim.uid));
             let entry = Entry::new(claim, known.is_some_and(|entry| entry.uncharged));
             expected.entry(claim.node.clone()).or_default().pods.insert(claim.uid.clone(), entry);
         }
@@ -280,4 +281,37 @@ async fn a_pod_without_room_is_made_uncharged_and_charged_once_it_runs() {
     }
     assert!(store.get(&format!("{PREFIX}n0")).await.unwrap().value.is_none(), "a node without pods has no record");
     client.bind(&bind("n0")).await.unwrap();
+}
+
+/// What a server knows of a node may be out of date too; the commit compares the node.
+#[tokio::test]
+async fn a_node_that_shrank_or_went_takes_nothing_more() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let (one, two) = (client(Arc::clone(&store), 1).await, client(Arc::clone(&store), 2).await);
+    set_up(&one).await;
+    let nodes = Api::<Node>::all(Arc::clone(&one));
+    let bind = |pod: &str, node: &str| Bind {
+        namespace: "default".into(),
+        pod: pod.into(),
+        node: node.into(),
+        ..Bind::default()
+    };
+    two.bind(&bind("p1", "n0")).await.unwrap();
+    let smaller = |cpu: &str| Patch::Merge(json!({ "status": { "allocatable": { "cpu": cpu } } }));
+    nodes.patch_status("n0", &smaller("1"), &PatchParams::default()).await.unwrap();
+    let error = two.bind(&bind("p2", "n0")).await.unwrap_err();
+    assert!(error.to_string().ends_with("the pod asks for 700m, 500m of 1 are taken"), "{error}");
+    nodes.patch_status("n0", &smaller("1200m"), &PatchParams::default()).await.unwrap();
+    two.bind(&bind("p2", "n0")).await.unwrap();
+    nodes.delete("n1", &DeleteParams::default()).await.unwrap();
+    let error = two.bind(&bind("p3", "n1")).await.unwrap_err();
+    assert!(error.is_conflict() && error.to_string().ends_with("it does not exist"), "{error}");
+    // A node that comes back finds the pods that are still there.
+    nodes.delete("n0", &DeleteParams::default()).await.unwrap();
+    nodes.create(node("n0"), &PostParams::default()).await.unwrap();
+    let error = two.bind(&bind("p0", "n0")).await;
+    assert!(error.is_ok(), "{error:?}");
+    let Err(error) = two.bind(&bind("p5", "n0")).await else { panic!("both want port 80") };
+    assert!(error.to_string().ends_with("its port 80/TCP on 0.0.0.0 is taken by pod default/p0"), "{error}");
+    assert_eq!(audit(&*store).await, 3);
 }

@@ -9,11 +9,13 @@ mod bind;
 mod bootstrap;
 mod create;
 mod delete;
+mod evict;
 mod patch;
 #[cfg(test)]
 mod pod_tests;
 mod random;
 mod read;
+mod renewal;
 mod scale;
 #[cfg(test)]
 mod tests;

@@ -2,18 +2,22 @@
 
 use std::sync::Arc;
 
-use longshore_core::api::{Namespace, Node, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use longshore_core::api::{Lease, Namespace, Node, Pod, PodDisruptionBudget};
 use longshore_core::client::params::{DeleteParams, Patch, PatchParams, PostParams};
 use longshore_core::client::{Api, Bind, Client, Deleted, Error, Target};
-use longshore_core::clock::VirtualClock;
+use longshore_core::clock::{Clock, VirtualClock};
 use longshore_core::kind::{KindType, Subresource};
 use longshore_core::store::MemoryStore;
 use serde_json::{Value, json};
 
+use super::create::field_manager;
 use super::{Options, Registry};
 use crate::LocalClient;
 
 struct Cluster {
+    clock: VirtualClock,
+    registry: Arc<Registry>,
     client: Arc<dyn Client>,
     pods: Api<Pod>,
 }
@@ -22,12 +26,13 @@ impl Cluster {
     /// With one node of 2 cores.
     async fn start() -> Self {
         let store = Arc::new(MemoryStore::new());
-        let registry = Registry::start(store, Arc::new(VirtualClock::new()), Options::new(1)).await.unwrap();
-        let client: Arc<dyn Client> = Arc::new(LocalClient::new(registry, "test"));
+        let clock = VirtualClock::new();
+        let registry = Registry::start(store, Arc::new(clock.clone()), Options::new(1)).await.unwrap();
+        let client: Arc<dyn Client> = Arc::new(LocalClient::new(Arc::clone(&registry), "test"));
         let node = json!({ "metadata": { "name": "n" }, "status": { "allocatable": { "cpu": "2", "pods": "10" } } });
         let nodes = Api::<Node>::all(Arc::clone(&client));
         nodes.create(serde_json::from_value(node).unwrap(), &PostParams::default()).await.unwrap();
-        Self { pods: Api::namespaced(Arc::clone(&client), "default"), client }
+        Self { pods: Api::namespaced(Arc::clone(&client), "default"), clock, registry, client }
     }
 
     async fn create(&self, name: &str) -> Arc<Pod> {
@@ -132,4 +137,85 @@ async fn a_namespace_goes_with_its_last_finalizer() {
     let finalize = Some(Subresource::Finalize);
     cluster.client.update(Box::new(space), finalize, &PostParams::default()).await.unwrap();
     assert!(spaces.get_opt("space").await.unwrap().is_none());
+}
+
+fn budget(value: Value) -> PodDisruptionBudget {
+    serde_json::from_value(value).unwrap()
+}
+
+#[tokio::test]
+async fn an_eviction_asks_the_budget() {
+    let cluster = Cluster::start().await;
+    let evict = async |name: &str| {
+        let target = Target { kind: KindType::of::<Pod>(), namespace: "default", name };
+        cluster.registry.evict(target, &DeleteParams::default()).await
+    };
+    for name in ["a", "b", "c"] {
+        cluster.create(name).await;
+    }
+    // A pod that does not run yet is nobody's loss.
+    let everyone = json!({ "metadata": { "name": "all" }, "spec": { "selector": {}, "minAvailable": 1 } });
+    let budgets = Api::<PodDisruptionBudget>::namespaced(Arc::clone(&cluster.client), "default");
+    budgets.create(budget(everyone), &PostParams::default()).await.unwrap();
+    assert!(matches!(evict("a").await.unwrap(), Deleted::Gone(_)));
+    for name in ["b", "c"] {
+        let ready = json!([{ "type": "Ready", "status": "True" }]);
+        let status = json!({ "status": { "phase": "Running", "conditions": ready } });
+        cluster.patch(name, Subresource::Status, status).await.unwrap();
+    }
+    let error = evict("b").await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.to_string().as_str()),
+        (429, "Cannot evict pod as it would violate the pod's disruption budget.")
+    );
+    let Error::Api(status) = error else { panic!("the server refused") };
+    let cause = &status.details.as_ref().unwrap().causes[0];
+    assert_eq!(
+        (cause.reason.as_str(), cause.message.as_str()),
+        ("DisruptionBudget", "The disruption budget all is still being processed by the server.")
+    );
+    let counted = json!({ "status": {
+        "observedGeneration": 1, "disruptionsAllowed": 1, "currentHealthy": 2, "desiredHealthy": 1, "expectedPods": 2,
+    } });
+    budgets.patch_status("all", &Patch::Merge(counted), &PatchParams::default()).await.unwrap();
+    assert!(matches!(evict("b").await.unwrap(), Deleted::Gone(_)));
+    let left = budgets.get("all").await.unwrap();
+    assert_eq!((left.status.disruptions_allowed, left.status.disrupted_pods.len()), (0, 1));
+    let error = evict("c").await.unwrap_err();
+    let Error::Api(status) = error else { panic!("the server refused") };
+    let cause = &status.details.as_ref().unwrap().causes[0];
+    assert_eq!(cause.message, "The disruption budget all needs 1 healthy pods and has 2 currently");
+}
+
+/// What is noted of a renewal without looking must be what looking would have noted.
+#[tokio::test]
+async fn a_renewed_lease_is_owned_as_any_updated_object() {
+    let cluster = Cluster::start().await;
+    let leases = Api::<Lease>::namespaced(Arc::clone(&cluster.client), "kube-node-lease");
+    let renew = |lease: &Lease, second| {
+        let mut lease = lease.clone();
+        lease.spec.renew_time = Some(MicroTime(jiff::Timestamp::from_second(second).unwrap()));
+        lease
+    };
+    let lease: Lease =
+        serde_json::from_value(json!({ "metadata": { "name": "n" }, "spec": { "holderIdentity": "n" } })).unwrap();
+    let first = leases.create(renew(&lease, 1), &PostParams::default()).await.unwrap();
+    cluster.clock.advance(std::time::Duration::from_secs(10));
+    let second = leases.update(renew(&first, 2), &PostParams::default()).await.unwrap();
+    let mut expected = renew(&first, 2);
+    field_manager(KindType::of::<Lease>(), "").update(Some(&*first), &mut expected, "test", cluster.clock.now());
+    assert_eq!(second.metadata.managed_fields, expected.metadata.managed_fields);
+    assert_ne!(second.metadata.managed_fields, first.metadata.managed_fields, "the time of the renewal is noted");
+    // Another who renews it takes the field over.
+    let other = PostParams { field_manager: Some("other".to_owned()), ..PostParams::default() };
+    let third = leases.update(renew(&second, 3), &other).await.unwrap();
+    let owners: Vec<_> = third
+        .metadata
+        .managed_fields
+        .iter()
+        .flatten()
+        .filter(|entry| entry.fields_v1.as_ref().is_some_and(|fields| !fields.0["f:spec"]["f:renewTime"].is_null()))
+        .map(|entry| entry.manager.clone().unwrap())
+        .collect();
+    assert_eq!(owners, ["other"]);
 }

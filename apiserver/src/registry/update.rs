@@ -131,7 +131,7 @@ impl Registry {
         if is_same(old, &mut *new, rewrite.tracks) {
             return Ok(Change::Nothing);
         }
-        if rewrite.tracks {
+        if rewrite.tracks && !self.note_renewal(old, &mut *new, rewrite.manager) {
             let path = subresource.map_or("", Subresource::as_str);
             let fields = field_manager(target.kind, path);
             fields.update(Some(old), &mut *new, rewrite.manager, self.clock.now());

@@ -78,7 +78,8 @@ impl Seek<'_> {
             None => is_set(value),
             Some(wanted) => match value {
                 Value::String(text) => text == wanted,
-                other => other.to_string() == wanted,
+                Value::Bool(value) => wanted.parse() == Ok(*value),
+                _ => false,
             },
         };
         if meant {
