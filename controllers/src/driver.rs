@@ -254,7 +254,7 @@ impl<C: Controller> Driver<C> {
             }
             Action::ConfirmGone(target) => {
                 return match client.get(target.target(), &GetParams::default()).await {
-                    Ok(object) if object.meta().uid.as_deref() == Some(&target.uid) => {
+                    Ok(object) if target.uid.is_empty() || object.meta().uid.as_deref() == Some(&target.uid) => {
                         informer.observe_write(&object);
                         Err(Refused::Stale)
                     }

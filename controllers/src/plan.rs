@@ -133,7 +133,7 @@ pub enum Action {
         /// Seconds of grace; `None` for the object's own.
         grace_seconds: Option<u32>,
     },
-    /// Ask the server, not the cache, whether an object is gone; if it is not, the rest of the plan is dropped and the
+    /// Ask the server, not the cache, whether an object is gone (whatever its uid, if none is given); if it is not, the rest of the plan is dropped and the
     /// key looked at again.
     ConfirmGone(ObjectRef),
     /// Ask the server, not the cache, whether an object is there and nobody deleted it; if not, the rest of the plan is
