@@ -171,11 +171,14 @@ impl ControllerManager {
 
 #[cfg(test)]
 mod tests {
-    use longshore_core::api::{ConfigMap, Namespace, ServiceAccount};
+    use longshore_core::api::pod::RestartPolicy;
+    use longshore_core::api::{
+        ConfigMap, DaemonSet, Deployment, EndpointSlice, Job, Namespace, Node, Service, ServiceAccount, StatefulSet,
+    };
     use longshore_core::client::params::PostParams;
 
     use super::*;
-    use crate::testing::World;
+    use crate::testing::{Kubelet, World, meta, selector, template};
 
     #[tokio::test]
     async fn runs_all_and_ends_when_told() {
@@ -190,6 +193,60 @@ mod tests {
             world.settle().await;
             assert!(world.api::<ServiceAccount>().get("default").await.is_ok());
             assert!(world.api::<ConfigMap>().get("kube-root-ca.crt").await.is_ok());
+            cancel.cancel();
+        };
+        tokio::join!(manager.run(cancel.clone()), test);
+    }
+
+    /// All controllers at once bring a cluster to rest: when it is as wanted nobody writes any more.
+    #[tokio::test]
+    async fn all_together_come_to_rest() {
+        let world = World::new(2);
+        world.server.set_graceful(true);
+        let mut kubelet = Kubelet::new(2);
+        let options = Options { cluster_cidr: Some("10.244.0.0/16".parse().unwrap()), ..Options::default() };
+        let manager = ControllerManager::new(world.client.clone(), Arc::new(world.clock.clone()), options);
+        let cancel = CancellationToken::new();
+        let test = async {
+            let mut namespace = Namespace::default();
+            namespace.metadata.name = Some("ns".into());
+            world.client.create(Box::new(namespace), &PostParams::default()).await.unwrap();
+            for name in &kubelet.nodes {
+                let mut node = Node::default();
+                node.metadata.name = Some(name.clone());
+                world.create(node).await;
+            }
+            let mut web = Deployment { metadata: meta("web"), ..Deployment::default() };
+            (web.spec.replicas, web.spec.selector, web.spec.template) =
+                (Some(3), selector("web"), template("web", "a"));
+            world.create(web).await;
+            let mut db = StatefulSet { metadata: meta("db"), ..StatefulSet::default() };
+            (db.spec.replicas, db.spec.selector, db.spec.template) = (Some(2), selector("db"), template("db", "a"));
+            world.create(db).await;
+            let mut log = DaemonSet { metadata: meta("log"), ..DaemonSet::default() };
+            (log.spec.selector, log.spec.template) = (selector("log"), template("log", "a"));
+            world.create(log).await;
+            let mut work = Job { metadata: meta("work"), ..Job::default() };
+            work.spec.template = template("work", "a");
+            work.spec.template.spec.restart_policy = RestartPolicy::Never;
+            world.create(work).await;
+            let mut service = Service { metadata: meta("web"), ..Service::default() };
+            service.spec.selector = [("app".to_owned(), "web".to_owned())].into();
+            world.create(service).await;
+            world.settle_with(&mut kubelet).await;
+
+            assert_eq!(world.one::<Deployment>("web").status.available_replicas, 3);
+            assert_eq!(world.one::<StatefulSet>("db").status.ready_replicas, 2);
+            assert_eq!(world.one::<DaemonSet>("log").status.number_available, 3);
+            assert_eq!(world.one::<Job>("work").status.succeeded, 1);
+            assert_eq!(world.all::<EndpointSlice>()[0].endpoints.len(), 3);
+            assert!(world.all::<Node>().iter().all(|node| node.spec.pod_cidr.starts_with("10.244.")));
+            let before = world.server.writes();
+            for _ in 0..20 {
+                world.yield_all().await;
+                world.clock.advance(Duration::from_secs(1));
+            }
+            assert_eq!(world.server.writes(), before, "somebody writes without need");
             cancel.cancel();
         };
         tokio::join!(manager.run(cancel.clone()), test);

@@ -16,6 +16,7 @@ use longshore_core::api::pod::helpers::{is_available, is_ready, is_terminal};
 use longshore_core::api::{ControllerRevision, DaemonSet, Node, Pod};
 use longshore_core::events::Severity;
 use longshore_core::informer::{Change, ObjectKey};
+use longshore_core::selector::Selector;
 
 use self::node::{Fit, fit, node_of, pod_for};
 use crate::claim::{Claim, claim, watch_dependents};
@@ -23,7 +24,7 @@ use crate::controller::{Controller, Triggers, View};
 use crate::plan::{Action, Plan};
 use crate::pods::available_in;
 use crate::revisions::{REVISION_HASH, Revisions, excess, hash_of, revisions};
-use crate::selects::{Labels, selects, selects_everything};
+use crate::selects::compiled;
 
 /// Pods that one look creates or deletes at most.
 const BURST: usize = 250;
@@ -32,8 +33,8 @@ const BURST: usize = 250;
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct DaemonSetController;
 
-fn selects_labels(set: &DaemonSet, labels: &Labels) -> bool {
-    set.spec.selector.as_ref().is_some_and(|selector| !selects_everything(selector) && selects(selector, labels))
+fn selector(set: &DaemonSet) -> Selector {
+    compiled(set.spec.selector.as_ref())
 }
 
 /// A node, whether the daemon belongs there, and the pods that are there, oldest first.
@@ -162,8 +163,8 @@ impl Controller for DaemonSetController {
 
     fn triggers(&self, triggers: &Triggers<ObjectKey>) {
         triggers.on::<DaemonSet, _>(|change| [ObjectKey::of(&**change.object())]);
-        watch_dependents::<DaemonSet, Pod>(triggers, selects_labels);
-        watch_dependents::<DaemonSet, ControllerRevision>(triggers, selects_labels);
+        watch_dependents::<DaemonSet, Pod>(triggers, selector);
+        watch_dependents::<DaemonSet, ControllerRevision>(triggers, selector);
         let sets = triggers.informer::<DaemonSet>();
         triggers.on::<Node, _>(move |change: &Change<Arc<Node>>| {
             if let Change::Modified { old, new } = change
@@ -179,8 +180,8 @@ impl Controller for DaemonSetController {
     fn reconcile(&self, view: &View<'_>, key: &ObjectKey, now: Timestamp) -> Plan {
         let Some(set) = view.of::<DaemonSet>().get(&key.namespace, &key.name) else { return Plan::nothing() };
         let set = &*set;
-        let Claim { owned, mut actions } = claim::<Pod>(view, set, |labels| selects_labels(set, labels));
-        let history = claim::<ControllerRevision>(view, set, |labels| selects_labels(set, labels));
+        let Claim { owned, mut actions } = claim::<Pod>(view, set, &selector(set));
+        let history = claim::<ControllerRevision>(view, set, &selector(set));
         actions.extend(history.actions);
         if !actions.is_empty() || set.metadata.deletion_timestamp.is_some() {
             return actions.into();

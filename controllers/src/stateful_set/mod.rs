@@ -16,6 +16,7 @@ use longshore_core::api::stateful_set::{PodManagementPolicyType, StatefulSetStat
 use longshore_core::api::{ControllerRevision, PersistentVolumeClaim, Pod, PodTemplateSpec, StatefulSet};
 use longshore_core::events::Severity;
 use longshore_core::informer::{Change, ObjectKey};
+use longshore_core::selector::Selector;
 
 use self::identity::{ordinal, revision, words};
 use crate::claim::{Claim, claim, watch_dependents};
@@ -23,14 +24,14 @@ use crate::controller::{Controller, Triggers, View};
 use crate::plan::{Action, Plan};
 use crate::pods::available_in;
 use crate::revisions::{Revisions, excess, revisions, template_of};
-use crate::selects::{Labels, selects, selects_everything};
+use crate::selects::compiled;
 
 /// The controller of StatefulSets.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct StatefulSetController;
 
-fn selects_labels(set: &StatefulSet, labels: &Labels) -> bool {
-    set.spec.selector.as_ref().is_some_and(|selector| !selects_everything(selector) && selects(selector, labels))
+fn selector(set: &StatefulSet) -> Selector {
+    compiled(set.spec.selector.as_ref())
 }
 
 fn is_rolling(set: &StatefulSet) -> bool {
@@ -227,8 +228,8 @@ impl Controller for StatefulSetController {
 
     fn triggers(&self, triggers: &Triggers<ObjectKey>) {
         triggers.on::<StatefulSet, _>(|change| [ObjectKey::of(&**change.object())]);
-        watch_dependents::<StatefulSet, Pod>(triggers, selects_labels);
-        watch_dependents::<StatefulSet, ControllerRevision>(triggers, selects_labels);
+        watch_dependents::<StatefulSet, Pod>(triggers, selector);
+        watch_dependents::<StatefulSet, ControllerRevision>(triggers, selector);
         // Read, but no reason to wake: a claim that is gone comes back when its pod is next looked at.
         triggers.on::<PersistentVolumeClaim, _>(|_: &Change<Arc<PersistentVolumeClaim>>| None::<ObjectKey>);
     }
@@ -236,8 +237,8 @@ impl Controller for StatefulSetController {
     fn reconcile(&self, view: &View<'_>, key: &ObjectKey, now: Timestamp) -> Plan {
         let Some(set) = view.of::<StatefulSet>().get(&key.namespace, &key.name) else { return Plan::nothing() };
         let set = &*set;
-        let Claim { owned, mut actions } = claim::<Pod>(view, set, |labels| selects_labels(set, labels));
-        let history = claim::<ControllerRevision>(view, set, |labels| selects_labels(set, labels));
+        let Claim { owned, mut actions } = claim::<Pod>(view, set, &selector(set));
+        let history = claim::<ControllerRevision>(view, set, &selector(set));
         actions.extend(history.actions);
         if !actions.is_empty() || set.metadata.deletion_timestamp.is_some() {
             return actions.into();
