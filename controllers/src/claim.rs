@@ -9,11 +9,11 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use longshore_core::informer::{Change, ObjectKey};
 use longshore_core::kind::{AnyObject, Kind};
+use longshore_core::selector::Selector;
 use serde_json::json;
 
 use crate::controller::{Triggers, View};
 use crate::plan::{Action, ObjectRef};
-use crate::selects::Labels;
 
 /// Index of dependents by the uid of their controller.
 const BY_CONTROLLER: &str = "controllers/controller-uid";
@@ -64,10 +64,7 @@ pub(crate) fn index_dependents<D: Kind>(triggers: &Triggers<ObjectKey>) {
 
 /// Wakes controller objects of kind `O` when a dependent of kind `D` that they control changes, and when an orphan that
 /// they could adopt does.
-pub(crate) fn watch_dependents<O: Kind, D: Kind>(
-    triggers: &Triggers<ObjectKey>,
-    selects: impl Fn(&O, &Labels) -> bool + Send + Sync + 'static,
-) {
+pub(crate) fn watch_dependents<O: Kind, D: Kind>(triggers: &Triggers<ObjectKey>, selector: fn(&O) -> Selector) {
     index_dependents::<D>(triggers);
     let owners = triggers.informer::<O>();
     triggers.on::<D, _>(move |change: &Change<Arc<D>>| {
@@ -77,7 +74,7 @@ pub(crate) fn watch_dependents<O: Kind, D: Kind>(
         if let Some(object) = change.current().filter(|object| controller_of(&***object).is_none()) {
             let meta = AnyObject::meta(&**object);
             let candidates = owners.list_namespace(meta.namespace.as_deref().unwrap_or_default());
-            let adopters = candidates.iter().filter(|owner| selects(owner, &meta.labels));
+            let adopters = candidates.iter().filter(|owner| selector(owner).matches_optional(meta.labels.as_ref()));
             keys.extend(adopters.map(|owner| ObjectKey::of(&**owner)));
         }
         keys.dedup();
@@ -99,13 +96,14 @@ pub(crate) struct Claim<D> {
     pub(crate) actions: Vec<Action>,
 }
 
-/// Finds out what belongs to `owner`, which selects by `selects`. As long as there are actions the claim is not settled:
+/// Finds out what belongs to `owner`, which selects by `selector`. As long as there are actions the claim is not settled:
 /// carry them out and look again.
-pub(crate) fn claim<D: Kind>(view: &View<'_>, owner: &dyn AnyObject, selects: impl Fn(&Labels) -> bool) -> Claim<D> {
+pub(crate) fn claim<D: Kind>(view: &View<'_>, owner: &dyn AnyObject, selector: &Selector) -> Claim<D> {
     let deleted = |object: &dyn AnyObject| object.meta().deletion_timestamp.is_some();
+    let selects = |object: &dyn AnyObject| selector.matches_optional(object.meta().labels.as_ref());
     let (mut owned, mut actions) = (Vec::new(), Vec::new());
     for object in dependents::<D>(view, owner) {
-        if selects(&AnyObject::meta(&*object).labels) {
+        if selects(&*object) {
             owned.push(object);
         } else if !deleted(owner) && !deleted(&*object) {
             actions.push(release(&*object, owner));
@@ -115,7 +113,7 @@ pub(crate) fn claim<D: Kind>(view: &View<'_>, owner: &dyn AnyObject, selects: im
         return Claim { owned, actions };
     }
     let mut adoptions = view.of::<D>().by_index(ORPHANS, owner.meta().namespace.as_deref().unwrap_or_default());
-    adoptions.retain(|object| !deleted(&**object) && selects(&AnyObject::meta(&**object).labels));
+    adoptions.retain(|object| !deleted(&**object) && selects(&**object));
     if !adoptions.is_empty() {
         actions.push(Action::ConfirmAlive(ObjectRef::of(owner)));
         actions.extend(adoptions.iter().map(|object| adopt(&**object, owner)));

@@ -7,10 +7,10 @@ use futures::future::join_all;
 use longshore_core::client::params::{
     DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, Preconditions,
 };
-use longshore_core::client::{Client, Error, Scope};
+use longshore_core::client::{Client, Error, Scope, Target};
 use longshore_core::clock::Clock;
 use longshore_core::events::{EventRecorder, Severity};
-use longshore_core::informer::{DynInformer, Informers};
+use longshore_core::informer::{DynInformer, Informers, ObjectKey};
 use longshore_core::kind::KindType;
 use longshore_core::queue::{Backoff, QueueMetrics, Work, WorkQueue};
 use rustc_hash::FxHashMap;
@@ -44,8 +44,8 @@ impl Default for Settings {
 /// A controller with its queue.
 ///
 /// A plan ends at its first failure; the key is tried again after its back-off, with a fresh look. If the outcome of a
-/// write is unknown, the caches of the kinds concerned are read anew before the key is decided about again, so that
-/// nothing is done twice.
+/// write is unknown, or the server knew better than the cache, what is in doubt is read anew before the key is decided
+/// about again, so that nothing is done twice.
 #[derive(Debug)]
 pub struct Driver<C: Controller> {
     controller: C,
@@ -58,17 +58,37 @@ pub struct Driver<C: Controller> {
 }
 
 /// What the driver keeps about a key whose last plan failed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 struct Memory {
-    failure: Failure,
-    /// The kinds about which the cache may be wrong.
-    doubtful: Vec<&'static KindType>,
+    failure: Option<Failure>,
+    doubts: Vec<Doubt>,
+}
+
+/// Where the cache may be wrong, because the outcome of a write is unknown or because the server knew better.
+#[derive(Debug, Clone, PartialEq)]
+enum Doubt {
+    /// One object, which can be asked for.
+    Object(&'static KindType, ObjectKey),
+    /// Something of a kind: the server would have chosen its name.
+    Kind(&'static KindType),
+}
+
+impl Doubt {
+    /// What a failed action on this object leaves in doubt.
+    fn of(failure: &Failure, object: Option<ObjectKey>) -> Option<Self> {
+        let error = &failure.error;
+        let knew_better = error.is_conflict() || error.is_not_found() || error.is_already_exists();
+        if matches!(error, Error::Api(_)) && !knew_better {
+            return None;
+        }
+        Some(object.map_or(Self::Kind(failure.kind), |key| Self::Object(failure.kind, key)))
+    }
 }
 
 /// How carrying out an action ended, if not well.
 #[derive(Debug)]
 enum Stop {
-    Failed(Failure),
+    Failed(Failure, Option<Doubt>),
     /// The world is not as the view showed it: look again.
     Stale,
     /// Nothing can be done and nothing will change that.
@@ -125,52 +145,61 @@ impl<C: Controller> Driver<C> {
 
     /// Works on one key.
     pub(crate) async fn process(&self, work: Work<C::Key>) {
-        let remembered = self.memory().get(work.key()).cloned();
-        if let Some(memory) = &remembered {
-            for kind in &memory.doubtful {
-                if let Err(error) = self.informers.of_kind(kind).refresh().await {
-                    tracing::debug!(controller = self.controller.name(), key = ?work.key(), %error, "still in doubt");
-                    work.failed();
-                    return;
-                }
+        let Memory { failure, doubts } = self.memory().get(work.key()).cloned().unwrap_or_default();
+        for doubt in &doubts {
+            if let Err(error) = self.settle(doubt).await {
+                tracing::debug!(controller = self.controller.name(), key = ?work.key(), %error, "still in doubt");
+                work.failed();
+                return;
             }
         }
-        let view = View::new(&self.informers, remembered.as_ref().map(|memory| &memory.failure));
+        let view = View::new(&self.informers, failure.as_ref());
         let Plan { actions, look_again } = self.controller.reconcile(&view, work.key(), self.clock.now());
-        match self.carry_out(actions).await {
-            Ok(()) => {
-                self.memory().remove(work.key());
-                match look_again {
-                    // Whoever asks to look again at once would otherwise keep a worker for itself.
-                    Some(delay) => work.done_until(delay.max(LOOK_AGAIN_MIN)),
-                    None => work.done(),
-                }
-            }
-            Err(Stop::Moot) => {
-                self.memory().remove(work.key());
-                work.done();
-            }
-            Err(Stop::Stale) => {
-                self.memory().remove(work.key());
-                work.failed();
-            }
-            Err(Stop::Failed(failure)) => {
-                let Failure { action, error, kind, .. } = &failure;
+        let mut doubts = Vec::new();
+        let ended = self.carry_out(actions, &mut doubts).await;
+        let failure = match &ended {
+            Err(Stop::Failed(failure, _)) => {
+                let Failure { action, error, .. } = failure;
                 tracing::debug!(controller = self.controller.name(), key = ?work.key(), %action, %error, "trying again");
-                let doubtful = match error {
-                    Error::Api(_) if !error.is_conflict() && !error.is_not_found() && !error.is_already_exists() => {
-                        Vec::new()
-                    }
-                    // The outcome is unknown, or the cache was behind.
-                    _ => vec![*kind],
-                };
-                self.memory().insert(work.key().clone(), Memory { failure, doubtful });
-                work.failed();
+                Some(failure.clone())
             }
+            _ => None,
+        };
+        if failure.is_some() || !doubts.is_empty() {
+            self.memory().insert(work.key().clone(), Memory { failure, doubts });
+        } else {
+            self.memory().remove(work.key());
+        }
+        match (ended, look_again) {
+            // Whoever asks to look again at once would otherwise keep a worker for itself.
+            (Ok(()), Some(delay)) => work.done_until(delay.max(LOOK_AGAIN_MIN)),
+            (Ok(()), None) | (Err(Stop::Moot), _) => work.done(),
+            (Err(Stop::Stale | Stop::Failed(..)), _) => work.failed(),
         }
     }
 
-    async fn carry_out(&self, actions: Vec<Action>) -> Result<(), Stop> {
+    /// Makes the cache right where it may be wrong.
+    async fn settle(&self, doubt: &Doubt) -> Result<(), Error> {
+        let (kind, key) = match doubt {
+            Doubt::Kind(kind) => return self.informers.of_kind(kind).refresh().await,
+            Doubt::Object(kind, key) => (*kind, key),
+        };
+        let informer = self.informers.of_kind(kind);
+        let target = Target { kind, namespace: &key.namespace, name: &key.name };
+        match self.informers.client().get(target, &GetParams::default()).await {
+            Ok(object) => informer.observe_write(&object),
+            Err(error) if error.is_not_found() => {
+                if informer.get(&key.namespace, &key.name).is_some() {
+                    informer.refresh().await?;
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Carries out actions until one fails. What is in doubt then is added to `doubts`.
+    async fn carry_out(&self, actions: Vec<Action>, doubts: &mut Vec<Doubt>) -> Result<(), Stop> {
         let mut actions = actions.into_iter().peekable();
         let (mut size, mut last) = (1, None);
         while let Some(first) = actions.next() {
@@ -184,9 +213,17 @@ impl<C: Controller> Driver<C> {
             {
                 batch.push(next);
             }
-            let ended = join_all(batch.into_iter().map(|action| self.act(action))).await;
-            for result in ended {
-                result?;
+            let mut stop = None;
+            for ended in join_all(batch.into_iter().map(|action| self.act(action))).await {
+                if let Err(Stop::Failed(_, Some(doubt))) = &ended
+                    && !doubts.contains(doubt)
+                {
+                    doubts.push(doubt.clone());
+                }
+                stop = stop.or(ended.err());
+            }
+            if let Some(stop) = stop {
+                return Err(stop);
             }
         }
         Ok(())
@@ -204,7 +241,7 @@ impl<C: Controller> Driver<C> {
             }
             return Ok(());
         };
-        let prefix = tell.as_ref().map(|_| prefix(&action)).unwrap_or_default();
+        let (prefix, object) = (prefix(&action), action.object());
         let ended = self.write(&self.informers.of_kind(kind), action).await;
         if let Some((about, words)) = tell {
             let outcome = match &ended {
@@ -222,7 +259,11 @@ impl<C: Controller> Driver<C> {
             Ok(_) => Ok(()),
             Err(Refused::Stale) => Err(Stop::Stale),
             Err(Refused::By(error)) if verb == Verb::Create && error.is_namespace_terminating() => Err(Stop::Moot),
-            Err(Refused::By(error)) => Err(Stop::Failed(Failure { verb, kind, action: text, error })),
+            Err(Refused::By(error)) => {
+                let failure = Failure { verb, kind, action: text, error };
+                let doubt = Doubt::of(&failure, object);
+                Err(Stop::Failed(failure, doubt))
+            }
         }
     }
 
@@ -254,7 +295,7 @@ impl<C: Controller> Driver<C> {
             }
             Action::ConfirmGone(target) => {
                 return match client.get(target.target(), &GetParams::default()).await {
-                    Ok(object) if object.meta().uid.as_deref() == Some(&target.uid) => {
+                    Ok(object) if target.uid.is_empty() || object.meta().uid.as_deref() == Some(&target.uid) => {
                         informer.observe_write(&object);
                         Err(Refused::Stale)
                     }

@@ -8,6 +8,7 @@
 
 mod claim;
 mod controller;
+mod daemon_set;
 mod deployment;
 mod driver;
 mod endpoints;
@@ -16,12 +17,17 @@ mod hash;
 mod job;
 mod manager;
 mod namespace;
+mod node_ipam;
+mod node_lifecycle;
 mod plan;
+mod pod_gc;
 mod pods;
 mod replicas;
+mod revisions;
 mod root_ca;
 mod selects;
 mod service_account;
+mod stateful_set;
 mod template;
 
 pub use controller::{Controller, Failure, Triggers, View};

@@ -4,7 +4,9 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
+use ipnet::IpNet;
 use longshore_core::client::Client;
 use longshore_core::clock::Clock;
 use longshore_core::events::{EventRecorder, EventWriter, events};
@@ -15,15 +17,21 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::controller::Controller;
+use crate::daemon_set::DaemonSetController;
 use crate::deployment::DeploymentController;
 use crate::driver::{Driver, Settings};
 use crate::endpoints::{EndpointSliceController, EndpointsController};
 use crate::garbage_collector::GarbageCollector;
 use crate::job::JobController;
 use crate::namespace::NamespaceController;
+use crate::node_ipam::NodeIpamController;
+use crate::node_lifecycle::NodeLifecycleController;
+use crate::node_lifecycle::eviction::TaintEvictionController;
+use crate::pod_gc::PodCollector;
 use crate::replicas::{ReplicaSetController, ReplicationManager};
 use crate::root_ca::RootCaPublisher;
 use crate::service_account::ServiceAccountController;
+use crate::stateful_set::StatefulSetController;
 
 /// What to run, and how.
 #[derive(Debug, Clone)]
@@ -34,6 +42,14 @@ pub struct Options {
     pub kinds: Vec<&'static KindType>,
     /// Certificates (PEM) to publish in every namespace; `None` publishes nothing.
     pub root_ca: Option<String>,
+    /// How long a node may be silent before its conditions are unknown.
+    pub node_monitor_grace_period: Duration,
+    /// How many pods that ended are kept; 0 keeps all.
+    pub terminated_pods: usize,
+    /// Addresses of which every node gets a range for its pods; `None` hands out none.
+    pub cluster_cidr: Option<IpNet>,
+    /// Prefix length of a node's range.
+    pub node_cidr_mask: u8,
     /// For the jitter of back-offs.
     pub seed: u64,
 }
@@ -42,7 +58,16 @@ impl Default for Options {
     /// Every kind that an API server offers, save events, which nobody owns and which expire by themselves.
     fn default() -> Self {
         let kinds = longshore_core::api::kinds().iter().copied().filter(|kind| kind.info.kind != "Event").collect();
-        Self { settings: Settings::default(), kinds, root_ca: None, seed: 0 }
+        Self {
+            settings: Settings::default(),
+            kinds,
+            root_ca: None,
+            node_monitor_grace_period: Duration::from_secs(40),
+            terminated_pods: 12_500,
+            cluster_cidr: None,
+            node_cidr_mask: 24,
+            seed: 0,
+        }
     }
 }
 
@@ -72,17 +97,25 @@ impl fmt::Debug for ControllerManager {
 impl ControllerManager {
     /// A manager of all built-in controllers, which do nothing until [`ControllerManager::run`].
     pub fn new(client: Arc<dyn Client>, clock: Arc<dyn Clock>, options: Options) -> Self {
-        let Options { settings, kinds, root_ca, seed } = options;
-        let mut manager = Self::empty(client, clock, settings, seed);
+        let Options { settings, kinds, root_ca, seed, .. } = options;
+        let mut manager = Self::empty(client, clock.clone(), settings, seed);
         manager.add(NamespaceController::new(&kinds));
         manager.add(GarbageCollector::new(kinds));
         manager.add(ServiceAccountController);
         manager.add(ReplicaSetController::default());
         manager.add(ReplicationManager::default());
         manager.add(DeploymentController);
+        manager.add(DaemonSetController);
+        manager.add(StatefulSetController);
         manager.add(JobController);
         manager.add(EndpointsController);
         manager.add(EndpointSliceController);
+        manager.add(NodeLifecycleController::new(options.node_monitor_grace_period, clock.now()));
+        manager.add(TaintEvictionController);
+        manager.add(PodCollector::new(options.terminated_pods));
+        if let Some(cluster) = options.cluster_cidr {
+            manager.add(NodeIpamController::new(cluster, options.node_cidr_mask));
+        }
         if let Some(bundle) = root_ca {
             manager.add(RootCaPublisher::new(bundle));
         }
@@ -138,11 +171,14 @@ impl ControllerManager {
 
 #[cfg(test)]
 mod tests {
-    use longshore_core::api::{ConfigMap, Namespace, ServiceAccount};
+    use longshore_core::api::pod::RestartPolicy;
+    use longshore_core::api::{
+        ConfigMap, DaemonSet, Deployment, EndpointSlice, Job, Namespace, Node, Service, ServiceAccount, StatefulSet,
+    };
     use longshore_core::client::params::PostParams;
 
     use super::*;
-    use crate::testing::World;
+    use crate::testing::{Kubelet, World, meta, selector, template};
 
     #[tokio::test]
     async fn runs_all_and_ends_when_told() {
@@ -157,6 +193,60 @@ mod tests {
             world.settle().await;
             assert!(world.api::<ServiceAccount>().get("default").await.is_ok());
             assert!(world.api::<ConfigMap>().get("kube-root-ca.crt").await.is_ok());
+            cancel.cancel();
+        };
+        tokio::join!(manager.run(cancel.clone()), test);
+    }
+
+    /// All controllers at once bring a cluster to rest: when it is as wanted nobody writes any more.
+    #[tokio::test]
+    async fn all_together_come_to_rest() {
+        let world = World::new(2);
+        world.server.set_graceful(true);
+        let mut kubelet = Kubelet::new(2);
+        let options = Options { cluster_cidr: Some("10.244.0.0/16".parse().unwrap()), ..Options::default() };
+        let manager = ControllerManager::new(world.client.clone(), Arc::new(world.clock.clone()), options);
+        let cancel = CancellationToken::new();
+        let test = async {
+            let mut namespace = Namespace::default();
+            namespace.metadata.name = Some("ns".into());
+            world.client.create(Box::new(namespace), &PostParams::default()).await.unwrap();
+            for name in &kubelet.nodes {
+                let mut node = Node::default();
+                node.metadata.name = Some(name.clone());
+                world.create(node).await;
+            }
+            let mut web = Deployment { metadata: meta("web"), ..Deployment::default() };
+            (web.spec.replicas, web.spec.selector, web.spec.template) =
+                (Some(3), selector("web"), template("web", "a"));
+            world.create(web).await;
+            let mut db = StatefulSet { metadata: meta("db"), ..StatefulSet::default() };
+            (db.spec.replicas, db.spec.selector, db.spec.template) = (Some(2), selector("db"), template("db", "a"));
+            world.create(db).await;
+            let mut log = DaemonSet { metadata: meta("log"), ..DaemonSet::default() };
+            (log.spec.selector, log.spec.template) = (selector("log"), template("log", "a"));
+            world.create(log).await;
+            let mut work = Job { metadata: meta("work"), ..Job::default() };
+            work.spec.template = template("work", "a");
+            work.spec.template.spec.restart_policy = RestartPolicy::Never;
+            world.create(work).await;
+            let mut service = Service { metadata: meta("web"), ..Service::default() };
+            service.spec.selector = [("app".to_owned(), "web".to_owned())].into();
+            world.create(service).await;
+            world.settle_with(&mut kubelet).await;
+
+            assert_eq!(world.one::<Deployment>("web").status.available_replicas, 3);
+            assert_eq!(world.one::<StatefulSet>("db").status.ready_replicas, 2);
+            assert_eq!(world.one::<DaemonSet>("log").status.number_available, 3);
+            assert_eq!(world.one::<Job>("work").status.succeeded, 1);
+            assert_eq!(world.all::<EndpointSlice>()[0].endpoints.len(), 3);
+            assert!(world.all::<Node>().iter().all(|node| node.spec.pod_cidr.starts_with("10.244.")));
+            let before = world.server.writes();
+            for _ in 0..20 {
+                world.yield_all().await;
+                world.clock.advance(Duration::from_secs(1));
+            }
+            assert_eq!(world.server.writes(), before, "somebody writes without need");
             cancel.cancel();
         };
         tokio::join!(manager.run(cancel.clone()), test);

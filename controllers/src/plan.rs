@@ -133,7 +133,7 @@ pub enum Action {
         /// Seconds of grace; `None` for the object's own.
         grace_seconds: Option<u32>,
     },
-    /// Ask the server, not the cache, whether an object is gone; if it is not, the rest of the plan is dropped and the
+    /// Ask the server, not the cache, whether an object is gone (whatever its uid, if none is given); if it is not, the rest of the plan is dropped and the
     /// key looked at again.
     ConfirmGone(ObjectRef),
     /// Ask the server, not the cache, whether an object is there and nobody deleted it; if not, the rest of the plan is
@@ -161,14 +161,26 @@ pub enum Action {
 }
 
 impl Action {
-    /// Whether this may run side by side with a neighbour of the same sort.
-    pub(crate) fn sort(&self) -> Option<u8> {
+    /// What this has in common with neighbours that may run side by side with it; `None` if it runs alone.
+    pub(crate) fn sort(&self) -> Option<(Verb, &'static str)> {
+        let verb = self.verb();
+        match verb {
+            Verb::Create | Verb::Delete | Verb::Confirm => Some((verb, self.kind()?.info.kind)),
+            Verb::Update | Verb::Patch | Verb::Tell => None,
+        }
+    }
+
+    /// The object that it touches; `None` if the server will choose its name.
+    pub(crate) fn object(&self) -> Option<ObjectKey> {
         match self {
-            Self::Create(_) => Some(0),
-            Self::Delete { .. } => Some(1),
-            Self::ConfirmGone(_) | Self::ConfirmAlive(_) | Self::ConfirmEmpty { .. } => Some(2),
-            Self::Update { .. } | Self::Patch { .. } | Self::Event(_) => None,
-            Self::Reported { action, .. } => action.sort(),
+            Self::Create(object) if object.meta().name.as_deref().unwrap_or_default().is_empty() => None,
+            Self::Create(object) | Self::Update { object, .. } => Some(ObjectKey::of(&**object)),
+            Self::Patch { target, .. }
+            | Self::Delete { target, .. }
+            | Self::ConfirmGone(target)
+            | Self::ConfirmAlive(target) => Some(target.key.clone()),
+            Self::ConfirmEmpty { .. } | Self::Event(_) => None,
+            Self::Reported { action, .. } => action.object(),
         }
     }
 

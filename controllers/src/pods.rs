@@ -5,6 +5,8 @@ use longshore_core::api::pod::PodPhase;
 use longshore_core::api::pod::helpers::{condition, is_available, is_ready, is_terminal};
 use longshore_core::api::{ConditionStatus, Pod};
 
+use crate::controller::Triggers;
+
 /// Whether the pod counts as one that runs or will run: it has not ended and nobody deleted it.
 pub(crate) fn is_active(pod: &Pod) -> bool {
     !is_terminal(pod) && pod.metadata.deletion_timestamp.is_none()
@@ -45,4 +47,14 @@ pub(crate) fn restarts(pod: &Pod) -> (i32, i32) {
     let regular = worst(&mut pod.status.container_statuses.iter().map(|status| status.restart_count));
     let sidecars = worst(&mut pod.status.init_container_statuses.iter().map(|status| status.restart_count));
     (regular, sidecars)
+}
+
+/// Index of pods by the node that they are on.
+pub(crate) const BY_NODE: &str = "controllers/node";
+
+/// Adds [`BY_NODE`].
+pub(crate) fn index_by_node<T: Clone + Eq + std::hash::Hash + Send + Sync + 'static>(triggers: &Triggers<T>) {
+    triggers.informer::<Pod>().add_index(BY_NODE, |pod| {
+        Some(pod.spec.node_name.clone()).filter(|name| !name.is_empty()).into_iter().collect()
+    });
 }

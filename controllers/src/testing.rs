@@ -58,13 +58,7 @@ impl World {
         let (informers, driver) = self.driver(controller);
         let cancel = CancellationToken::new();
         let test = async {
-            let synced = informers.synced();
-            tokio::pin!(synced);
-            // Listing may fail and wait before it tries again.
-            while futures::poll!(&mut synced).is_pending() {
-                self.yield_all().await;
-                self.clock.advance_to_next();
-            }
+            self.sync(&informers).await;
             test.await
         };
         let process = async { tokio::join!(informers.run(cancel.clone()), driver.run(cancel.clone())) };
@@ -87,12 +81,7 @@ impl World {
         add(&mut manager);
         let informers = manager.informers().clone();
         let test = async {
-            let synced = informers.synced();
-            tokio::pin!(synced);
-            while futures::poll!(&mut synced).is_pending() {
-                self.yield_all().await;
-                self.clock.advance_to_next();
-            }
+            self.sync(&informers).await;
             test.await
         };
         tokio::select! {
@@ -148,6 +137,19 @@ impl World {
             kubelet.step(self);
         }
         self.yield_all().await;
+    }
+
+    /// Waits for the first listings; time passes only while one that failed waits before it tries again.
+    async fn sync(&self, informers: &Informers) {
+        let synced = informers.synced();
+        tokio::pin!(synced);
+        while futures::poll!(&mut synced).is_pending() {
+            self.yield_all().await;
+            if futures::poll!(&mut synced).is_ready() {
+                return;
+            }
+            self.clock.advance_to_next();
+        }
     }
 
     /// Lets everything happen that can happen without time passing.

@@ -21,20 +21,20 @@ use longshore_core::api::deployment::DeploymentStrategyType;
 use longshore_core::api::pod::helpers::is_terminal;
 use longshore_core::api::{Deployment, Pod, ReplicaSet};
 use longshore_core::informer::{Change, ObjectKey};
+use longshore_core::selector::Selector;
 
 use self::rollout::Rollout;
 use crate::claim::{Claim, claim, controller_key, dependents, watch_dependents};
 use crate::controller::{Controller, Triggers, View};
 use crate::plan::Plan;
-use crate::selects::{Labels, selects, selects_everything};
+use crate::selects::compiled;
 
 /// The controller of Deployments.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct DeploymentController;
 
-fn selects_labels(deployment: &Deployment, labels: &Labels) -> bool {
-    let selector = deployment.spec.selector.as_ref();
-    selector.is_some_and(|selector| !selects_everything(selector) && selects(selector, labels))
+fn selector(deployment: &Deployment) -> Selector {
+    compiled(deployment.spec.selector.as_ref())
 }
 
 fn is_recreate(deployment: &Deployment) -> bool {
@@ -55,7 +55,7 @@ impl Controller for DeploymentController {
 
     fn triggers(&self, triggers: &Triggers<ObjectKey>) {
         triggers.on::<Deployment, _>(|change| [ObjectKey::of(&**change.object())]);
-        watch_dependents::<Deployment, ReplicaSet>(triggers, selects_labels);
+        watch_dependents::<Deployment, ReplicaSet>(triggers, selector);
         // The new pods of a Recreate wait for the last of the old ones to end.
         crate::claim::index_dependents::<Pod>(triggers);
         let (sets, deployments) = (triggers.informer::<ReplicaSet>(), triggers.informer::<Deployment>());
@@ -73,8 +73,7 @@ impl Controller for DeploymentController {
 
     fn reconcile(&self, view: &View<'_>, key: &ObjectKey, now: Timestamp) -> Plan {
         let Some(deployment) = view.of::<Deployment>().get(&key.namespace, &key.name) else { return Plan::nothing() };
-        let Claim { owned, actions } =
-            claim::<ReplicaSet>(view, &*deployment, |labels| selects_labels(&deployment, labels));
+        let Claim { owned, actions } = claim::<ReplicaSet>(view, &*deployment, &selector(&deployment));
         if !actions.is_empty() {
             return actions.into();
         }

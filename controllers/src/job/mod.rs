@@ -23,6 +23,7 @@ use longshore_core::client::params::PropagationPolicy;
 use longshore_core::events::Severity;
 use longshore_core::informer::ObjectKey;
 use longshore_core::kind::KindType;
+use longshore_core::selector::Selector;
 
 use self::finish::End;
 use self::tally::Tally;
@@ -30,7 +31,7 @@ use crate::claim::{Claim, claim, controller_key, controller_of, is_controlled_by
 use crate::controller::{Controller, Triggers, View};
 use crate::plan::{Action, ObjectRef, Plan};
 use crate::pods::{is_active, is_terminating};
-use crate::selects::{Labels, selects, selects_everything};
+use crate::selects::compiled;
 
 /// Index of tracked pods by namespace and name of their job.
 const BY_JOB: &str = "job/tracked";
@@ -41,8 +42,8 @@ const MANAGER: &str = "kubernetes.io/job-controller";
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct JobController;
 
-fn selects_labels(job: &Job, labels: &Labels) -> bool {
-    job.spec.selector.as_ref().is_some_and(|selector| !selects_everything(selector) && selects(selector, labels))
+fn selector(job: &Job) -> Selector {
+    compiled(job.spec.selector.as_ref())
 }
 
 /// The job to which a tracked pod belongs, or did before somebody took it away.
@@ -70,7 +71,7 @@ fn free_strangers(view: &View<'_>, key: &ObjectKey, job: Option<&Job>) -> Plan {
                 plan.push(Action::ConfirmGone(owner));
             }
             // An orphan that the job may still adopt.
-            None if job.is_some_and(|job| selects_labels(job, &pod.metadata.labels)) => continue,
+            None if job.is_some_and(|job| selector(job).matches_optional(pod.metadata.labels.as_ref())) => continue,
             _ => {}
         }
         plan.push(pods::free(&pod));
@@ -168,7 +169,7 @@ impl Controller for JobController {
         let key = |pod: &Pod| job_key(pod).map(|key| key.to_string()).into_iter().collect();
         triggers.informer::<Pod>().add_index(BY_JOB, key);
         triggers.on::<Job, _>(|change| [ObjectKey::of(&**change.object())]);
-        watch_dependents::<Job, Pod>(triggers, selects_labels);
+        watch_dependents::<Job, Pod>(triggers, selector);
         triggers.on::<Pod, _>(|change| change.current().and_then(|pod| job_key(pod)));
     }
 
@@ -180,7 +181,7 @@ impl Controller for JobController {
         if job.spec.managed_by.as_deref().is_some_and(|manager| manager != MANAGER) {
             return plan;
         }
-        let Claim { owned, actions } = claim::<Pod>(view, job, |labels| selects_labels(job, labels));
+        let Claim { owned, actions } = claim::<Pod>(view, job, &selector(job));
         plan.actions.extend(actions);
         if !plan.actions.is_empty() {
             return plan;

@@ -5,9 +5,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use longshore_core::api::replica_set::{ReplicaSetCondition, ReplicaSetStatus};
 use longshore_core::api::replication_controller::{ReplicationControllerCondition, ReplicationControllerStatus};
 use longshore_core::api::{ConditionStatus, PodTemplateSpec, ReplicaSet, ReplicationController};
+use longshore_core::selector::Selector;
 
 use super::{Replicated, Seen};
-use crate::selects::{Labels, selects, selects_all, selects_everything};
+use crate::selects::compiled;
 
 const REPLICA_FAILURE: &str = "ReplicaFailure";
 
@@ -47,8 +48,8 @@ impl Replicated for ReplicaSet {
         self.spec.min_ready_seconds
     }
 
-    fn selects(&self, labels: &Labels) -> bool {
-        self.spec.selector.as_ref().is_some_and(|selector| !selects_everything(selector) && selects(selector, labels))
+    fn selector(&self) -> Selector {
+        compiled(self.spec.selector.as_ref())
     }
 
     fn template(&self) -> Option<&PodTemplateSpec> {
@@ -83,8 +84,9 @@ impl Replicated for ReplicationController {
         self.spec.min_ready_seconds
     }
 
-    fn selects(&self, labels: &Labels) -> bool {
-        !self.spec.selector.is_empty() && selects_all(&self.spec.selector, labels)
+    fn selector(&self) -> Selector {
+        let labels = &self.spec.selector;
+        if labels.is_empty() { Selector::nothing() } else { Selector::from_labels(labels) }
     }
 
     fn template(&self) -> Option<&PodTemplateSpec> {

@@ -15,12 +15,13 @@ use longshore_core::api::pod::helpers::{is_available, is_ready};
 use longshore_core::api::{Pod, PodTemplateSpec, ReplicaSet, ReplicationController};
 use longshore_core::informer::ObjectKey;
 use longshore_core::kind::{AnyObject, Kind};
+use longshore_core::selector::Selector;
 
 use crate::claim::{Claim, claim, controller_of, dependents, watch_dependents};
 use crate::controller::{Controller, Triggers, View};
 use crate::plan::{Action, Plan, Verb};
 use crate::pods::{available_in, is_active, is_terminating};
-use crate::selects::{Labels, selects_all};
+use crate::selects::selects_all;
 use crate::template::pod_of;
 
 /// Pods that one plan creates or deletes at most.
@@ -35,8 +36,8 @@ pub(crate) trait Replicated: Kind {
     fn replicas(&self) -> i32;
     /// How long a pod must be ready to count as available.
     fn min_ready_seconds(&self) -> i32;
-    /// Whether it selects pods with these labels.
-    fn selects(&self, labels: &Labels) -> bool;
+    /// What selects its pods.
+    fn selector(&self) -> Selector;
     /// What its pods look like.
     fn template(&self) -> Option<&PodTemplateSpec>;
     /// The same object with the status that follows from what was seen.
@@ -142,13 +143,13 @@ impl<K: Replicated> Controller for ReplicaController<K> {
 
     fn triggers(&self, triggers: &Triggers<ObjectKey>) {
         triggers.on::<K, _>(|change| [ObjectKey::of(&**change.object())]);
-        watch_dependents::<K, Pod>(triggers, K::selects);
+        watch_dependents::<K, Pod>(triggers, K::selector);
     }
 
     fn reconcile(&self, view: &View<'_>, key: &ObjectKey, now: Timestamp) -> Plan {
         let Some(owner) = view.of::<K>().get(&key.namespace, &key.name) else { return Plan::nothing() };
         let owner = &*owner;
-        let Claim { owned, actions } = claim::<Pod>(view, owner, |labels| owner.selects(labels));
+        let Claim { owned, actions } = claim::<Pod>(view, owner, &owner.selector());
         if !actions.is_empty() {
             return actions.into();
         }
