@@ -272,6 +272,9 @@ struct Sums(Counts);
 impl Score for InterPodAffinity {
     fn pre_score(&self, cycle: Cycle<'_>, state: &mut State, _feasible: &NodeSet) -> PreScore {
         let (cluster, shape) = (cycle.cluster(), cycle.shape());
+        if !shape.has_pod_affinity() && cluster.pods_with_affinity().next().is_none() {
+            return PreScore::Skip;
+        }
         let weighted = |terms: &[WeightedPodAffinityTerm], sign: i64| -> Vec<(Term, i64)> {
             let incoming = |term: &WeightedPodAffinityTerm| {
                 (Term::of_incoming(&term.pod_affinity_term, shape, cluster), sign * i64::from(term.weight))

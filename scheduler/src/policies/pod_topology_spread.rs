@@ -121,10 +121,9 @@ fn default_constraints(cycle: Cycle<'_>) -> Vec<Constraint> {
 fn kind_selector(cycle: Cycle<'_>) -> Selector {
     let (cluster, shape) = (cycle.cluster(), cycle.shape());
     let mut labels: BTreeMap<String, String> = BTreeMap::new();
-    for service in cluster.objects::<Service>() {
+    for service in cluster.objects_in::<Service>(shape.namespace()) {
         let selector = &service.spec.selector;
-        let selects = service.metadata.namespace.as_deref().unwrap_or_default() == shape.namespace()
-            && selector.iter().all(|(key, value)| shape.labels().get(key) == Some(value));
+        let selects = selector.iter().all(|(key, value)| shape.labels().get(key) == Some(value));
         if selects {
             labels.extend(selector.iter().map(|(key, value)| (key.clone(), value.clone())));
         }
@@ -213,8 +212,76 @@ fn labelled(cluster: &Cluster, constraints: &[Constraint], nodes: &NodeSet) -> N
     with
 }
 
-/// What the filter knows: the constraints, each with the number of pods by domain.
-struct Hard(Vec<(Constraint, FxHashMap<ValueId, i64>)>);
+/// What the filter knows about one constraint.
+#[derive(Debug)]
+struct Counted {
+    constraint: Constraint,
+    /// Nodes that count.
+    nodes: NodeSet,
+    /// Pods by node, for those that count.
+    by_node: Vec<i64>,
+    /// Pods by domain.
+    by_domain: FxHashMap<ValueId, i64>,
+    /// 1 if the pod itself counts.
+    own: i64,
+}
+
+impl Counted {
+    fn new(cycle: Cycle<'_>, constraint: Constraint, with: &NodeSet) -> Self {
+        let cluster = cycle.cluster();
+        let nodes = included(cycle, &constraint, with);
+        let mut by_node = vec![0; cluster.width()];
+        let mut by_domain: FxHashMap<ValueId, i64> = FxHashMap::default();
+        if let Some(column) = cluster.label(&constraint.key) {
+            let mut counter = Counter::new(&constraint.selector, cycle.shape().namespace());
+            for node in nodes.iter() {
+                if let Some(value) = column.value(node) {
+                    by_node[node.index()] = counter.on(cluster, node);
+                    *by_domain.entry(value).or_default() += by_node[node.index()];
+                }
+            }
+        }
+        let own = i64::from(constraint.selector.matches(cycle.labels()));
+        Self { constraint, nodes, by_node, by_domain, own }
+    }
+
+    /// The number of pods in the domain that has fewest; 0 while there are fewer domains than there must be.
+    fn least(&self) -> i64 {
+        if self.by_domain.len() < self.constraint.min_domains {
+            return 0;
+        }
+        self.by_domain.values().copied().min().unwrap_or_else(|| i32::MAX.into())
+    }
+
+    /// Whether a domain can take the pod no more.
+    fn is_full(&self, value: ValueId, least: i64) -> bool {
+        self.by_domain.get(&value).copied().unwrap_or(0) + self.own - least > self.constraint.max_skew
+    }
+
+    /// Counts the pods of a node again; domains that became full, or are no longer, are put into `affected`.
+    fn recount(&mut self, cycle: Cycle<'_>, node: NodeId, affected: &mut NodeSet) {
+        let Some(column) = cycle.cluster().label(&self.constraint.key) else { return };
+        let Some(value) = column.value(node).filter(|_| self.nodes.contains(node)) else { return };
+        let now = Counter::new(&self.constraint.selector, cycle.shape().namespace()).on(cycle.cluster(), node);
+        let change = now - self.by_node[node.index()];
+        if change == 0 {
+            return;
+        }
+        let before = self.least();
+        let full: Vec<ValueId> = self.by_domain.keys().copied().filter(|value| self.is_full(*value, before)).collect();
+        self.by_node[node.index()] = now;
+        *self.by_domain.entry(value).or_default() += change;
+        let least = self.least();
+        for value in self.by_domain.keys() {
+            if self.is_full(*value, least) != full.contains(value) {
+                column.add_nodes_of(*value, affected);
+            }
+        }
+    }
+}
+
+/// What the filter knows.
+struct Hard(Vec<Counted>);
 
 impl Filter for PodTopologySpread {
     fn pre_filter(&self, cycle: Cycle<'_>, state: &mut State) -> Result<PreFilter, Refusal> {
@@ -223,20 +290,8 @@ impl Filter for PodTopologySpread {
         if constraints.is_empty() {
             return Ok(PreFilter::Skip);
         }
-        let cluster = cycle.cluster();
-        let with = labelled(cluster, &constraints, cluster.nodes());
-        let counted = constraints.into_iter().map(|constraint| {
-            let mut counts: FxHashMap<ValueId, i64> = FxHashMap::default();
-            if let Some(column) = cluster.label(&constraint.key) {
-                let mut counter = Counter::new(&constraint.selector, cycle.shape().namespace());
-                for node in included(cycle, &constraint, &with).iter() {
-                    if let Some(value) = column.value(node) {
-                        *counts.entry(value).or_default() += counter.on(cluster, node);
-                    }
-                }
-            }
-            (constraint, counts)
-        });
+        let with = labelled(cycle.cluster(), &constraints, cycle.cluster().nodes());
+        let counted = constraints.into_iter().map(|constraint| Counted::new(cycle, constraint, &with));
         state.set(Hard(counted.collect()));
         Ok(PreFilter::All)
     }
@@ -244,29 +299,34 @@ impl Filter for PodTopologySpread {
     fn filter(&self, cycle: Cycle<'_>, state: &State, candidates: &mut Candidates) {
         let Some(Hard(constraints)) = state.get::<Hard>() else { return };
         let cluster = cycle.cluster();
-        for (constraint, counts) in constraints {
+        for counted in constraints {
             let missing = "node(s) didn't match pod topology spread constraints (missing required label)";
-            let Some(column) = cluster.label(&constraint.key) else {
+            let Some(column) = cluster.label(&counted.constraint.key) else {
                 candidates.keep_only(&NodeSet::new(), Refusal::unresolvable(missing));
                 return;
             };
             candidates.keep_only(column.nodes(), Refusal::unresolvable(missing));
-            let least = if counts.len() < constraint.min_domains {
-                0
-            } else {
-                counts.values().copied().min().unwrap_or_else(|| i32::MAX.into())
-            };
-            let own = i64::from(constraint.selector.matches(cycle.labels()));
-            let skewed = |value: ValueId| counts.get(&value).copied().unwrap_or(0) + own - least > constraint.max_skew;
-            let full = full_domains(column, candidates.nodes(), skewed);
+            let least = counted.least();
+            let full = full_domains(column, candidates.nodes(), |value| counted.is_full(value, least));
             candidates
                 .refuse_all(&full, Refusal::unschedulable("node(s) didn't match pod topology spread constraints"));
         }
     }
 
-    fn update(&self, _cycle: Cycle<'_>, state: &mut State, _changes: &[Change], _affected: &mut NodeSet) -> Update {
+    fn update(&self, cycle: Cycle<'_>, state: &mut State, changes: &[Change], affected: &mut NodeSet) -> Update {
         // Whether a pod has constraints does not change.
-        if state.get::<Hard>().is_none() { Update::Done } else { Update::Recompute }
+        let Some(Hard(constraints)) = state.get_mut::<Hard>() else { return Update::Done };
+        if changes.iter().any(|change| matches!(change, Change::Node(_))) {
+            return Update::Recompute;
+        }
+        for change in changes {
+            if let Change::PodAdded { node, .. } | Change::PodRemoved { node, .. } = change {
+                for counted in &mut *constraints {
+                    counted.recount(cycle, *node, affected);
+                }
+            }
+        }
+        Update::Done
     }
 }
 

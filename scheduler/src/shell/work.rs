@@ -235,7 +235,9 @@ impl Loop {
         if let Outcome::Bound = outcome {
             let message = format!("Successfully assigned {}/{} to {}", bind.namespace, bind.pod, bind.node);
             self.recorder.record(&*binding.pod, Severity::Normal, "Scheduled", message);
-            self.queue.remove(&key);
+            if self.queue.get(&key).is_some_and(|pod| pod.metadata.uid.as_deref().unwrap_or_default() == uid) {
+                self.queue.remove(&key);
+            }
             return;
         }
         // Unless the watch told better meanwhile, the pod gives its node back.
