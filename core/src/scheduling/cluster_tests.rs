@@ -21,7 +21,7 @@ fn node(name: &str, cpu: u32, zone: &str) -> Arc<Node> {
 fn pod(name: &str, node: &str, milli: u32) -> Arc<Pod> {
     let value = json!({
         "metadata": { "name": name, "namespace": "default" },
-        "spec": { "nodeName": node, "containers": [{
+        "spec": { "nodeName": node, "priority": milli % 3, "containers": [{
             "name": "c", "image": "i", "ports": [{ "containerPort": 80, "hostPort": 1000 + milli }],
             "resources": { "requests": { "cpu": format!("{milli}m"), "x.io/gpu": "1" } },
         }] },
@@ -56,6 +56,8 @@ fn check(cluster: &Cluster) {
     }
     let with_taint: usize = cluster.taints().map(|(_, _, nodes)| nodes.len()).sum();
     assert_eq!(with_taint, cluster.node_count());
+    let lowest = cluster.placed_pods().map(|(_, pod)| pod.shape().priority()).min();
+    assert_eq!(cluster.lowest_priority(), lowest);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use smallvec::SmallVec;
+
 /// A node's place in the columns of a [`Cluster`](super::Cluster). Places are used again after a node is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub(crate) u32);
@@ -19,10 +21,15 @@ impl NodeId {
 }
 
 /// A set of nodes, one bit each. Iterates in the order of the places.
+///
+/// Only the words from the first to the last node are kept, so a set of few neighbours is small and quick wherever they
+/// are in a large cluster.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct NodeSet {
-    /// Without zero words at the end, so that equal sets are equal.
-    words: Vec<u64>,
+    /// How many words of zeros come before `words`; 0 if the set is empty.
+    skipped: usize,
+    /// Neither the first nor the last is zero, so that equal sets are equal.
+    words: SmallVec<[u64; 2]>,
 }
 
 impl fmt::Debug for NodeSet {
@@ -33,8 +40,8 @@ impl fmt::Debug for NodeSet {
 
 impl NodeSet {
     /// The empty set.
-    pub const fn new() -> Self {
-        Self { words: Vec::new() }
+    pub fn new() -> Self {
+        Self { skipped: 0, words: SmallVec::new() }
     }
 
     /// The set of one node.
@@ -44,42 +51,72 @@ impl NodeSet {
         set
     }
 
+    /// The word at this place, counted from the first of all.
+    fn word(&self, place: usize) -> u64 {
+        place.checked_sub(self.skipped).and_then(|at| self.words.get(at)).copied().unwrap_or(0)
+    }
+
+    /// One past the last word, counted from the first of all.
+    fn end(&self) -> usize {
+        self.skipped + self.words.len()
+    }
+
     /// Whether the node is in the set.
     pub fn contains(&self, node: NodeId) -> bool {
-        self.words.get(node.index() / 64).is_some_and(|word| word >> (node.index() % 64) & 1 == 1)
+        self.word(node.index() / 64) >> (node.index() % 64) & 1 == 1
     }
 
     /// Puts a node in; says whether it was not there.
     pub fn insert(&mut self, node: NodeId) -> bool {
-        let (word, bit) = (node.index() / 64, 1 << (node.index() % 64));
-        if word >= self.words.len() {
-            self.words.resize(word + 1, 0);
-        }
-        let new = self.words[word] & bit == 0;
-        self.words[word] |= bit;
+        let (place, bit) = (node.index() / 64, 1 << (node.index() % 64));
+        self.cover(place, place + 1);
+        let word = &mut self.words[place - self.skipped];
+        let new = *word & bit == 0;
+        *word |= bit;
         new
+    }
+
+    /// Makes room for these words.
+    fn cover(&mut self, start: usize, end: usize) {
+        if self.words.is_empty() {
+            self.skipped = start;
+            self.words.resize(end - start, 0);
+            return;
+        }
+        if start < self.skipped {
+            let more = self.skipped - start;
+            self.words.insert_many(0, std::iter::repeat_n(0, more));
+            self.skipped = start;
+        }
+        if end > self.end() {
+            self.words.resize(end - self.skipped, 0);
+        }
     }
 
     /// Takes a node out; says whether it was there.
     pub fn remove(&mut self, node: NodeId) -> bool {
-        let (word, bit) = (node.index() / 64, 1 << (node.index() % 64));
-        let Some(have) = self.words.get_mut(word) else { return false };
-        let was = *have & bit != 0;
-        *have &= !bit;
-        if was {
+        if !self.contains(node) {
+            return false;
+        }
+        let word = &mut self.words[node.index() / 64 - self.skipped];
+        *word &= !(1 << (node.index() % 64));
+        if *word == 0 {
             self.trim();
         }
-        was
+        true
     }
 
     /// Takes all nodes out, keeping the memory.
     pub fn clear(&mut self) {
+        self.skipped = 0;
         self.words.clear();
     }
 
     /// Makes this a copy of `other`, keeping the memory.
     pub fn copy_from(&mut self, other: &Self) {
-        self.words.clone_from(&other.words);
+        self.skipped = other.skipped;
+        self.words.clear();
+        self.words.extend_from_slice(&other.words);
     }
 
     /// How many nodes are in the set.
@@ -101,14 +138,20 @@ impl NodeSet {
     pub fn iter(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.words
             .iter()
-            .enumerate()
-            .flat_map(|(index, &word)| Bits(word).map(move |bit| NodeId::from_index(index * 64 + bit as usize)))
+            .zip(self.skipped..)
+            .flat_map(|(&word, place)| Bits(word).map(move |bit| NodeId::from_index(place * 64 + bit as usize)))
     }
 
     /// Keeps what is in `other`, too.
     pub fn intersect(&mut self, other: &Self) {
-        self.words.truncate(other.words.len());
-        for (word, other) in self.words.iter_mut().zip(&other.words) {
+        let (start, end) = (self.skipped.max(other.skipped), self.end().min(other.end()));
+        if start >= end {
+            return self.clear();
+        }
+        self.words.truncate(end - self.skipped);
+        self.words.drain(..start - self.skipped);
+        self.skipped = start;
+        for (word, other) in self.words.iter_mut().zip(&other.words[start - other.skipped..]) {
             *word &= other;
         }
         self.trim();
@@ -116,26 +159,34 @@ impl NodeSet {
 
     /// Adds what is in `other`.
     pub fn union(&mut self, other: &Self) {
-        if other.words.len() > self.words.len() {
-            self.words.resize(other.words.len(), 0);
+        if other.is_empty() {
+            return;
         }
-        for (word, other) in self.words.iter_mut().zip(&other.words) {
+        self.cover(other.skipped, other.end());
+        for (word, other) in self.words[other.skipped - self.skipped..].iter_mut().zip(&other.words) {
             *word |= other;
         }
     }
 
     /// Takes out what is in `other`.
     pub fn subtract(&mut self, other: &Self) {
-        for (word, other) in self.words.iter_mut().zip(&other.words) {
-            *word &= !other;
+        let (start, end) = (self.skipped.max(other.skipped), self.end().min(other.end()));
+        for place in start..end {
+            self.words[place - self.skipped] &= !other.words[place - other.skipped];
         }
         self.trim();
     }
 
     /// The nodes that are here and in `other`.
     pub fn intersection(&self, other: &Self) -> Self {
-        let mut set = self.clone();
-        set.intersect(other);
+        let (start, end) = (self.skipped.max(other.skipped), self.end().min(other.end()));
+        if start >= end {
+            return Self::new();
+        }
+        let (ours, theirs) = (&self.words[start - self.skipped..], &other.words[start - other.skipped..]);
+        let words = ours.iter().zip(theirs).take(end - start).map(|(a, b)| a & b).collect();
+        let mut set = Self { skipped: start, words };
+        set.trim();
         set
     }
 
@@ -148,12 +199,21 @@ impl NodeSet {
 
     /// Whether a node is in both.
     pub fn intersects(&self, other: &Self) -> bool {
-        self.words.iter().zip(&other.words).any(|(a, b)| a & b != 0)
+        let (start, end) = (self.skipped.max(other.skipped), self.end().min(other.end()));
+        (start..end).any(|place| self.words[place - self.skipped] & other.words[place - other.skipped] != 0)
     }
 
     fn trim(&mut self) {
         while self.words.last() == Some(&0) {
             self.words.pop();
+        }
+        let zeros = self.words.iter().take_while(|word| **word == 0).count();
+        if zeros > 0 {
+            self.words.drain(..zeros);
+            self.skipped += zeros;
+        }
+        if self.words.is_empty() {
+            self.skipped = 0;
         }
     }
 }
@@ -215,5 +275,40 @@ mod tests {
         a.subtract(&set(&[1]));
         assert!(a.is_empty());
         assert_eq!(a, NodeSet::new());
+        let mut b = set(&[900]);
+        b.insert(NodeId(3));
+        b.remove(NodeId(3));
+        assert_eq!(b, set(&[900]));
+    }
+
+    /// Against a plain set, after random operations.
+    #[test]
+    fn equals_a_plain_set() {
+        use rand::{RngExt, SeedableRng};
+        use std::collections::BTreeSet;
+        let mut rng = rand_pcg::Pcg64::seed_from_u64(5);
+        let random = |rng: &mut rand_pcg::Pcg64| -> BTreeSet<usize> {
+            let (start, width) = (rng.random_range(0..400), rng.random_range(1..300));
+            (0..rng.random_range(0..20)).map(|_| start + rng.random_range(0..width)).collect()
+        };
+        let of = |plain: &BTreeSet<usize>| set(&plain.iter().copied().collect::<Vec<_>>());
+        for _ in 0..5000 {
+            let (a, b) = (random(&mut rng), random(&mut rng));
+            let (left, right) = (of(&a), of(&b));
+            assert_eq!(left.iter().map(NodeId::index).collect::<Vec<_>>(), a.iter().copied().collect::<Vec<_>>());
+            assert_eq!(left.intersection(&right), of(&(&a & &b)));
+            assert_eq!(left.difference(&right), of(&(&a - &b)));
+            let (mut both, mut all) = (left.clone(), left.clone());
+            both.intersect(&right);
+            all.union(&right);
+            assert_eq!(both, of(&(&a & &b)));
+            assert_eq!(all, of(&(&a | &b)));
+            assert_eq!(left.intersects(&right), !a.is_disjoint(&b));
+            let mut one = left.clone();
+            for node in &b {
+                assert_eq!(one.remove(NodeId::from_index(*node)), a.contains(node));
+            }
+            assert_eq!(one, of(&(&a - &b)));
+        }
     }
 }

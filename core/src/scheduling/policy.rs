@@ -204,6 +204,20 @@ pub trait Score: Send + Sync {
     fn reach(&self) -> Reach {
         Reach::Cluster
     }
+
+    /// With [`Reach::Cluster`], after [`PreScore::Score`]: brings what [`Score::pre_score`] worked out up to date by the
+    /// changes since, and puts the nodes into `affected` that would now be scored differently before normalising. Nodes
+    /// that changed themselves, or have become feasible, are scored again in any case.
+    fn update(
+        &self,
+        _cycle: Cycle<'_>,
+        _state: &mut State,
+        _changes: &[Change],
+        _feasible: &NodeSet,
+        _affected: &mut NodeSet,
+    ) -> Update {
+        Update::Recompute
+    }
 }
 
 /// Pods to evict from a node for another.

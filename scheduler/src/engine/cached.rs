@@ -218,20 +218,15 @@ impl Cached {
 
     fn total_all(&mut self, question: Question<'_>, feasible: &NodeSet) {
         for node in feasible.iter() {
-            let total = self.total(question, node);
-            self.best.put(node, total);
+            self.best.put(node, total(question, &self.columns, node));
         }
         self.best.build();
     }
 
-    fn total(&self, question: Question<'_>, node: NodeId) -> i64 {
-        let weighted = question.profile.policies().iter().zip(&self.columns).filter(|(_, column)| column.active);
-        weighted.map(|(enabled, column)| enabled.weight() * column.score.get(node)).sum()
-    }
-
     /// Looks at what changed only; `false` if that is not possible.
     fn warm(&mut self, question: Question<'_>, cluster: &mut Cluster) -> bool {
-        let far = question.profile.filters().any(|(_, filter)| filter.reach() == Reach::Cluster);
+        let far = question.profile.filters().any(|(_, filter)| filter.reach() == Reach::Cluster)
+            || question.profile.scores().any(|(_, score)| score.reach() == Reach::Cluster);
         let Some((mut affected, nodes_changed, changes)) = self.seen.and_then(|seen| changes_since(cluster, seen, far))
         else {
             return false;
@@ -255,7 +250,7 @@ impl Cached {
             }
         }
         affected = self.filter_again(question, cluster, affected);
-        self.score_again(question, cluster, &affected, nodes_changed);
+        self.score_again(question, cluster, &affected, nodes_changed, &changes);
         true
     }
 
@@ -290,39 +285,64 @@ impl Cached {
         affected
     }
 
-    fn score_again(&mut self, question: Question<'_>, cluster: &Cluster, affected: &NodeSet, nodes_changed: bool) {
-        let feasible = self.candidates.nodes().clone();
-        let before: NodeSet = affected.iter().filter(|node| self.best.score(*node).is_some()).collect();
+    fn score_again(
+        &mut self,
+        question: Question<'_>,
+        cluster: &Cluster,
+        affected: &NodeSet,
+        nodes_changed: bool,
+        changes: &[Change],
+    ) {
+        let feasible = self.candidates.nodes();
         let had_scores = self.best.top().is_some();
+        let mut touched = affected.clone();
         let mut all_moved = false;
         for (place, policy) in question.profile.scores() {
             let column = &mut self.columns[place];
-            let all = policy.reach() == Reach::Cluster || (policy.reach() == Reach::Nodes && nodes_changed);
-            let moved = if !had_scores || all {
-                let was_active = column.active;
+            let was_active = column.active;
+            let mut own = None;
+            let anew = !had_scores
+                || match policy.reach() {
+                    Reach::Nodes => nodes_changed,
+                    Reach::Cluster if !was_active => true,
+                    Reach::Cluster => {
+                        let more = own.insert(affected.clone());
+                        let cycle = question.cycle(cluster);
+                        policy.update(cycle, &mut column.state, changes, feasible, more) == Update::Recompute
+                    }
+                    // Whether such a policy cares depends on the pod alone.
+                    Reach::Node | Reach::Outside => false,
+                };
+            if anew {
                 column.state.clear();
-                column.compute(question, cluster, policy, &feasible);
-                was_active || column.active
-            } else if column.active {
-                column.compute_again(question, cluster, policy, &feasible, affected, &before)
-            } else {
-                // With a reach of one node, whether a policy cares depends on the pod alone.
-                false
-            };
-            all_moved |= moved;
+                column.compute(question, cluster, policy, feasible);
+                all_moved |= was_active || column.active;
+            } else if was_active {
+                let again = own.as_ref().unwrap_or(affected);
+                let before: NodeSet = again.iter().filter(|node| self.best.score(*node).is_some()).collect();
+                all_moved |= column.compute_again(question, cluster, policy, feasible, again, &before);
+                touched.union(again);
+            }
         }
         if all_moved {
             self.best.reset(cluster.width());
+            let feasible = feasible.clone();
             if !feasible.is_empty() {
                 self.total_all(question, &feasible);
             }
             return;
         }
-        for node in affected.iter() {
-            let total = feasible.contains(node).then(|| self.total(question, node));
+        for node in touched.iter() {
+            let total = feasible.contains(node).then(|| total(question, &self.columns, node));
             self.best.set(node, total);
         }
     }
+}
+
+/// The sum of weight times score.
+fn total(question: Question<'_>, columns: &[Column], node: NodeId) -> i64 {
+    let weighted = question.profile.policies().iter().zip(columns).filter(|(_, column)| column.active);
+    weighted.map(|(enabled, column)| enabled.weight() * column.score.get(node)).sum()
 }
 
 impl Column {

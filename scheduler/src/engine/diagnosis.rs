@@ -151,6 +151,9 @@ impl Diagnosis {
 
 impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.node_count == 0 {
+            return f.write_str("no nodes available to schedule pods");
+        }
         write!(f, "0/{} nodes are available:", self.node_count)?;
         if let Some((_, refusal)) = self.pre_filter() {
             write!(f, " {refusal}.")?;

@@ -28,8 +28,10 @@ pub use diagnosis::{Diagnosis, Unplaced};
 pub use explain::{Explanation, NodeRefusal, NodeScore, PolicyScore};
 pub use gang::GangRefused;
 
-/// Shapes about which is remembered what was worked out. Beyond that the one not asked for longest is forgotten.
-const REMEMBERED: usize = 64;
+/// Bytes, roughly, for what was worked out about shapes. Beyond that the shape not asked for longest is forgotten.
+const REMEMBERED_BYTES: usize = 96 << 20;
+/// Bytes, roughly, that one shape takes for each node: a few columns of scores and a tournament.
+const BYTES_PER_NODE: usize = 200;
 
 /// Where a pod goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -239,7 +241,8 @@ impl Engine {
         }
         self.used += 1;
         let key = (place, shape.id());
-        if !self.known.contains_key(&key) && self.known.len() >= REMEMBERED {
+        let most = (REMEMBERED_BYTES / (BYTES_PER_NODE * self.cluster.width().max(1))).clamp(4, 256);
+        if self.known.len() >= most && !self.known.contains_key(&key) {
             let oldest = self.known.iter().min_by_key(|(_, cached)| cached.last_used).map(|(key, _)| *key);
             if let Some(oldest) = oldest {
                 let reused = self.known.remove(&oldest).map(Cached::forgotten).unwrap_or_default();

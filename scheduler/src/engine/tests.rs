@@ -140,7 +140,7 @@ fn a_policy_of_ones_own_takes_part() {
 #[test]
 fn pods_without_a_place_say_so_when_there_are_no_nodes() {
     let mut engine = Engine::new(Profile::default_scheduler(), TieBreak::First);
-    assert_eq!(engine.decide(&asking("p", "1")).unwrap_err().to_string(), "0/0 nodes are available:");
+    assert_eq!(engine.decide(&asking("p", "1")).unwrap_err().to_string(), "no nodes available to schedule pods");
 }
 
 #[test]

@@ -13,10 +13,13 @@ use longshore_core::informer::ObjectKey;
 use longshore_core::kind::KindType;
 use longshore_core::scheduling::cluster::Cluster;
 use longshore_core::scheduling::{
-    Candidates, ClusterEvent, Code, NodeId, Nomination, Policy, PostFilter, PostFiltered, Refusal, Trial,
+    Candidates, ClusterEvent, Code, NodeId, Nomination, Policy, PostFilter, PostFiltered, Reason, Refusal, Trial,
 };
 
 use super::selector::Selector;
+
+/// What is said of a node whose pods are all as important as the one to be placed.
+const NO_VICTIMS: &str = "No preemption victims found for incoming pod";
 
 /// Looks, on each node that evictions could help, for the least dear set of less important pods without which the pod would
 /// fit, and takes the least dear of those.
@@ -47,22 +50,26 @@ impl PostFilter for DefaultPreemption {
             return PostFiltered { message: format!("preemption: {why}"), ..PostFiltered::default() };
         }
         let mut found = Vec::new();
-        let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+        let mut reasons: BTreeMap<Reason, usize> = BTreeMap::new();
         let mut count = |refusal: Refusal| {
-            for reason in &refusal.reasons {
-                *reasons.entry(reason.to_string()).or_default() += 1;
+            for reason in refusal.reasons {
+                *reasons.entry(reason).or_default() += 1;
             }
         };
+        let least = priority(trial.pod());
+        let anyone = trial.cluster().lowest_priority().is_some_and(|lowest| lowest < least);
         let nodes = trial.cluster().nodes().clone();
         for node in nodes.iter() {
             let hopeful = refused.refusal(node).is_some_and(|(_, refusal)| refusal.code == Code::Unschedulable);
             if !hopeful {
                 count(Refusal::unresolvable("Preemption is not helpful for scheduling"));
-                continue;
-            }
-            match victims_on(trial, node) {
-                Ok(way) => found.push(way),
-                Err(refusal) => count(refusal),
+            } else if !anyone {
+                count(Refusal::unresolvable(NO_VICTIMS));
+            } else {
+                match victims_on(trial, node) {
+                    Ok(way) => found.push(way),
+                    Err(refusal) => count(refusal),
+                }
             }
         }
         found.sort_by(|a: &Nomination, b| trial.cluster().name(a.node).cmp(trial.cluster().name(b.node)));
@@ -121,7 +128,7 @@ fn victims_on(trial: &mut dyn Trial, node: NodeId) -> Result<Nomination, Refusal
         .cloned()
         .collect();
     if lower.is_empty() {
-        return Err(Refusal::unresolvable("No preemption victims found for incoming pod"));
+        return Err(Refusal::unresolvable(NO_VICTIMS));
     }
     lower.sort_by_key(|pod| importance(pod));
     let mut gone: Vec<ObjectKey> = lower.iter().map(|pod| ObjectKey::of(&**pod)).collect();

@@ -121,10 +121,9 @@ fn default_constraints(cycle: Cycle<'_>) -> Vec<Constraint> {
 fn kind_selector(cycle: Cycle<'_>) -> Selector {
     let (cluster, shape) = (cycle.cluster(), cycle.shape());
     let mut labels: BTreeMap<String, String> = BTreeMap::new();
-    for service in cluster.objects::<Service>() {
+    for service in cluster.objects_in::<Service>(shape.namespace()) {
         let selector = &service.spec.selector;
-        let selects = service.metadata.namespace.as_deref().unwrap_or_default() == shape.namespace()
-            && selector.iter().all(|(key, value)| shape.labels().get(key) == Some(value));
+        let selects = selector.iter().all(|(key, value)| shape.labels().get(key) == Some(value));
         if selects {
             labels.extend(selector.iter().map(|(key, value)| (key.clone(), value.clone())));
         }
@@ -202,7 +201,7 @@ fn included(cycle: Cycle<'_>, constraint: &Constraint, nodes: &NodeSet) -> NodeS
 }
 
 /// Nodes that have all these labels.
-fn labelled(cluster: &Cluster, constraints: &[Constraint], nodes: &NodeSet) -> NodeSet {
+fn labelled<'c>(cluster: &Cluster, constraints: impl IntoIterator<Item = &'c Constraint>, nodes: &NodeSet) -> NodeSet {
     let mut with = nodes.clone();
     for constraint in constraints {
         match cluster.label(&constraint.key) {
@@ -213,8 +212,76 @@ fn labelled(cluster: &Cluster, constraints: &[Constraint], nodes: &NodeSet) -> N
     with
 }
 
-/// What the filter knows: the constraints, each with the number of pods by domain.
-struct Hard(Vec<(Constraint, FxHashMap<ValueId, i64>)>);
+/// What the filter knows about one constraint.
+#[derive(Debug)]
+struct Counted {
+    constraint: Constraint,
+    /// Nodes that count.
+    nodes: NodeSet,
+    /// Pods by node, for those that count.
+    by_node: Vec<i64>,
+    /// Pods by domain.
+    by_domain: FxHashMap<ValueId, i64>,
+    /// 1 if the pod itself counts.
+    own: i64,
+}
+
+impl Counted {
+    fn new(cycle: Cycle<'_>, constraint: Constraint, with: &NodeSet) -> Self {
+        let cluster = cycle.cluster();
+        let nodes = included(cycle, &constraint, with);
+        let mut by_node = vec![0; cluster.width()];
+        let mut by_domain: FxHashMap<ValueId, i64> = FxHashMap::default();
+        if let Some(column) = cluster.label(&constraint.key) {
+            let mut counter = Counter::new(&constraint.selector, cycle.shape().namespace());
+            for node in nodes.iter() {
+                if let Some(value) = column.value(node) {
+                    by_node[node.index()] = counter.on(cluster, node);
+                    *by_domain.entry(value).or_default() += by_node[node.index()];
+                }
+            }
+        }
+        let own = i64::from(constraint.selector.matches(cycle.labels()));
+        Self { constraint, nodes, by_node, by_domain, own }
+    }
+
+    /// The number of pods in the domain that has fewest; 0 while there are fewer domains than there must be.
+    fn least(&self) -> i64 {
+        if self.by_domain.len() < self.constraint.min_domains {
+            return 0;
+        }
+        self.by_domain.values().copied().min().unwrap_or_else(|| i32::MAX.into())
+    }
+
+    /// Whether a domain can take the pod no more.
+    fn is_full(&self, value: ValueId, least: i64) -> bool {
+        self.by_domain.get(&value).copied().unwrap_or(0) + self.own - least > self.constraint.max_skew
+    }
+
+    /// Counts the pods of a node again; domains that became full, or are no longer, are put into `affected`.
+    fn recount(&mut self, cycle: Cycle<'_>, node: NodeId, affected: &mut NodeSet) {
+        let Some(column) = cycle.cluster().label(&self.constraint.key) else { return };
+        let Some(value) = column.value(node).filter(|_| self.nodes.contains(node)) else { return };
+        let now = Counter::new(&self.constraint.selector, cycle.shape().namespace()).on(cycle.cluster(), node);
+        let change = now - self.by_node[node.index()];
+        if change == 0 {
+            return;
+        }
+        let before = self.least();
+        let full: Vec<ValueId> = self.by_domain.keys().copied().filter(|value| self.is_full(*value, before)).collect();
+        self.by_node[node.index()] = now;
+        *self.by_domain.entry(value).or_default() += change;
+        let least = self.least();
+        for value in self.by_domain.keys() {
+            if self.is_full(*value, least) != full.contains(value) {
+                column.add_nodes_of(*value, affected);
+            }
+        }
+    }
+}
+
+/// What the filter knows.
+struct Hard(Vec<Counted>);
 
 impl Filter for PodTopologySpread {
     fn pre_filter(&self, cycle: Cycle<'_>, state: &mut State) -> Result<PreFilter, Refusal> {
@@ -223,20 +290,8 @@ impl Filter for PodTopologySpread {
         if constraints.is_empty() {
             return Ok(PreFilter::Skip);
         }
-        let cluster = cycle.cluster();
-        let with = labelled(cluster, &constraints, cluster.nodes());
-        let counted = constraints.into_iter().map(|constraint| {
-            let mut counts: FxHashMap<ValueId, i64> = FxHashMap::default();
-            if let Some(column) = cluster.label(&constraint.key) {
-                let mut counter = Counter::new(&constraint.selector, cycle.shape().namespace());
-                for node in included(cycle, &constraint, &with).iter() {
-                    if let Some(value) = column.value(node) {
-                        *counts.entry(value).or_default() += counter.on(cluster, node);
-                    }
-                }
-            }
-            (constraint, counts)
-        });
+        let with = labelled(cycle.cluster(), &constraints, cycle.cluster().nodes());
+        let counted = constraints.into_iter().map(|constraint| Counted::new(cycle, constraint, &with));
         state.set(Hard(counted.collect()));
         Ok(PreFilter::All)
     }
@@ -244,29 +299,34 @@ impl Filter for PodTopologySpread {
     fn filter(&self, cycle: Cycle<'_>, state: &State, candidates: &mut Candidates) {
         let Some(Hard(constraints)) = state.get::<Hard>() else { return };
         let cluster = cycle.cluster();
-        for (constraint, counts) in constraints {
+        for counted in constraints {
             let missing = "node(s) didn't match pod topology spread constraints (missing required label)";
-            let Some(column) = cluster.label(&constraint.key) else {
+            let Some(column) = cluster.label(&counted.constraint.key) else {
                 candidates.keep_only(&NodeSet::new(), Refusal::unresolvable(missing));
                 return;
             };
             candidates.keep_only(column.nodes(), Refusal::unresolvable(missing));
-            let least = if counts.len() < constraint.min_domains {
-                0
-            } else {
-                counts.values().copied().min().unwrap_or_else(|| i32::MAX.into())
-            };
-            let own = i64::from(constraint.selector.matches(cycle.labels()));
-            let skewed = |value: ValueId| counts.get(&value).copied().unwrap_or(0) + own - least > constraint.max_skew;
-            let full = full_domains(column, candidates.nodes(), skewed);
+            let least = counted.least();
+            let full = full_domains(column, candidates.nodes(), |value| counted.is_full(value, least));
             candidates
                 .refuse_all(&full, Refusal::unschedulable("node(s) didn't match pod topology spread constraints"));
         }
     }
 
-    fn update(&self, _cycle: Cycle<'_>, state: &mut State, _changes: &[Change], _affected: &mut NodeSet) -> Update {
+    fn update(&self, cycle: Cycle<'_>, state: &mut State, changes: &[Change], affected: &mut NodeSet) -> Update {
         // Whether a pod has constraints does not change.
-        if state.get::<Hard>().is_none() { Update::Done } else { Update::Recompute }
+        let Some(Hard(constraints)) = state.get_mut::<Hard>() else { return Update::Done };
+        if changes.iter().any(|change| matches!(change, Change::Node(_))) {
+            return Update::Recompute;
+        }
+        for change in changes {
+            if let Change::PodAdded { node, .. } | Change::PodRemoved { node, .. } = change {
+                for counted in &mut *constraints {
+                    counted.recount(cycle, *node, affected);
+                }
+            }
+        }
+        Update::Done
     }
 }
 
@@ -276,23 +336,127 @@ fn full_domains(column: &LabelColumn, nodes: &NodeSet, is_full: impl Fn(ValueId)
 
 /// What the score knows.
 struct Soft {
-    constraints: Vec<(Constraint, Domains)>,
+    constraints: Vec<SoftCounted>,
+    feasible: NodeSet,
     /// Nodes that lack a topology label and are not scored.
     ignored: NodeSet,
+    /// Whether nodes must have all the labels; default constraints put up with nodes that lack one.
+    strict: bool,
 }
 
-struct Domains {
+/// What the score knows about one constraint. For the host name, pods are counted when a node is scored.
+struct SoftCounted {
+    constraint: Constraint,
     weight: f64,
-    /// Pods by domain; `None` is the domain of the nodes without the label. For the host name they are counted when a node is
-    /// scored.
-    counts: FxHashMap<Option<ValueId>, i64>,
+    /// Nodes whose pods count.
+    nodes: NodeSet,
+    /// Pods by node, for those that count.
+    by_node: Vec<i64>,
+    /// By domain the number of scored nodes and of pods; `None` is the domain of the nodes without the label.
+    domains: FxHashMap<Option<ValueId>, (usize, i64)>,
+}
+
+fn value_of(cluster: &Cluster, constraint: &Constraint, node: NodeId) -> Option<ValueId> {
+    cluster.label(&constraint.key)?.value(node)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 domains")]
+fn weight_of(domains: usize) -> f64 {
+    ((domains + 2) as f64).ln()
+}
+
+impl SoftCounted {
+    fn new(cycle: Cycle<'_>, constraint: Constraint, scored: &NodeSet, counted: &NodeSet) -> Self {
+        let cluster = cycle.cluster();
+        let mut counted_for = Self {
+            constraint,
+            weight: weight_of(scored.len()),
+            nodes: NodeSet::new(),
+            by_node: Vec::new(),
+            domains: FxHashMap::default(),
+        };
+        if counted_for.is_host() {
+            return counted_for;
+        }
+        for node in scored.iter() {
+            counted_for.domains.entry(value_of(cluster, &counted_for.constraint, node)).or_insert((0, 0)).0 += 1;
+        }
+        counted_for.weight = weight_of(counted_for.domains.len());
+        counted_for.nodes = included(cycle, &counted_for.constraint, counted);
+        counted_for.by_node = vec![0; cluster.width()];
+        let mut counter = Counter::new(&counted_for.constraint.selector, cycle.shape().namespace());
+        for node in counted_for.nodes.iter() {
+            if let Some((_, pods)) = counted_for.domains.get_mut(&value_of(cluster, &counted_for.constraint, node)) {
+                let count = counter.on(cluster, node);
+                counted_for.by_node[node.index()] = count;
+                *pods += count;
+            }
+        }
+        counted_for
+    }
+
+    fn is_host(&self) -> bool {
+        self.constraint.key == HOSTNAME
+    }
+
+    /// Counts the pods of a node again; the nodes of its domain are put into `affected` if that changed anything.
+    fn recount(&mut self, cycle: Cycle<'_>, node: NodeId, affected: &mut NodeSet) {
+        let cluster = cycle.cluster();
+        if self.is_host() || !self.nodes.contains(node) {
+            return;
+        }
+        let value = value_of(cluster, &self.constraint, node);
+        let Some((_, pods)) = self.domains.get_mut(&value) else { return };
+        let now = Counter::new(&self.constraint.selector, cycle.shape().namespace()).on(cluster, node);
+        let change = now - self.by_node[node.index()];
+        self.by_node[node.index()] = now;
+        *pods += change;
+        if change != 0
+            && let (Some(value), Some(column)) = (value, cluster.label(&self.constraint.key))
+        {
+            column.add_nodes_of(value, affected);
+        }
+    }
+
+    /// Takes in that nodes are scored now, or no longer; says whether the domains are still the same.
+    fn scored_changed(&mut self, cluster: &Cluster, more: &NodeSet, fewer: &NodeSet) -> bool {
+        if self.is_host() {
+            return more.len() == fewer.len();
+        }
+        for node in more.iter() {
+            match self.domains.get_mut(&value_of(cluster, &self.constraint, node)) {
+                Some((nodes, _)) => *nodes += 1,
+                None => return false,
+            }
+        }
+        for node in fewer.iter() {
+            match self.domains.get_mut(&value_of(cluster, &self.constraint, node)) {
+                Some((nodes, _)) if *nodes > 1 => *nodes -= 1,
+                _ => return false,
+            }
+        }
+        true
+    }
+}
+
+impl Soft {
+    fn scored(&self) -> NodeSet {
+        self.feasible.difference(&self.ignored)
+    }
+
+    fn labelled(&self, cluster: &Cluster, nodes: &NodeSet) -> NodeSet {
+        if !self.strict {
+            return nodes.clone();
+        }
+        labelled(cluster, self.constraints.iter().map(|counted| &counted.constraint), nodes)
+    }
 }
 
 impl Score for PodTopologySpread {
     fn pre_score(&self, cycle: Cycle<'_>, state: &mut State, feasible: &NodeSet) -> PreScore {
         let cluster = cycle.cluster();
-        let has_own = !cycle.pod().spec.topology_spread_constraints.is_empty();
-        let constraints = if has_own {
+        let strict = !cycle.pod().spec.topology_spread_constraints.is_empty();
+        let constraints = if strict {
             own_constraints(cycle.pod(), cycle.shape(), &UnsatisfiableConstraintAction::ScheduleAnyway)
         } else {
             default_constraints(cycle)
@@ -300,14 +464,11 @@ impl Score for PodTopologySpread {
         if constraints.is_empty() {
             return PreScore::Skip;
         }
-        // Default constraints put up with nodes that lack a label.
-        let scored = if has_own { labelled(cluster, &constraints, feasible) } else { feasible.clone() };
-        let counted = if has_own { labelled(cluster, &constraints, cluster.nodes()) } else { cluster.nodes().clone() };
-        let constraints = constraints.into_iter().map(|constraint| {
-            let domains = Domains::of(cycle, &constraint, &scored, &counted);
-            (constraint, domains)
-        });
-        state.set(Soft { constraints: constraints.collect(), ignored: feasible.difference(&scored) });
+        let among = |nodes: &NodeSet| if strict { labelled(cluster, &constraints, nodes) } else { nodes.clone() };
+        let (scored, counted) = (among(feasible), among(cluster.nodes()));
+        let constraints =
+            constraints.into_iter().map(|constraint| SoftCounted::new(cycle, constraint, &scored, &counted)).collect();
+        state.set(Soft { constraints, feasible: feasible.clone(), ignored: feasible.difference(&scored), strict });
         PreScore::Score
     }
 
@@ -316,24 +477,24 @@ impl Score for PodTopologySpread {
         let Some(soft) = state.get::<Soft>() else { return };
         let cluster = cycle.cluster();
         let mut counters: Vec<Counter<'_>> = (soft.constraints.iter())
-            .map(|(constraint, _)| Counter::new(&constraint.selector, cycle.shape().namespace()))
+            .map(|counted| Counter::new(&counted.constraint.selector, cycle.shape().namespace()))
             .collect();
+        let columns: Vec<Option<&LabelColumn>> =
+            soft.constraints.iter().map(|counted| cluster.label(&counted.constraint.key)).collect();
         for node in nodes.iter() {
             if soft.ignored.contains(node) {
                 scores.set(node, Scores::ABSENT);
                 continue;
             }
             let mut score = 0.0;
-            for ((constraint, domains), counter) in soft.constraints.iter().zip(&mut counters) {
-                let Some(value) = cluster.label(&constraint.key).and_then(|column| column.value(node)) else {
-                    continue;
-                };
-                let count = if constraint.key == HOSTNAME {
+            for ((counted, counter), column) in soft.constraints.iter().zip(&mut counters).zip(&columns) {
+                let Some(value) = column.and_then(|column| column.value(node)) else { continue };
+                let count = if counted.is_host() {
                     counter.on(cluster, node)
                 } else {
-                    domains.counts.get(&Some(value)).copied().unwrap_or(0)
+                    counted.domains.get(&Some(value)).map_or(0, |(_, pods)| *pods)
                 };
-                score += count as f64 * domains.weight + (constraint.max_skew - 1) as f64;
+                score += count as f64 * counted.weight + (counted.constraint.max_skew - 1) as f64;
             }
             scores.add(node, score.round() as i64);
         }
@@ -353,28 +514,36 @@ impl Score for PodTopologySpread {
             scores.set(node, score);
         }
     }
-}
 
-impl Domains {
-    #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 domains")]
-    fn of(cycle: Cycle<'_>, constraint: &Constraint, scored: &NodeSet, counted: &NodeSet) -> Self {
-        let cluster = cycle.cluster();
-        let mut counts: FxHashMap<Option<ValueId>, i64> = FxHashMap::default();
-        if constraint.key == HOSTNAME {
-            return Self { weight: ((scored.len() + 2) as f64).ln(), counts };
+    fn update(
+        &self,
+        cycle: Cycle<'_>,
+        state: &mut State,
+        changes: &[Change],
+        feasible: &NodeSet,
+        affected: &mut NodeSet,
+    ) -> Update {
+        let Some(soft) = state.get_mut::<Soft>() else { return Update::Recompute };
+        if changes.iter().any(|change| matches!(change, Change::Node(_) | Change::Object(_))) {
+            return Update::Recompute;
         }
-        let column = cluster.label(&constraint.key);
-        let value = |node| column.and_then(|column| column.value(node));
-        for node in scored.iter() {
-            counts.entry(value(node)).or_insert(0);
+        if soft.feasible != *feasible {
+            let before = soft.scored();
+            let scored = soft.labelled(cycle.cluster(), feasible);
+            let (more, fewer) = (scored.difference(&before), before.difference(&scored));
+            if !soft.constraints.iter_mut().all(|counted| counted.scored_changed(cycle.cluster(), &more, &fewer)) {
+                return Update::Recompute;
+            }
+            soft.feasible = feasible.clone();
+            soft.ignored = feasible.difference(&scored);
         }
-        let weight = ((counts.len() + 2) as f64).ln();
-        let mut counter = Counter::new(&constraint.selector, cycle.shape().namespace());
-        for node in included(cycle, constraint, counted).iter() {
-            if let Some(count) = counts.get_mut(&value(node)) {
-                *count += counter.on(cluster, node);
+        for change in changes {
+            if let Change::PodAdded { node, .. } | Change::PodRemoved { node, .. } = change {
+                for counted in &mut soft.constraints {
+                    counted.recount(cycle, *node, affected);
+                }
             }
         }
-        Self { weight, counts }
+        Update::Done
     }
 }

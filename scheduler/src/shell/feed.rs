@@ -152,7 +152,12 @@ impl Loop {
             let was_placed = old.is_some_and(|old| !old.spec.node_name.is_empty());
             self.queue.remove(key);
             self.waiting.remove(key);
-            self.assumed.remove(key);
+            let held = self.engine.cluster().find_pod(&key.namespace, &key.name).and_then(|placed| placed.node());
+            let elsewhere = held != self.engine.cluster().node_id(&pod.spec.node_name);
+            if self.assumed.remove(key).is_some() && elsewhere {
+                // Somebody else bound it to another node than the one held for it.
+                self.forget(key);
+            }
             self.engine.cluster_mut().clear_nomination(&key.namespace, &key.name);
             self.engine.cluster_mut().put_pod(pod.clone());
             match old.filter(|_| was_placed) {

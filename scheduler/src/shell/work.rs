@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use indexmap::IndexSet;
 use longshore_core::api::pod::Pod;
+use longshore_core::api::{Namespace, Node};
 use longshore_core::client::{Bind, Client};
 use longshore_core::clock::Clock;
 use longshore_core::events::{EventRecorder, EventWriter, Severity, events};
@@ -25,6 +26,8 @@ use crate::{DEFAULT_SCHEDULER_NAME, Profile};
 
 /// Pods tried before the loop looks at news again, so that neither starves the other.
 const TRIES: usize = 32;
+/// Longest wait for the first listing of kinds that only some policies read.
+const OTHERS_MAX: Duration = Duration::from_secs(10);
 /// Conditions and evictions that may wait to be written; then pods are tried no faster than these are.
 const ERRANDS_MAX: usize = 256;
 
@@ -78,8 +81,7 @@ impl Loop {
         if let Some(writer) = self.writer.take() {
             tasks.spawn(writer.run(helpers.clone()));
         }
-        let synced = cancel.run_until_cancelled(self.informers.synced()).await.is_some();
-        if synced {
+        if cancel.run_until_cancelled(self.synced()).await.is_some() {
             cancel.run_until_cancelled(self.work()).await;
         }
         // What became of bindings that were under way, whoever schedules next learns from the watch.
@@ -87,6 +89,23 @@ impl Loop {
         self.bindings.shutdown().await;
         self.errands.shutdown().await;
         while tasks.join_next().await.is_some() {}
+    }
+
+    /// Waits until what placing needs is known. A server that does not serve some kind that a policy would like to see must
+    /// not keep pods from being placed for ever.
+    async fn synced(&self) {
+        self.informers.of::<Pod>().synced().await;
+        self.informers.of::<Node>().synced().await;
+        self.informers.of::<Namespace>().synced().await;
+        tokio::select! {
+            biased;
+            () = self.informers.synced() => {}
+            () = self.clock.sleep(OTHERS_MAX) => {
+                let late = self.informers.all().into_iter().filter(|informer| !informer.has_synced());
+                let kinds: Vec<&str> = late.map(|informer| informer.kind().info.kind).collect();
+                tracing::warn!(?kinds, "cannot list these objects; placing pods without regard to them");
+            }
+        }
     }
 
     async fn work(&mut self) {
@@ -235,7 +254,9 @@ impl Loop {
         if let Outcome::Bound = outcome {
             let message = format!("Successfully assigned {}/{} to {}", bind.namespace, bind.pod, bind.node);
             self.recorder.record(&*binding.pod, Severity::Normal, "Scheduled", message);
-            self.queue.remove(&key);
+            if self.queue.get(&key).is_some_and(|pod| pod.metadata.uid.as_deref().unwrap_or_default() == uid) {
+                self.queue.remove(&key);
+            }
             return;
         }
         // Unless the watch told better meanwhile, the pod gives its node back.

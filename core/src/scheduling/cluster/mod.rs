@@ -276,8 +276,17 @@ impl Cluster {
     }
 }
 
-/// Reading: changes.
+/// Reading: the objects of one namespace, and changes.
 impl Cluster {
+    /// The objects of a kind that a policy asked for in one namespace, by name.
+    pub fn objects_in<'c, K: Kind>(&'c self, namespace: &'c str) -> impl Iterator<Item = &'c K> {
+        let objects = self.objects.get(&(K::INFO.group, K::INFO.kind));
+        let first = ObjectKey::new(namespace, "");
+        let objects = objects.into_iter().flat_map(move |objects| objects.range(first.clone()..));
+        let objects = objects.take_while(move |(key, _)| &*key.namespace == namespace);
+        objects.filter_map(|(_, object)| object.as_any().downcast_ref())
+    }
+
     /// The number that the next change will have.
     pub fn generation(&self) -> u64 {
         self.changes.next()

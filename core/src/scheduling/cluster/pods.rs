@@ -71,6 +71,8 @@ pub(super) struct Pods {
     orphans: BTreeMap<Box<str>, Vec<PodId>>,
     /// Pods on known nodes that say near which other pods they want to be, or not.
     with_affinity: BTreeSet<PodId>,
+    /// How many pods on known nodes there are of each priority.
+    priorities: BTreeMap<i32, usize>,
     shapes: FxHashMap<u64, SmallVec<[Arc<Shape>; 1]>>,
     shape_count: usize,
     next_shape: u64,
@@ -152,6 +154,11 @@ impl Cluster {
     pub fn pods_with_affinity(&self) -> impl Iterator<Item = (NodeId, &PlacedPod)> {
         let pods = self.pods.with_affinity.iter().filter_map(|id| self.pods.get(*id));
         pods.filter_map(|pod| Some((pod.node?, pod)))
+    }
+
+    /// The lowest priority of any pod on a known node.
+    pub fn lowest_priority(&self) -> Option<i32> {
+        self.pods.priorities.keys().next().copied()
     }
 
     /// How many pods are placed.
@@ -325,8 +332,14 @@ impl Cluster {
         *at_mut(&mut self.nonzero_milli_cpu, node) += sign * requests.nonzero_milli_cpu();
         *at_mut(&mut self.nonzero_memory, node) += sign * requests.nonzero_memory();
         *at_mut(&mut self.pod_counts, node) += sign;
+        let (priority, shape) = (pod.shape.priority(), pod.shape.clone());
+        let of_priority = self.pods.priorities.entry(priority).or_default();
+        *of_priority = if sign > 0 { *of_priority + 1 } else { of_priority.saturating_sub(1) };
+        if *of_priority == 0 {
+            self.pods.priorities.remove(&priority);
+        }
         debug_assert!(at(&self.pod_counts, node) >= 0, "no more pods go than came");
-        pod.shape.clone()
+        shape
     }
 
     /// The node came: pods that were known to be on it are.
