@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use longshore_core::api::{EndpointSlice, Service};
+use longshore_core::api::{EndpointSlice, Node, Service};
 use longshore_core::client::Client;
 use longshore_core::clock::Clock;
 use longshore_core::events::{EventWriter, events};
@@ -12,6 +12,7 @@ use longshore_core::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::NodeService;
+use crate::peers::Peers;
 use crate::proxy::Proxy;
 use crate::register::{self, Reporter};
 use crate::shared::{Sandboxes, Shared};
@@ -22,7 +23,7 @@ use crate::{Options, lease, pods};
 pub struct NodeAgent {
     shared: Arc<Shared>,
     reporter: Reporter,
-    proxy: Option<Proxy>,
+    proxy: Option<(Proxy, Peers)>,
     events: EventWriter,
 }
 
@@ -40,14 +41,15 @@ impl NodeAgent {
         let (capacity, allocatable) = register::resources(&options, info.capabilities.real);
         let selection = Selection::field("spec.nodeName", &options.node_name);
         let pods = Informer::new(client.clone(), clock.clone(), selection, options.seed);
-        let proxy = options.proxy.then(|| {
+        let proxy = options.proxy.unwrap_or(info.capabilities.real).then(|| {
             let all = Selection::default;
             let services: Informer<Service> = Informer::new(client.clone(), clock.clone(), all(), options.seed ^ 1);
             let slices: Informer<EndpointSlice> = Informer::new(client.clone(), clock.clone(), all(), options.seed ^ 2);
-            Proxy::new(services, slices)
+            let nodes: Informer<Node> = Informer::new(client.clone(), clock.clone(), all(), options.seed ^ 3);
+            (Proxy::new(services, slices), Peers::new(nodes))
         });
         let shared = Shared {
-            services: proxy.as_ref().map(|proxy| proxy.services.clone()),
+            services: proxy.as_ref().map(|(proxy, _)| proxy.services.clone()),
             sandboxes: Sandboxes::new(runtime.clone()),
             client,
             runtime,
@@ -78,8 +80,8 @@ impl NodeAgent {
     pub async fn run(self, cancel: CancellationToken) {
         let shared = &self.shared;
         let proxy = async {
-            if let Some(proxy) = &self.proxy {
-                proxy.run(shared, &cancel).await;
+            if let Some((proxy, peers)) = &self.proxy {
+                tokio::join!(proxy.run(shared, &cancel), peers.run(shared, &cancel));
             }
         };
         tokio::join!(

@@ -15,19 +15,21 @@ use crate::shared::Shared;
 /// Namespace of the nodes' leases.
 pub(crate) const NAMESPACE: &str = "kube-node-lease";
 
-/// Renews the lease until cancelled. One that cannot be renewed is tried again at the next turn, as upstream does
-/// after a few tries: the lease's duration leaves room for that.
+/// Renews the lease until cancelled. After a failure it is tried again sooner: others must not hold the node for lost.
 pub(crate) async fn run(shared: &Shared, reporter: &Reporter, cancel: &CancellationToken) {
     let work = async {
         let mut last = None;
         loop {
             match renew(shared, reporter, last.take()).await {
-                Ok(lease) => last = Some(lease),
+                Ok(lease) => {
+                    last = Some(lease);
+                    shared.clock.sleep(shared.options.lease_interval).await;
+                }
                 Err(error) => {
                     tracing::warn!(node = shared.options.node_name, %error, "cannot renew the node's lease");
+                    shared.clock.sleep(shared.options.lease_interval / 5).await;
                 }
             }
-            shared.clock.sleep(shared.options.lease_interval).await;
         }
     };
     cancel.run_until_cancelled(work).await;

@@ -36,15 +36,20 @@ mod lease;
 mod machine;
 mod options;
 mod orphans;
+mod peers;
 mod pod;
 mod pods;
 mod probes;
 mod proxy;
+#[cfg(test)]
+mod real_tests;
 mod register;
 mod shared;
 mod sources;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod testing_real;
 mod volumes;
 
 pub use agent::NodeAgent;

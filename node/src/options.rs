@@ -52,8 +52,9 @@ pub struct Options {
     pub check_interval: Duration,
     /// Time between refreshes of the volumes of running pods; 60 s by default.
     pub volume_interval: Duration,
-    /// Whether the agent programmes Services into the network; on by default.
-    pub proxy: bool,
+    /// Whether the agent programmes Services, and the ways to other nodes' pods, into the network; `None`, the default:
+    /// if the containers are real.
+    pub proxy: Option<bool>,
     /// Seed of the agent's jitter.
     pub seed: u64,
 }
@@ -83,7 +84,7 @@ impl Options {
             status_interval: Duration::from_secs(300),
             check_interval: Duration::from_secs(10),
             volume_interval: Duration::from_secs(60),
-            proxy: true,
+            proxy: None,
             seed,
         }
     }

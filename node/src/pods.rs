@@ -158,6 +158,10 @@ impl Pods {
         match change.current() {
             Some(pod) => match self.handles.get(uid(pod)) {
                 Some(handle) => {
+                    if is_terminal(pod) {
+                        // Nothing of it runs any more: what it took is free for the next.
+                        self.admitted.remove(uid(pod));
+                    }
                     handle.wanted.send_replace(Wanted { pod: pod.clone(), gone: false });
                 }
                 None => self.begin(reporter, pod.clone(), false, Net::Detached).await,

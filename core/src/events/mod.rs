@@ -93,7 +93,11 @@ pub fn events(
 ) -> (EventRecorder, EventWriter) {
     let (sender, receiver) = mpsc::channel(WAITING_MAX);
     let source = EventSource { component: component.to_owned(), host: host.to_owned() };
-    let recorder = EventRecorder { source, clock: clock.clone(), waiting: sender, serial: Arc::default() };
+    // Recorders of other components begin elsewhere: they too may report about the same object at the same moment.
+    let speaker = component.bytes().chain(host.bytes());
+    let start = speaker.fold(seed, |sum, byte| sum.rotate_left(5) ^ u64::from(byte)) & 0x00ff_ffff;
+    let serial = Arc::new(AtomicU64::new(start));
+    let recorder = EventRecorder { source, clock: clock.clone(), waiting: sender, serial };
     let correlator = Correlator::default();
     (recorder, EventWriter { client, clock, waiting: receiver, correlator, rng: Pcg64::seed_from_u64(seed) })
 }

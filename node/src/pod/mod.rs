@@ -9,6 +9,7 @@ pub(crate) mod hooks;
 pub(crate) mod observed;
 pub(crate) mod phase;
 pub(crate) mod plan;
+mod report;
 pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod worker;

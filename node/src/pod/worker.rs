@@ -10,18 +10,17 @@ use jiff::Timestamp;
 use longshore_core::api::Pod;
 use longshore_core::api::pod::PodStatus;
 use longshore_core::client::Error;
-use longshore_core::client::params::{Patch, PatchParams};
-use longshore_core::kind::Subresource;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::act::{Context, Outcome, Problem, act};
 use super::container_status::full_name;
+use super::events::Events;
 use super::observed::{Disk, Failure, Net, Observed, Target};
-use super::plan::{Step, plan};
+use super::plan::{Step, ending, plan};
+use super::report;
 use super::status::{Facts, status};
-use crate::json_diff;
 use crate::probes::check::{Place, check};
 use crate::probes::{Due, Probes, Time};
 use crate::shared::Shared;
@@ -38,6 +37,9 @@ pub(crate) struct Wanted {
     pub(crate) gone: bool,
 }
 
+/// Labels or annotations.
+type Notes = Option<BTreeMap<String, String>>;
+
 /// Something that was being done is done.
 enum Done {
     Step(Step, Outcome),
@@ -48,6 +50,8 @@ enum Done {
 /// A step being carried out.
 struct Running {
     abort: AbortHandle,
+    /// It starts a container.
+    starts: bool,
     /// Until when it stops a container, if it does.
     stop: Option<Timestamp>,
 }
@@ -65,6 +69,8 @@ pub(crate) struct Worker {
     announced: BTreeMap<String, i32>,
     /// When volumes are refreshed, by the clock's `elapsed`.
     refresh: Option<Duration>,
+    /// Labels and annotations when volumes were last looked at.
+    told: Option<(Notes, Notes)>,
 }
 
 impl Worker {
@@ -87,6 +93,7 @@ impl Worker {
             futures: FuturesUnordered::new(),
             announced: BTreeMap::new(),
             refresh: None,
+            told: None,
         }
     }
 
@@ -113,16 +120,16 @@ impl Worker {
             self.observed.health = self.probes.health();
             self.read_log_tails(&pod);
             let status = status(&pod, &self.observed, &self.facts, time.now);
-            // Compared as written: what is told apart in memory only, no report can ever change.
-            let change = (!gone && status != pod.status)
-                .then(|| json_diff::merge_patch(&json!(pod.status), &json!(status)))
-                .flatten();
+            let change = if gone { None } else { report::difference(&pod.status, &status) };
             self.observed.reported = change.is_none();
             self.observed.remembered = status.clone();
-            self.announce(&pod, &status);
+            report::announce(&self.shared.recorder, &pod, &status, &mut self.announced);
             let plan = plan(&pod, &self.observed, time.now);
             if plan.finished && self.running.is_empty() {
                 return pod;
+            }
+            if ending(&pod, &self.observed, time.now).is_some() {
+                self.abandon_starts();
             }
             for step in plan.steps {
                 self.launch(&pod, step);
@@ -130,11 +137,11 @@ impl Worker {
             if let Some(change) = change {
                 self.report(&pod, change, time.now);
             }
-            self.probe(&pod, time.elapsed);
-            self.refresh_volumes(&pod, time.elapsed);
+            let probe = self.probe(&pod, time.elapsed);
+            let refresh = self.refresh_volumes(&pod, time.elapsed);
             let wake = plan.wake.into_iter().chain(self.observed.failures.get(&Target::Status).map(|f| f.until));
             let wake = wake.filter(|at| *at > time.now).map(|at| time.elapsed + until(time.now, at)).min();
-            let next = [wake, self.probes.next_due(), self.refresh].into_iter().flatten().min();
+            let next = [wake, probe, refresh].into_iter().flatten().min();
             let pause = next.map(|at| at.saturating_sub(time.elapsed));
             if self.wait(pause, &cancel).await.is_none() {
                 return pod;
@@ -198,15 +205,27 @@ impl Worker {
             }
             running.abort.abort();
         }
+        let starts = matches!(step, Step::Start { .. });
         let context = self.context(pod);
         let future = async move { Done::Step(step.clone(), act(context, step).await) };
-        self.push(target, stop, Box::pin(future));
+        let abort = self.push(Box::pin(future));
+        self.running.insert(target, Running { abort, starts, stop });
     }
 
-    fn push(&mut self, target: Target, stop: Option<Timestamp>, future: BoxFuture<'static, Done>) {
+    fn push(&mut self, future: BoxFuture<'static, Done>) -> AbortHandle {
         let (abort, registration) = AbortHandle::new_pair();
         self.futures.push(Abortable::new(future, registration));
-        self.running.insert(target, Running { abort, stop });
+        abort
+    }
+
+    /// Nobody waits for a pull once the pod is to end.
+    fn abandon_starts(&mut self) {
+        self.running.retain(|_, running| {
+            if running.starts {
+                running.abort.abort();
+            }
+            !running.starts
+        });
     }
 
     fn report(&mut self, pod: &Arc<Pod>, change: Value, now: Timestamp) {
@@ -214,34 +233,22 @@ impl Worker {
         if waits || self.running.contains_key(&Target::Status) {
             return;
         }
-        let (shared, pod) = (self.shared.clone(), pod.clone());
-        let future = async move {
-            let meta = &pod.metadata;
-            // The patch replaces lists, so it must be about the very state that it was made from.
-            let patch = json!({
-                "metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version},
-                "status": change,
-            });
-            let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref());
-            let name = name.unwrap_or_default();
-            let (patch, params) = (Patch::Merge(patch), PatchParams::default());
-            Done::Report(shared.pods.patch(namespace, name, Some(Subresource::Status), &patch, &params).await)
-        };
-        self.push(Target::Status, None, Box::pin(future));
+        let write = report::write(self.shared.clone(), pod.clone(), change);
+        let abort = self.push(Box::pin(async move { Done::Report(write.await) }));
+        self.running.insert(Target::Status, Running { abort, starts: false, stop: None });
     }
 
-    fn probe(&mut self, pod: &Arc<Pod>, elapsed: Duration) {
+    /// Starts the probes that are due; says when the next one is.
+    fn probe(&mut self, pod: &Arc<Pod>, elapsed: Duration) -> Option<Duration> {
+        // Before the pod's address is known nobody can tell how it is.
+        let Net::Attached(addresses) = &self.observed.net else { return None };
+        let address = addresses.first().copied();
         for due in self.probes.due(pod, elapsed) {
-            let address = match &self.observed.net {
-                Net::Attached(addresses) => addresses.first().copied(),
-                _ => None,
-            };
             let place = Place::new(pod, due.container.clone(), address);
             let check = check(self.shared.clone(), place, due.probe.clone());
-            let future: BoxFuture<'static, Done> = Box::pin(async move { Done::Probe(due, check.await) });
-            let (_, registration) = AbortHandle::new_pair();
-            self.futures.push(Abortable::new(future, registration));
+            self.push(Box::pin(async move { Done::Probe(due, check.await) }));
         }
+        self.probes.next_due()
     }
 
     fn take(&mut self, done: Done) {
@@ -250,7 +257,7 @@ impl Worker {
             Done::Probe(due, result) => {
                 let pod = self.wanted.borrow().pod.clone();
                 if let Err(message) = &result {
-                    let events = super::events::Events::of_container(&self.shared.recorder, &pod, &due.key.0);
+                    let events = Events::of_container(&self.shared.recorder, &pod, &due.key.0);
                     events.warning("Unhealthy", format!("{} probe failed: {message}", due.key.1.title()));
                 }
                 let again = self.shared.is_real();
@@ -261,7 +268,8 @@ impl Worker {
                 match result {
                     Ok(_) => {
                         self.observed.failures.remove(&Target::Status);
-                        self.back_off_pulls();
+                        let pod = self.wanted.borrow().pod.clone();
+                        report::back_off_pulls(&self.shared.recorder, &pod, &mut self.observed.failures);
                     }
                     Err(error) => {
                         if !error.is_conflict() && !error.is_not_found() {
@@ -293,43 +301,10 @@ impl Worker {
 
     fn failed(&mut self, target: Target, problem: Problem) {
         let count = self.observed.failures.get(&target).map_or(0, |failure| failure.count) + 1;
-        let (first, most) = match &target {
-            Target::Container(_) if is_pull(problem.reason) => (10_000, 300_000),
-            Target::Container(_) => (2_000, 60_000),
-            _ => (500, 120_000),
-        };
-        let wait: u64 = (first << (count - 1).min(16)).min(most);
-        let until = self.shared.clock.now().checked_add(Duration::from_millis(wait)).unwrap_or(Timestamp::MAX);
+        let wait = report::wait_after(&target, problem.reason, count);
+        let until = self.shared.clock.now().checked_add(wait).unwrap_or(Timestamp::MAX);
         let failure = Failure { until, count, reason: problem.reason.to_owned(), message: problem.message };
         self.observed.failures.insert(target, failure);
-    }
-
-    /// Once people could read that a pull failed, the container waits for the next one.
-    fn back_off_pulls(&mut self) {
-        let pod = self.wanted.borrow().pod.clone();
-        for (target, failure) in &mut self.observed.failures {
-            let (Target::Container(name), "ErrImagePull") = (target, failure.reason.as_str()) else { continue };
-            let spec = pod.spec.containers.iter().chain(&pod.spec.init_containers).find(|of| of.name == *name);
-            let image = spec.map_or("", |spec| spec.image.as_str());
-            let message = format!("Back-off pulling image \"{image}\"");
-            let events = super::events::Events::of_container(&self.shared.recorder, &pod, name);
-            events.normal("BackOff", message.clone());
-            events.warning("Failed", "Error: ImagePullBackOff");
-            failure.message = format!("{message}: ErrImagePull: {}", failure.message);
-            failure.reason = "ImagePullBackOff".to_owned();
-        }
-    }
-
-    /// Tells once for each attempt that a container is held back.
-    fn announce(&mut self, pod: &Pod, status: &PodStatus) {
-        for found in status.container_statuses.iter().chain(&status.init_container_statuses) {
-            let waits = found.state.waiting.as_ref().is_some_and(|waiting| waiting.reason == "CrashLoopBackOff");
-            if waits && self.announced.insert(found.name.clone(), found.restart_count) != Some(found.restart_count) {
-                let events = super::events::Events::of_container(&self.shared.recorder, pod, &found.name);
-                let message = format!("Back-off restarting failed container {} in pod {}", found.name, full_name(pod));
-                events.warning("BackOff", message);
-            }
-        }
     }
 
     /// Reads the end of the logs that serve as termination messages, once a container.
@@ -341,28 +316,31 @@ impl Worker {
         self.observed.log_tails.extend(tails);
     }
 
-    fn refresh_volumes(&mut self, pod: &Arc<Pod>, elapsed: Duration) {
-        if self.observed.disk != Disk::Ready || !self.shared.is_real() || !volumes::changes_in_place(pod) {
+    /// Brings the volumes of a running pod up to date when it is time; says when it is the next time.
+    fn refresh_volumes(&mut self, pod: &Arc<Pod>, elapsed: Duration) -> Option<Duration> {
+        if !self.shared.is_real() || !volumes::changes_in_place(pod) || self.observed.disk != Disk::Ready {
             self.refresh = None;
-            return;
+            return None;
+        }
+        // What is being written may be old already: it is looked at again when that is done.
+        if self.running.contains_key(&Target::Volumes) {
+            return None;
         }
         let interval = self.shared.options.volume_interval;
         let due = *self.refresh.get_or_insert(elapsed + interval);
-        let running = self.observed.is_running() && pod.metadata.deletion_timestamp.is_none();
-        if due <= elapsed {
-            self.refresh = Some(elapsed + interval);
-            if running {
-                self.launch(pod, Step::PrepareVolumes);
-            }
+        // A file may tell of labels and annotations.
+        let told = (pod.metadata.labels.clone(), pod.metadata.annotations.clone());
+        let changed = self.told.as_ref().is_some_and(|before| *before != told);
+        self.told = Some(told);
+        if due > elapsed && !changed {
+            return Some(due);
         }
+        self.refresh = Some(elapsed + interval);
+        if self.observed.is_running() && pod.metadata.deletion_timestamp.is_none() {
+            self.launch(pod, Step::PrepareVolumes);
+        }
+        self.refresh
     }
-}
-
-fn is_pull(reason: &str) -> bool {
-    matches!(
-        reason,
-        "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" | "ImageInspectError"
-    )
 }
 
 fn until(now: Timestamp, at: Timestamp) -> Duration {

@@ -147,7 +147,7 @@ impl Probes {
             .attempts
             .values()
             .flat_map(|attempt| attempt.active().into_iter().filter_map(|kind| attempt.states.get(&kind)));
-        states.filter(|state| !state.running).map(|state| state.due).min()
+        states.filter(|state| !state.running).map(|state| state.due).filter(|due| *due < Duration::MAX).min()
     }
 
     /// Takes a result. `again` tells whether the probe goes on: one of a simulated container need not.
