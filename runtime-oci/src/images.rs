@@ -80,7 +80,7 @@ pub struct ImageFile {
     pub target: PathBuf,
     /// File of this machine to copy.
     pub source: PathBuf,
-    /// Access rights, such as `0o755`.
+    /// Access rights, such as `0o755`; of several names of one file, the first's hold.
     pub mode: u32,
 }
 
@@ -165,13 +165,22 @@ impl Store {
         let build = || -> io::Result<Image> {
             let mut layer = tempfile::tempfile_in(self.root.join("work"))?;
             let mut builder = tar::Builder::new(&mut layer);
+            let mut known: BTreeMap<&Path, &Path> = BTreeMap::new();
             for file in files {
+                let target = file.target.strip_prefix("/").unwrap_or(&file.target);
                 let mut header = tar::Header::new_gnu();
-                header.set_size(fs::metadata(&file.source)?.len());
                 header.set_mode(file.mode);
                 header.set_uid(0);
                 header.set_gid(0);
-                let target = file.target.strip_prefix("/").unwrap_or(&file.target);
+                // One file under several names, as busybox likes it, is kept once.
+                if let Some(first) = known.get(file.source.as_path()) {
+                    header.set_entry_type(tar::EntryType::Link);
+                    header.set_size(0);
+                    builder.append_link(&mut header, target, first)?;
+                    continue;
+                }
+                known.insert(&file.source, target);
+                header.set_size(fs::metadata(&file.source)?.len());
                 builder.append_data(&mut header, target, File::open(&file.source)?)?;
             }
             builder.finish()?;

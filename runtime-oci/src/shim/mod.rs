@@ -1,30 +1,34 @@
 //! The process that stays with a pod: it holds the pod's namespaces, is its processes' parent, writes their logs and
 //! records how they end. It has one thread and outlives the agent that started it.
 
+mod logs;
+mod protocol;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Duration;
 
-use jiff::Timestamp;
 use longshore_core::clock::{Clock, SystemClock};
-use longshore_core::runtime::Error;
-use nix::fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{pipe2, sethostname, setsid};
+use nix::unistd::{Pid, sethostname, setsid};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup;
 use crate::disk::{self, Exit, Started};
+use logs::Container;
+pub(crate) use protocol::{Request, Start, ask, wait};
+use protocol::{receive, socket};
 
 /// What the agent tells a new shim.
 #[derive(Debug, Serialize, Deserialize)]
@@ -37,18 +41,6 @@ pub(crate) struct Orders {
     /// Where a file is touched when something changed, and how it is called for the sandbox.
     pub(crate) events: PathBuf,
     pub(crate) pod_uid: String,
-}
-
-/// A container to start; answered by an empty line or the reason why it could not be.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Start {
-    pub(crate) program: PathBuf,
-    pub(crate) runtime_root: PathBuf,
-    pub(crate) id: String,
-    pub(crate) directory: PathBuf,
-    pub(crate) log: PathBuf,
-    pub(crate) cgroup: String,
-    pub(crate) event: String,
 }
 
 /// Runs the shim's side of a command line `PROGRAM shim (start|serve) DIRECTORY`; `args` is what follows `shim`.
@@ -75,7 +67,7 @@ fn start(directory: &Path) -> io::Result<()> {
         .args(["shim".as_ref(), "serve".as_ref(), directory.as_os_str()])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(File::create(directory.join("shim.log"))?)
         .current_dir("/")
         .spawn()?;
     let mut answer = String::new();
@@ -88,22 +80,6 @@ fn start(directory: &Path) -> io::Result<()> {
         reason => Err(io::Error::other(reason.to_owned())),
     }
 }
-
-struct Container {
-    start: Start,
-    pipes: Vec<Pipe>,
-    log: File,
-}
-
-struct Pipe {
-    stream: &'static str,
-    reader: File,
-    /// The line's beginning, until its end comes.
-    line: Vec<u8>,
-}
-
-/// Longest piece of a line that is logged at once, as containerd's.
-const LINE_MAX: usize = 16 << 10;
 
 struct Shim {
     orders: Orders,
@@ -142,7 +118,7 @@ fn serve(directory: &Path) -> io::Result<()> {
     }
     signals.thread_block()?;
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-    let listener = UnixListener::bind(directory.join("socket"))?;
+    let listener = UnixListener::bind(socket(directory))?;
     disk::write(&directory.join("shim.json"), &std::process::id())?;
     let mut shim = Shim { orders, clock: SystemClock::new(), containers: BTreeMap::new(), ended: Vec::new() };
     writeln!(io::stdout(), "ready")?;
@@ -193,8 +169,11 @@ impl Shim {
                 _ => continue,
             };
             if let Some(mut container) = self.containers.remove(&pid.as_raw()) {
+                // With the node's process ids, what it started does not end with it.
+                cgroup::kill_all(&container.start.cgroup);
                 container.pump(&self.clock);
                 self.record_exit(&container.start, code, signal, String::new());
+                container.waiting.clear();
                 self.ended.push(container);
             }
         }
@@ -205,167 +184,117 @@ impl Shim {
         let exit = Exit { finished_at: self.clock.now(), code, signal, oom_killed, message };
         // On a full disk the agent finds the process gone and says so itself.
         let _ = disk::write(&start.directory.join("exit.json"), &exit);
-        let _ = fs::write(self.orders.events.join(&start.event), "");
+        self.tell(&start.event);
+    }
+
+    fn tell(&self, event: &str) {
+        let _ = fs::write(self.orders.events.join(event), "");
     }
 
     fn answer(&mut self, mut stream: UnixStream) -> io::Result<()> {
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        let mut length = [0; 4];
-        stream.read_exact(&mut length)?;
-        let mut request = vec![0; usize::try_from(u32::from_be_bytes(length)).unwrap_or(0).min(1 << 20)];
-        stream.read_exact(&mut request)?;
-        let start: Start = serde_json::from_slice(&request)?;
-        let reason = match self.start(start) {
-            Ok(()) => String::new(),
-            Err(reason) => reason.to_string(),
+        let done = match receive(&mut stream)? {
+            Request::Start(start) => self.start(start),
+            Request::Signal { id, signal } => self.signal(&id, &signal),
+            Request::Wait { id } => {
+                if let Some(container) = self.containers.values_mut().find(|c| c.start.id == id) {
+                    container.waiting.push(stream);
+                }
+                return Ok(());
+            }
         };
-        stream.write_all(reason.as_bytes())
+        stream.write_all(done.map_or_else(|reason| reason.to_string(), |()| String::new()).as_bytes())
+    }
+
+    fn signal(&self, id: &str, signal: &str) -> io::Result<()> {
+        let Some((pid, container)) = self.containers.iter().find(|(_, container)| container.start.id == id) else {
+            // It has just ended, which is what is wanted.
+            return Ok(());
+        };
+        // An image may ask for something that is none.
+        let number = signal_number(signal).unwrap_or(Signal::SIGTERM as i32);
+        match Signal::try_from(number) {
+            Ok(signal) => match kill(Pid::from_raw(*pid), signal) {
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(error) => return Err(error.into()),
+            },
+            // A real-time signal, which cannot be sent without unsafe code here.
+            Err(_) => {
+                let mut command = container.start.command("kill");
+                command.arg(&container.start.id).arg(number.to_string()).status()?;
+            }
+        }
+        if number == Signal::SIGKILL as i32 {
+            cgroup::kill_all(&container.start.cgroup);
+        }
+        Ok(())
     }
 
     fn start(&mut self, start: Start) -> io::Result<()> {
-        if let Some(parent) = start.log.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        let log = OpenOptions::new().create(true).append(true).open(&start.log)?;
-        let (stdout, stdout_writer) = output()?;
-        let (stderr, stderr_writer) = output()?;
         let pid_file = start.directory.join("pid");
-        let runtime_log = start.directory.join("runtime.log");
-        let status = Command::new(&start.program)
-            .arg("--root")
-            .arg(&start.runtime_root)
-            .arg("--log")
-            .arg(&runtime_log)
-            .arg("create")
-            .arg("--bundle")
-            .arg(&start.directory)
-            .arg("--pid-file")
-            .arg(&pid_file)
-            .arg(&start.id)
-            .stdin(Stdio::null())
-            .stdout(stdout_writer)
-            .stderr(stderr_writer)
-            .status()?;
-        let mut container = Container {
-            log,
-            pipes: vec![
-                Pipe { stream: "stdout", reader: stdout, line: Vec::new() },
-                Pipe { stream: "stderr", reader: stderr, line: Vec::new() },
-            ],
-            start,
-        };
+        let (mut create, mut begin) = (start.command("create"), start.command("start"));
+        create.arg("--bundle").arg(&start.directory).arg("--pid-file").arg(&pid_file).arg(&start.id);
+        begin.arg(&start.id);
+        let (mut container, stdout, stderr) = Container::new(start)?;
+        let status = create.stdout(stdout).stderr(stderr).status()?;
+        // It holds its ends of the pipes; the container's end could not be seen while they are open.
+        drop(create);
         if !status.success() {
-            let reason = format!("OCI runtime create failed: {}", container.complaint(&runtime_log));
+            let reason = format!("OCI runtime create failed: {}", container.complaint());
             self.record_exit(&container.start, 128, 0, reason.clone());
             return Err(io::Error::other(reason));
         }
         let pid: i32 = fs::read_to_string(&pid_file)?.trim().parse().map_err(io::Error::other)?;
         let started = Started { started_at: self.clock.now(), pid: pid.unsigned_abs() };
         disk::write(&container.start.directory.join("started.json"), &started)?;
-        let status = Command::new(&container.start.program)
-            .arg("--root")
-            .arg(&container.start.runtime_root)
-            .arg("--log")
-            .arg(&runtime_log)
-            .arg("start")
-            .arg(&container.start.id)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()?;
-        if !status.success() {
-            let reason = format!("OCI runtime start failed: {}", container.complaint(&runtime_log));
+        if !begin.status()?.success() {
+            let reason = format!("OCI runtime start failed: {}", container.complaint());
             cgroup::destroy(&container.start.cgroup);
             self.record_exit(&container.start, 128, 0, reason.clone());
             return Err(io::Error::other(reason));
         }
-        let _ = fs::write(self.orders.events.join(&container.start.event), "");
+        self.tell(&container.start.event);
         self.containers.insert(pid, container);
         Ok(())
     }
 }
 
-/// A pipe that is read without waiting.
-fn output() -> io::Result<(File, OwnedFd)> {
-    let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
-    fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    Ok((reader.into(), writer))
-}
-
-impl Container {
-    fn pump(&mut self, clock: &dyn Clock) {
-        let log = &mut self.log;
-        self.pipes.retain_mut(|pipe| pipe.pump(log, clock));
-    }
-
-    /// What the OCI runtime said last: in its log, or on the streams that it shares with the container.
-    fn complaint(&mut self, runtime_log: &Path) -> String {
-        let mut said = fs::read_to_string(runtime_log).unwrap_or_default();
-        for pipe in &mut self.pipes {
-            let mut bytes = Vec::new();
-            // It would block once all is read.
-            let _ = pipe.reader.read_to_end(&mut bytes);
-            said.push_str(&String::from_utf8_lossy(&bytes));
-        }
-        let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it gave no reason");
-        match last.split_once("msg=") {
-            Some((_, message)) => serde_json::from_str(message).unwrap_or_else(|_| message.to_owned()),
-            None => last.to_owned(),
-        }
-    }
-}
-
-impl Pipe {
-    /// Logs what there is; false once nothing more can come.
-    fn pump(&mut self, log: &mut File, clock: &dyn Clock) -> bool {
-        let mut buffer = [0; 16 << 10];
-        loop {
-            let count = match self.reader.read(&mut buffer) {
-                Ok(0) => {
-                    if !self.line.is_empty() {
-                        let line = std::mem::take(&mut self.line);
-                        self.log(log, clock.now(), "F", &line);
-                    }
-                    return false;
-                }
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
-            };
-            for piece in buffer[..count].split_inclusive(|byte| *byte == b'\n') {
-                self.line.extend_from_slice(piece);
-                let whole = self.line.pop_if(|last| *last == b'\n').is_some();
-                if whole || self.line.len() >= LINE_MAX {
-                    let line = std::mem::take(&mut self.line);
-                    self.log(log, clock.now(), if whole { "F" } else { "P" }, &line);
-                }
-            }
-        }
-    }
-
-    fn log(&self, log: &mut File, now: Timestamp, tag: &str, line: &[u8]) {
-        let mut entry = format!("{now:.9} {} {tag} ", self.stream).into_bytes();
-        entry.extend_from_slice(line);
-        entry.push(b'\n');
-        // A full disk must not stop the container.
-        let _ = log.write_all(&entry);
-    }
-}
-
-/// Tells a shim to start a container.
-pub(crate) fn ask(directory: &Path, start: &Start) -> Result<(), Error> {
-    let operation = format!("start container {}", start.id);
-    let call = || -> io::Result<String> {
-        let mut stream = UnixStream::connect(directory.join("socket"))?;
-        let request = serde_json::to_vec(start)?;
-        stream.write_all(&u32::try_from(request.len()).map_err(io::Error::other)?.to_be_bytes())?;
-        stream.write_all(&request)?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
+/// The number of a signal that is given by its name, with or without `SIG`, or as a number.
+fn signal_number(name: &str) -> Option<i32> {
+    let upper = name.to_uppercase();
+    let short = upper.trim_start_matches("SIG");
+    let real_time = |base: i32, offset: &str| match offset {
+        "" => Some(base),
+        _ => offset.parse::<i32>().ok().map(|offset| base + offset),
     };
-    match call().map_err(disk::failed(operation))? {
-        reason if reason.is_empty() => Ok(()),
-        reason => Err(Error::Invalid { reason }),
+    let number = if let Some(offset) = short.strip_prefix("RTMIN") {
+        real_time(34, offset)
+    } else if let Some(offset) = short.strip_prefix("RTMAX") {
+        real_time(64, offset)
+    } else {
+        short.parse().ok().or_else(|| format!("SIG{short}").parse::<Signal>().ok().map(|signal| signal as i32))
+    };
+    number.filter(|number| (1..=64).contains(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::signal_number;
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        for (name, number) in [
+            ("SIGTERM", Some(15)),
+            ("int", Some(2)),
+            ("9", Some(9)),
+            ("SIGRTMIN", Some(34)),
+            ("SIGRTMIN+3", Some(37)),
+            ("RTMAX-1", Some(63)),
+            ("SIGNONE", None),
+            ("0", None),
+            ("65", None),
+            ("", None),
+        ] {
+            assert_eq!(signal_number(name), number, "{name}");
+        }
     }
 }
