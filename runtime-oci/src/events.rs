@@ -74,7 +74,7 @@ impl Watched {
     /// Watches a pod's shim, if it lives and is not watched yet.
     fn watch_shim(&mut self, uid: &str) {
         let find = || -> Option<AsyncFd<OwnedFd>> {
-            let pid: i32 = disk::read(&self.host.sandbox_directory(uid).join("shim.json")).ok()??;
+            let pid: i32 = disk::noted(&self.host.sandbox_directory(uid).join("shim.json")).ok()??;
             let process = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
             #[allow(deprecated, reason = "its successor is unsafe; an OwnedFd owns its descriptor until it is dropped")]
             AsyncFd::new(process).ok()

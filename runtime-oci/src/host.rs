@@ -100,7 +100,7 @@ impl Host {
     pub(crate) fn list(&self) -> io::Result<Vec<Sandbox>> {
         let mut sandboxes = Vec::new();
         for directory in disk::directories(&self.sandboxes())? {
-            let Some(record) = disk::read::<SandboxRecord>(&directory.join("sandbox.json"))? else { continue };
+            let Some(record) = disk::noted::<SandboxRecord>(&directory.join("sandbox.json"))? else { continue };
             match self.sandbox(&directory, record) {
                 Ok(sandbox) => sandboxes.push(sandbox),
                 // It was removed while we looked.
@@ -119,7 +119,7 @@ impl Host {
         }
         let mut containers = Vec::new();
         for container in disk::directories(&directory.join("containers"))? {
-            let Some(found) = disk::read::<ContainerRecord>(&container.join("container.json"))? else { continue };
+            let Some(found) = disk::noted::<ContainerRecord>(&container.join("container.json"))? else { continue };
             containers.push(self.container(&container, found, &record.config, ready)?);
         }
         let config = record.config;
@@ -143,8 +143,8 @@ impl Host {
         ready: bool,
     ) -> io::Result<Container> {
         // In this order: what has ended was started before.
-        let mut exit: Option<Exit> = disk::read(&directory.join("exit.json"))?;
-        let started: Option<Started> = disk::read(&directory.join("started.json"))?;
+        let mut exit: Option<Exit> = disk::noted(&directory.join("exit.json"))?;
+        let started: Option<Started> = disk::noted(&directory.join("started.json"))?;
         if exit.is_none() && !ready {
             let lost = Exit {
                 finished_at: self.clock.now(),
@@ -153,7 +153,7 @@ impl Host {
                 oom_killed: false,
                 message: "the pod's shim ended".to_owned(),
             };
-            disk::write(&directory.join("exit.json"), &lost)?;
+            disk::note(&directory.join("exit.json"), &lost)?;
             exit = Some(lost);
         }
         let state = match (started, exit) {
@@ -183,7 +183,7 @@ impl Host {
     pub(crate) fn find_sandbox(&self, uid: &str) -> Result<(PathBuf, SandboxRecord), Error> {
         check_name("pod uid", uid)?;
         let directory = self.sandbox_directory(uid);
-        let record = disk::read(&directory.join("sandbox.json")).map_err(failed("read the sandbox's record"))?;
+        let record = disk::noted(&directory.join("sandbox.json")).map_err(failed("read the sandbox's record"))?;
         Ok((directory, record.ok_or_else(|| Error::NotFound { what: format!("sandbox of pod {uid}") })?))
     }
 
@@ -194,7 +194,7 @@ impl Host {
         let (sandbox_directory, sandbox) = self.find_sandbox(&name.pod_uid).map_err(|_| missing())?;
         let directory = self.directory(name);
         let failed = |error| failed(format!("read container {name}"))(error);
-        let record: Option<ContainerRecord> = disk::read(&directory.join("container.json")).map_err(failed)?;
+        let record: Option<ContainerRecord> = disk::noted(&directory.join("container.json")).map_err(failed)?;
         let record = record.ok_or_else(missing)?;
         let container = self.container(&directory, record.clone(), &sandbox.config, shim_lives(&sandbox_directory));
         Ok((container.map_err(failed)?, record))
@@ -237,7 +237,7 @@ pub(crate) fn used_images(sandboxes: &Path) -> io::Result<Vec<ImageId>> {
     let mut used = Vec::new();
     for sandbox in disk::directories(sandboxes)? {
         for container in disk::directories(&sandbox.join("containers"))? {
-            let record: Option<ContainerRecord> = disk::read(&container.join("container.json"))?;
+            let record: Option<ContainerRecord> = disk::noted(&container.join("container.json"))?;
             used.extend(record.map(|record| record.config.image));
         }
     }

@@ -134,7 +134,7 @@ impl OciRuntime {
                 Err(Error::WrongState { .. } | Error::NotFound { .. }) => return Ok(()),
                 Err(error) => return Err(error),
             };
-            if shim::wait(&directory, &record.id).await.is_err() {
+            if shim::until_ended(&directory, &record.id).await.is_err() {
                 // Its shim is about to end or to begin.
                 self.host.clock.sleep(Duration::from_millis(20)).await;
             }

@@ -37,7 +37,7 @@ impl Host {
         let record = SandboxRecord { config: config.clone(), created_at: self.clock.now() };
         let made = self
             .start_shim(&directory, config)
-            .and_then(|()| disk::write(&directory.join("sandbox.json"), &record))
+            .and_then(|()| disk::note(&directory.join("sandbox.json"), &record))
             .and_then(|()| self.sandbox(&directory, record));
         match made {
             Ok(sandbox) => {
@@ -62,7 +62,7 @@ impl Host {
             events: self.events(),
             pod_uid: config.pod.uid.clone(),
         };
-        disk::write(&directory.join("orders.json"), &orders)?;
+        disk::note(&directory.join("orders.json"), &orders)?;
         let output = Command::new(&self.options.shim)
             .args(["shim".as_ref(), "start".as_ref(), directory.as_os_str()])
             .stdin(Stdio::null())
@@ -112,7 +112,8 @@ impl Host {
     /// Removes what a crash left half-made: sandboxes without a record.
     pub(crate) fn remove_half_made(&self) -> Result<(), Error> {
         for directory in disk::directories(&self.sandboxes()).map_err(failed("list sandboxes"))? {
-            if !directory.join("sandbox.json").exists() {
+            let record = disk::noted::<SandboxRecord>(&directory.join("sandbox.json"));
+            if record.map_err(failed("read the sandbox's record"))?.is_none() {
                 self.remove_sandbox(&directory.file_name().unwrap_or_default().to_string_lossy())?;
             }
         }
@@ -150,7 +151,7 @@ impl Host {
             fs::write(directory.join("message"), "").map_err(failed)?;
             let layers = self.images.layers(&image).map_err(failed)?;
             overlay(&layers, &directory).map_err(failed)?;
-            let shim = disk::read(&self.sandbox_directory(&name.pod_uid).join("shim.json")).map_err(failed)?;
+            let shim = disk::noted(&self.sandbox_directory(&name.pod_uid).join("shim.json")).map_err(failed)?;
             let place = bundle::Place {
                 sandbox: &sandbox.config,
                 shim: shim.ok_or_else(|| failed(io::Error::other("the sandbox is not ready")))?,
@@ -166,7 +167,7 @@ impl Host {
                 id: runtime_id(&name.pod_uid, &directory_name(name)),
                 stop_signal: signal.into_iter().find(|signal| !signal.is_empty()).unwrap_or("SIGTERM").to_owned(),
             };
-            disk::write(&directory.join("container.json"), &record).map_err(failed)?;
+            disk::note(&directory.join("container.json"), &record).map_err(failed)?;
             Ok(record)
         };
         match make() {
@@ -231,8 +232,7 @@ impl Host {
         }
         let exit =
             Exit { finished_at: self.clock.now(), code: 137, signal: 9, oom_killed: false, message: String::new() };
-        disk::write(&self.directory(name).join("exit.json"), &exit)
-            .map_err(failed(format!("stop container {name}")))?;
+        disk::note(&self.directory(name).join("exit.json"), &exit).map_err(failed(format!("stop container {name}")))?;
         self.tell(&event_name(name));
         Ok(false)
     }

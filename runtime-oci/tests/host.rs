@@ -123,6 +123,13 @@ fn lives(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}/root/bin")).exists()
 }
 
+/// Waits until a process that was killed has ended.
+async fn gone(pid: u32) {
+    while lives(pid) {
+        SystemClock::new().sleep(Duration::from_millis(10)).await;
+    }
+}
+
 #[test]
 fn a_killed_process_is_told_of_at_once() {
     on_a_node(async |node, runtime, image| {
@@ -158,7 +165,8 @@ fn a_killed_shim_is_told_of_and_takes_its_containers_along() {
         assert!(!broken.ready);
         let end = &broken.containers[0].state;
         assert!(matches!(end, ContainerState::Exited { code: 137, .. }), "{end:?}");
-        assert!(!lives(pid) && lives(other));
+        gone(pid).await;
+        assert!(lives(other));
         assert!(runtime.create_container(&container(&image, "pod", "next", RUN)).await.is_err());
         runtime.stop_container(&config.container, Duration::from_secs(20)).await.unwrap();
         // The pod can be made again.
@@ -238,14 +246,15 @@ fn killing_spares_nothing_that_a_container_started() {
         let child: u32 = log.trim().rsplit(' ').next().unwrap().parse().unwrap();
         assert!(lives(pid) && lives(child));
         runtime.stop_container(&stubborn.container, Duration::from_millis(100)).await.unwrap();
-        assert!(!lives(pid) && !lives(child));
+        gone(pid).await;
+        gone(child).await;
         // The same where the first process ends by itself.
         let short = container(&image, "pod", "short", "sleep 1000002 & echo child $!");
         start(&runtime, &short).await;
         ended(&runtime, &short.container).await;
         let log = logged(node, &short.container, "child ").await;
         let child: u32 = log.trim().rsplit(' ').next().unwrap().parse().unwrap();
-        assert!(!lives(child));
+        gone(child).await;
     });
 }
 

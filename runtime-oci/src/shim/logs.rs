@@ -79,8 +79,10 @@ impl Container {
 impl Pipe {
     /// Logs what there is; false once nothing more can come.
     fn pump(&mut self, log: &mut File, clock: &dyn Clock) -> bool {
+        /// How often a pipe is read before others have their turn: ample for all that it can hold.
+        const READS_MAX: usize = 64;
         let mut buffer = [0; 16 << 10];
-        loop {
+        for _ in 0..READS_MAX {
             let count = match self.reader.read(&mut buffer) {
                 Ok(0) => {
                     if !self.line.is_empty() {
@@ -96,12 +98,18 @@ impl Pipe {
             for piece in buffer[..count].split_inclusive(|byte| *byte == b'\n') {
                 self.line.extend_from_slice(piece);
                 let whole = self.line.pop_if(|last| *last == b'\n').is_some();
-                if whole || self.line.len() >= LINE_MAX {
+                while self.line.len() > LINE_MAX {
+                    let rest = self.line.split_off(LINE_MAX);
+                    let part = std::mem::replace(&mut self.line, rest);
+                    self.log(log, clock.now(), "P", &part);
+                }
+                if whole {
                     let line = std::mem::take(&mut self.line);
-                    self.log(log, clock.now(), if whole { "F" } else { "P" }, &line);
+                    self.log(log, clock.now(), "F", &line);
                 }
             }
         }
+        true
     }
 
     fn log(&self, log: &mut File, now: Timestamp, tag: &str, line: &[u8]) {

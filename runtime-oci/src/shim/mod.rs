@@ -20,14 +20,14 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, sethostname, setsid};
+use rustix::process::{WaitOptions, wait};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup;
 use crate::disk::{self, Exit, Started};
 use logs::Container;
-pub(crate) use protocol::{Request, Start, ask, wait};
+pub(crate) use protocol::{Request, Start, ask, until_ended};
 use protocol::{receive, socket};
 
 /// What the agent tells a new shim.
@@ -91,7 +91,7 @@ struct Shim {
 }
 
 fn serve(directory: &Path) -> io::Result<()> {
-    let orders: Orders = disk::read(&directory.join("orders.json"))?.ok_or_else(|| io::Error::other("no orders"))?;
+    let orders: Orders = disk::noted(&directory.join("orders.json"))?.ok_or_else(|| io::Error::other("no orders"))?;
     setsid()?;
     cgroup::enter(&orders.cgroup)?;
     // Who can take this lock knows that the shim is gone.
@@ -119,7 +119,7 @@ fn serve(directory: &Path) -> io::Result<()> {
     signals.thread_block()?;
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     let listener = UnixListener::bind(socket(directory))?;
-    disk::write(&directory.join("shim.json"), &std::process::id())?;
+    disk::note(&directory.join("shim.json"), &std::process::id())?;
     let mut shim = Shim { orders, clock: SystemClock::new(), containers: BTreeMap::new(), ended: Vec::new() };
     writeln!(io::stdout(), "ready")?;
     // The starter waits for the end of this pipe.
@@ -139,8 +139,7 @@ impl Shim {
             self.ended.retain(|container| !container.pipes.is_empty());
             while signals.read_signal()?.is_some() {}
             self.reap();
-            if ready {
-                let (stream, _) = listener.accept()?;
+            if ready && let Ok((stream, _)) = listener.accept() {
                 // A caller that went away has no use for an answer.
                 let _ = self.answer(stream);
             }
@@ -161,14 +160,13 @@ impl Shim {
     }
 
     fn reap(&mut self) {
-        while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            let (pid, code, signal) = match status {
-                WaitStatus::Exited(pid, code) => (pid, code, 0),
-                WaitStatus::Signaled(pid, signal, _) => (pid, 128 + signal as i32, signal as i32),
-                WaitStatus::StillAlive => return,
-                _ => continue,
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+            let (code, signal) = match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => (code, 0),
+                (None, Some(signal)) => (128 + signal, signal),
+                (None, None) => continue,
             };
-            if let Some(mut container) = self.containers.remove(&pid.as_raw()) {
+            if let Some(mut container) = self.containers.remove(&pid.as_raw_nonzero().get()) {
                 // With the node's process ids, what it started does not end with it.
                 cgroup::kill_all(&container.start.cgroup);
                 container.pump(&self.clock);
@@ -183,7 +181,7 @@ impl Shim {
         let oom_killed = cgroup::oom_killed(&start.cgroup);
         let exit = Exit { finished_at: self.clock.now(), code, signal, oom_killed, message };
         // On a full disk the agent finds the process gone and says so itself.
-        let _ = disk::write(&start.directory.join("exit.json"), &exit);
+        let _ = disk::note(&start.directory.join("exit.json"), &exit);
         self.tell(&start.event);
     }
 
@@ -231,27 +229,22 @@ impl Shim {
 
     fn start(&mut self, start: Start) -> io::Result<()> {
         let pid_file = start.directory.join("pid");
-        let (mut create, mut begin) = (start.command("create"), start.command("start"));
-        create.arg("--bundle").arg(&start.directory).arg("--pid-file").arg(&pid_file).arg(&start.id);
-        begin.arg(&start.id);
+        let mut run = start.command("run");
+        run.arg("--detach").arg("--bundle").arg(&start.directory).arg("--pid-file").arg(&pid_file).arg(&start.id);
         let (mut container, stdout, stderr) = Container::new(start)?;
-        let status = create.stdout(stdout).stderr(stderr).status()?;
+        let status = run.stdout(stdout).stderr(stderr).status()?;
         // It holds its ends of the pipes; the container's end could not be seen while they are open.
-        drop(create);
+        drop(run);
         if !status.success() {
-            let reason = format!("OCI runtime create failed: {}", container.complaint());
-            self.record_exit(&container.start, 128, 0, reason.clone());
-            return Err(io::Error::other(reason));
-        }
-        let pid: i32 = fs::read_to_string(&pid_file)?.trim().parse().map_err(io::Error::other)?;
-        let started = Started { started_at: self.clock.now(), pid: pid.unsigned_abs() };
-        disk::write(&container.start.directory.join("started.json"), &started)?;
-        if !begin.status()?.success() {
-            let reason = format!("OCI runtime start failed: {}", container.complaint());
+            let reason = format!("OCI runtime run failed: {}", container.complaint());
             cgroup::destroy(&container.start.cgroup);
             self.record_exit(&container.start, 128, 0, reason.clone());
             return Err(io::Error::other(reason));
         }
+        // Should it have ended meanwhile, it is not waited for before it is known here.
+        let pid: i32 = fs::read_to_string(&pid_file)?.trim().parse().map_err(io::Error::other)?;
+        let started = Started { started_at: self.clock.now(), pid: pid.unsigned_abs() };
+        disk::note(&container.start.directory.join("started.json"), &started)?;
         self.tell(&container.start.event);
         self.containers.insert(pid, container);
         Ok(())

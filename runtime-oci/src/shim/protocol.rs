@@ -106,7 +106,7 @@ pub(crate) fn ask(directory: &Path, request: &Request) -> Result<(), Error> {
 }
 
 /// Waits until a container has ended or its shim has.
-pub(crate) async fn wait(directory: &Path, id: &str) -> io::Result<()> {
+pub(crate) async fn until_ended(directory: &Path, id: &str) -> io::Result<()> {
     let mut stream = tokio::net::UnixStream::connect(socket(directory)).await?;
     stream.write_all(&frame(&Request::Wait { id: id.to_owned() })?).await?;
     stream.read_to_end(&mut Vec::new()).await.map(|_| ())
