@@ -1,26 +1,24 @@
 //! What the network keeps on disk: whatever it makes on the host is recorded here first, so that a later process finds it.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Writes a record so that it is either wholly there or not at all, also after a crash.
+/// Writes a record so that it is either wholly there or not at all, whoever is killed meanwhile. What it tells of does not
+/// outlive the machine, so it need not either, and this does not wait for the disk.
 pub(crate) fn write<T: Serialize + ?Sized>(path: &Path, record: &T) -> io::Result<()> {
     let temporary = path.with_extension("new");
-    let mut file = File::create(&temporary)?;
-    file.write_all(&serde_json::to_vec(record)?)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+    fs::write(&temporary, serde_json::to_vec(record)?)?;
+    fs::rename(&temporary, path)
 }
 
-/// Reads a record; `None` if there is none.
+/// Reads a record; `None` if there is none, or a loss of power has damaged it.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     match fs::read(path) {
-        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

@@ -179,6 +179,10 @@ fn resources(config: &ContainerConfig) -> Value {
     let mut resources = json!({"cpu": cpu, "devices": devices()});
     if let Some(limit) = wanted.memory_limit {
         resources["memory"] = json!({"limit": limit});
+        if crate::cgroup::unified() {
+            // As upstream: who is short of memory ends as a whole. Version 1 kills one process.
+            resources["unified"] = json!({"memory.oom.group": "1"});
+        }
     }
     resources
 }

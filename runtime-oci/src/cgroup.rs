@@ -1,7 +1,7 @@
 //! Control groups, of version 2 and of version 1: finding, killing and removing what is in one.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -69,23 +69,39 @@ fn tree(directory: &Path, found: &mut Vec<PathBuf>) {
     found.push(directory.to_owned());
 }
 
+/// Kills every process in the group and below.
+pub(crate) fn kill_all(group: &str) {
+    let mut groups = Vec::new();
+    directories(group).iter().filter(|path| path.exists()).for_each(|path| tree(path, &mut groups));
+    groups.iter().for_each(|directory| kill_in(directory));
+}
+
+fn kill_in(directory: &Path) {
+    // Version 2 of Linux 5.14 and later kills all at once, also those that are just being started.
+    let all = fs::OpenOptions::new().write(true).open(directory.join("cgroup.kill"));
+    if all.and_then(|mut file| file.write_all(b"1")).is_ok() {
+        return;
+    }
+    let processes = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    for pid in processes.lines().filter_map(|line| line.parse().ok()) {
+        // One that has ended meanwhile is what is wanted.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+}
+
 /// Kills every process in the group and below, and removes it. Answers whether all are gone.
 pub(crate) fn destroy(group: &str) -> bool {
-    for _ in 0..200 {
+    for _ in 0..400 {
         let mut groups = Vec::new();
         directories(group).iter().filter(|path| path.exists()).for_each(|path| tree(path, &mut groups));
         if groups.is_empty() {
             return true;
         }
         for directory in &groups {
-            let processes = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
-            for pid in processes.lines().filter_map(|line| line.parse().ok()) {
-                // One that has ended meanwhile is what is wanted.
-                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-            }
+            kill_in(directory);
             let _ = fs::remove_dir(directory);
         }
-        pause(Duration::from_millis(10));
+        pause(Duration::from_millis(5));
     }
     false
 }

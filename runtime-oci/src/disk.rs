@@ -26,7 +26,7 @@ pub(crate) struct Started {
     pub(crate) pid: u32,
 }
 
-/// Writes a record so that it is either wholly there or not at all, also after a crash.
+/// Writes a record so that it is either wholly there or not at all, also after the machine lost its power.
 pub(crate) fn write<T: Serialize>(path: &Path, record: &T) -> io::Result<()> {
     let temporary = path.with_extension("new");
     let mut file = File::create(&temporary)?;
@@ -42,6 +42,22 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// Writes down something about processes: atomically, whoever is killed meanwhile. They do not outlive the machine, so
+/// this need not, and does not wait for the disk.
+pub(crate) fn note<T: Serialize>(path: &Path, record: &T) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    fs::write(&temporary, serde_json::to_vec(record)?)?;
+    fs::rename(&temporary, path)
+}
+
+/// Reads what was noted; what a loss of power has damaged is as if it were not there.
+pub(crate) fn noted<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    match read(path) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => Ok(None),
+        found => found,
     }
 }
 

@@ -53,7 +53,34 @@ struct Saved {
 struct Descriptor {
     digest: String,
     #[serde(default)]
+    platform: Option<Platform>,
+    #[serde(default)]
     annotations: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Platform {
+    architecture: String,
+    os: String,
+}
+
+impl Platform {
+    fn is_this_machine(&self) -> bool {
+        let architecture = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        };
+        self.os == "linux" && self.architecture == architecture
+    }
+}
+
+/// A manifest, or an index of manifests for several platforms.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Document {
+    Manifest(Manifest),
+    Index(Index),
 }
 
 #[derive(Debug, Deserialize)]
@@ -80,7 +107,7 @@ pub struct ImageFile {
     pub target: PathBuf,
     /// File of this machine to copy.
     pub source: PathBuf,
-    /// Access rights, such as `0o755`.
+    /// Access rights, such as `0o755`; of several names of one file, the first's hold.
     pub mode: u32,
 }
 
@@ -147,15 +174,34 @@ impl Store {
             }
         } else {
             let index: Index = serde_json::from_reader(open(Path::new("index.json"))?)?;
-            for descriptor in index.manifests {
-                let manifest: Manifest =
-                    serde_json::from_slice(&checked(open(&blob(&descriptor.digest)?)?, &descriptor.digest)?)?;
+            // What is found in an index below goes by the name that the index has.
+            let mut waiting: Vec<(Descriptor, BTreeMap<String, String>)> =
+                index.manifests.into_iter().rev().map(|descriptor| (descriptor, BTreeMap::new())).collect();
+            let mut seen = std::collections::BTreeSet::new();
+            while let Some((descriptor, mut annotations)) = waiting.pop() {
+                annotations.extend(descriptor.annotations);
+                let here = descriptor.platform.as_ref().is_none_or(Platform::is_this_machine);
+                // Indexes that name each other over and over would never end.
+                if !here || !seen.insert((descriptor.digest.clone(), annotations.clone())) {
+                    continue;
+                }
+                let content = checked(open(&blob(&descriptor.digest)?)?, &descriptor.digest)?;
+                let manifest = match serde_json::from_slice(&content)? {
+                    Document::Manifest(manifest) => manifest,
+                    Document::Index(index) => {
+                        waiting.extend(index.manifests.into_iter().rev().map(|d| (d, annotations.clone())));
+                        continue;
+                    }
+                };
                 let layers = manifest.layers.iter().map(|l| open(&blob(&l.digest)?)).collect::<Result<_, _>>()?;
                 let config = checked(open(&blob(&manifest.config.digest)?)?, &manifest.config.digest)?;
                 let name = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
-                let name = name.iter().find_map(|key| descriptor.annotations.get(*key)).cloned();
+                let name = name.iter().find_map(|key| annotations.get(*key)).cloned();
                 images.push(self.add(&config, layers, &Vec::from_iter(name))?);
             }
+        }
+        if images.is_empty() {
+            return Err(io::Error::other("it holds no image for this machine"));
         }
         Ok(images)
     }
@@ -165,13 +211,22 @@ impl Store {
         let build = || -> io::Result<Image> {
             let mut layer = tempfile::tempfile_in(self.root.join("work"))?;
             let mut builder = tar::Builder::new(&mut layer);
+            let mut known: BTreeMap<&Path, &Path> = BTreeMap::new();
             for file in files {
+                let target = file.target.strip_prefix("/").unwrap_or(&file.target);
                 let mut header = tar::Header::new_gnu();
-                header.set_size(fs::metadata(&file.source)?.len());
                 header.set_mode(file.mode);
                 header.set_uid(0);
                 header.set_gid(0);
-                let target = file.target.strip_prefix("/").unwrap_or(&file.target);
+                // One file under several names, as busybox likes it, is kept once.
+                if let Some(first) = known.get(file.source.as_path()) {
+                    header.set_entry_type(tar::EntryType::Link);
+                    header.set_size(0);
+                    builder.append_link(&mut header, target, first)?;
+                    continue;
+                }
+                known.insert(&file.source, target);
+                header.set_size(fs::metadata(&file.source)?.len());
                 builder.append_data(&mut header, target, File::open(&file.source)?)?;
             }
             builder.finish()?;
@@ -395,3 +450,7 @@ fn decompressed(mut file: File) -> io::Result<Box<dyn Read>> {
         _ => Box::new(BufReader::new(file)),
     })
 }
+
+#[cfg(test)]
+#[path = "images_tests.rs"]
+mod tests;

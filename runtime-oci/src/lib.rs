@@ -9,26 +9,25 @@
 mod bundle;
 mod cgroup;
 mod disk;
+mod events;
 mod exec;
 mod host;
 mod images;
+mod lifecycle;
 pub mod shim;
 mod unpack;
 
-use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::stream::{self, BoxStream, StreamExt};
+use futures::stream::BoxStream;
 use longshore_core::clock::Clock;
 use longshore_core::runtime::{
     Capabilities, Container, ContainerConfig, ContainerRef, Error, Event, ExecRequest, Image, Images, Info, Runtime,
     Sandbox, SandboxConfig, Session, Usage,
 };
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use tokio::io::unix::AsyncFd;
 
 use disk::failed;
 use host::Host;
@@ -85,11 +84,12 @@ impl OciRuntime {
             })?,
         };
         let images = Arc::new(Store::open(options.root.clone())?);
-        let host = Arc::new(Host { options, program, clock, images: images.clone() });
-        for directory in [host.events(), host.runtime_root(), host.options.state.join("sandboxes")] {
-            std::fs::create_dir_all(&directory).map_err(failed(format!("create {}", directory.display())))?;
+        let host = Arc::new(Host { options, program, clock, images: images.clone(), pods: Mutex::default() });
+        let sandboxes = host.sandboxes();
+        for directory in [&host.events(), &host.runtime_root(), &sandboxes] {
+            std::fs::create_dir_all(directory).map_err(failed(format!("create {}", directory.display())))?;
         }
-        let sandboxes = host.options.state.join("sandboxes");
+        host.remove_half_made()?;
         Ok(Self { host, images: LocalImages { store: images, sandboxes } })
     }
 
@@ -124,6 +124,23 @@ impl OciRuntime {
         self.with(Host::clean_up).await
     }
 
+    /// Waits until a container does not run any more.
+    async fn ended(&self, container: &ContainerRef) -> Result<(), Error> {
+        let directory = self.host.sandbox_directory(&container.pod_uid);
+        loop {
+            let name = container.clone();
+            let record = match self.with(move |host| host.running("stop", &name)).await {
+                Ok(record) => record,
+                Err(Error::WrongState { .. } | Error::NotFound { .. }) => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            if shim::until_ended(&directory, &record.id).await.is_err() {
+                // Its shim is about to end or to begin.
+                self.host.clock.sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+
     async fn with<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Host) -> Result<T, Error> + Send + 'static,
@@ -140,29 +157,6 @@ fn on_path(programs: &[&str]) -> Option<PathBuf> {
     let candidates =
         programs.iter().flat_map(|program| directories.iter().map(move |directory| directory.join(program)));
     candidates.into_iter().find(|path| path.is_file())
-}
-
-/// An inotify instance that tokio can wait for.
-struct Watch(Inotify);
-
-impl AsRawFd for Watch {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
-}
-
-/// What a file touched in the events' directory tells.
-fn event(name: &str) -> Event {
-    let parts: Vec<&str> = name.split('_').collect();
-    match parts.as_slice() {
-        [uid, name, attempt] => match attempt.parse() {
-            Ok(attempt) => {
-                Event::Container(ContainerRef { pod_uid: (*uid).to_owned(), name: (*name).to_owned(), attempt })
-            }
-            Err(_) => Event::Resync,
-        },
-        _ => Event::Sandbox { pod_uid: name.to_owned() },
-    }
 }
 
 #[async_trait]
@@ -184,27 +178,7 @@ impl Runtime for OciRuntime {
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Event>, Error> {
-        #[allow(deprecated, reason = "its successor is unsafe; a Watch owns its descriptor until it is dropped")]
-        let watch = || -> std::io::Result<AsyncFd<Watch>> {
-            let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-            inotify.add_watch(&self.host.events(), AddWatchFlags::IN_CLOSE_WRITE)?;
-            AsyncFd::new(Watch(inotify))
-        };
-        let inotify = watch().map_err(failed("watch for events"))?;
-        let batches = stream::unfold(inotify, |inotify| async move {
-            loop {
-                let mut ready = inotify.readable().await.ok()?;
-                if let Ok(Ok(events)) = ready.try_io(|fd| Ok(fd.get_ref().0.read_events()?)) {
-                    // An event without a name says that the kernel lost some.
-                    let name = |event: nix::sys::inotify::InotifyEvent| event.name.map(|name| event_of(&name));
-                    let events: Vec<Event> =
-                        events.into_iter().map(|event| name(event).unwrap_or(Event::Resync)).collect();
-                    drop(ready);
-                    return Some((stream::iter(events), inotify));
-                }
-            }
-        });
-        Ok(batches.flatten().boxed())
+        events::stream(&self.host).map_err(failed("watch for events"))
     }
 
     async fn create_sandbox(&self, config: &SandboxConfig) -> Result<Sandbox, Error> {
@@ -230,18 +204,16 @@ impl Runtime for OciRuntime {
     async fn stop_container(&self, container: &ContainerRef, grace: Duration) -> Result<(), Error> {
         /// A killed process that is not gone by then hangs in the kernel.
         const KILL_MAX: Duration = Duration::from_secs(10);
-        for (kill, patience) in [(grace.is_zero(), grace), (true, KILL_MAX)] {
+        let steps = [(false, grace), (true, KILL_MAX)];
+        for (kill, patience) in steps.into_iter().skip(usize::from(grace.is_zero())) {
             let name = container.clone();
             if !self.with(move |host| host.signal(&name, kill)).await? {
                 return Ok(());
             }
-            let start = self.host.clock.elapsed();
-            while self.host.clock.elapsed() - start < patience {
-                self.host.clock.sleep(Duration::from_millis(20)).await;
-                let name = container.clone();
-                if self.with(move |host| Ok(host.running("stop", &name).is_err())).await? {
-                    return Ok(());
-                }
+            tokio::select! {
+                biased;
+                ended = self.ended(container) => return ended,
+                () = self.host.clock.sleep(patience) => {}
             }
         }
         Err(Error::Failed {
@@ -271,8 +243,4 @@ impl Runtime for OciRuntime {
         let container = container.clone();
         self.with(move |host| host.usage(&container)).await
     }
-}
-
-fn event_of(name: &std::ffi::OsStr) -> Event {
-    event(&name.to_string_lossy())
 }

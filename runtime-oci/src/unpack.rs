@@ -13,6 +13,9 @@ const BYTES_MAX: u64 = 32 << 30;
 /// Most entries of one layer.
 const ENTRIES_MAX: usize = 1_000_000;
 
+/// The attribute that holds a program's capabilities.
+const CAPABILITY: &str = "security.capability";
+
 /// Unpacks a layer's tar stream into `root`, with overlayfs' marks for what the layer deletes.
 pub(crate) fn unpack(layer: impl Read, root: &Path) -> io::Result<()> {
     let mut archive = tar::Archive::new(layer);
@@ -69,6 +72,10 @@ pub(crate) fn unpack(layer: impl Read, root: &Path) -> io::Result<()> {
         }
         let id = |id: io::Result<u64>| id.and_then(|id| u32::try_from(id).map_err(io::Error::other));
         lchown(&target, Some(id(entry.header().uid())?), Some(id(entry.header().gid())?))?;
+        if let Some(capability) = capability(&mut entry)? {
+            // After the owner, whose change takes it away.
+            lsetxattr(&target, CAPABILITY, &capability, XattrFlags::empty())?;
+        }
         match kind {
             tar::EntryType::Symlink => {}
             // A directory's rights may forbid what is still to be put into it.
@@ -82,6 +89,20 @@ pub(crate) fn unpack(layer: impl Read, root: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The capabilities of a program. Other attributes are left out: some steer overlayfs.
+fn capability<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<Option<Vec<u8>>> {
+    if !entry.header().entry_type().is_file() {
+        return Ok(None);
+    }
+    for extension in entry.pax_extensions()?.into_iter().flatten() {
+        let extension = extension?;
+        if extension.key_bytes().strip_prefix(b"SCHILY.xattr.") == Some(CAPABILITY.as_bytes()) {
+            return Ok(Some(extension.value_bytes().to_vec()));
+        }
+    }
+    Ok(None)
 }
 
 fn link<R: Read>(entry: &tar::Entry<'_, R>, name: &Path) -> io::Result<PathBuf> {
@@ -157,5 +178,40 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         unpack(layer(tar::EntryType::Regular, "/abs", "").as_slice(), root.path()).unwrap();
         assert!(root.path().join("abs").is_file());
+    }
+
+    #[test]
+    fn what_a_layer_deletes_becomes_overlayfs_marks() {
+        if !nix::unistd::geteuid().is_root() {
+            return longshore_core::testing::skip("overlayfs' marks need root");
+        }
+        let root = tempfile::tempdir().unwrap();
+        let mut builder = tar::Builder::new(Vec::new());
+        for name in ["dir/.wh.gone", "dir/kept", "other/.wh..wh..opq"] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(0);
+            header.set_mode(0o4755);
+            header.set_uid(7);
+            header.set_gid(8);
+            builder.append_data(&mut header, name, io::empty()).unwrap();
+        }
+        unpack(builder.into_inner().unwrap().as_slice(), root.path()).unwrap();
+        let gone = fs::symlink_metadata(root.path().join("dir/gone")).unwrap();
+        assert!(std::os::unix::fs::FileTypeExt::is_char_device(&gone.file_type()));
+        assert_eq!(std::os::unix::fs::MetadataExt::rdev(&gone), 0);
+        let kept = fs::metadata(root.path().join("dir/kept")).unwrap();
+        use std::os::unix::fs::MetadataExt;
+        assert_eq!((kept.uid(), kept.gid(), kept.mode() & 0o7777), (7, 8, 0o4755));
+        let mut value = [0; 8];
+        let count = rustix::fs::lgetxattr(root.path().join("other"), "trusted.overlay.opaque", &mut value).unwrap();
+        assert_eq!(&value[..count], b"y");
+        assert!(!root.path().join("dir/.wh.gone").exists());
+
+        let mut header = tar::Header::new_gnu();
+        header.set_size(0);
+        header.set_mode(0o644);
+        let mut builder = tar::Builder::new(Vec::new());
+        builder.append_data(&mut header, "dir/.wh...", io::empty()).unwrap();
+        assert!(unpack(builder.into_inner().unwrap().as_slice(), root.path()).is_err());
     }
 }

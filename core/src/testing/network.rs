@@ -247,10 +247,10 @@ fn service(n: u8, backends: u8) -> ServicePort {
         protocol: [Protocol::Tcp, Protocol::Udp, Protocol::Sctp][usize::from(n % 3)],
         addresses: vec![Ipv4Addr::new(10, 101, 0, n).into(), Ipv4Addr::new(192, 0, 2, n).into()],
         port: 80,
-        node_port: (n % 2 == 0).then_some(30_000 + u16::from(n)),
-        affinity_seconds: (n % 5 == 0).then_some(60),
-        internal_local: n % 7 == 0,
-        external_local: n % 4 == 0,
+        node_port: n.is_multiple_of(2).then_some(30_000 + u16::from(n)),
+        affinity_seconds: n.is_multiple_of(5).then_some(60),
+        internal_local: n.is_multiple_of(7),
+        external_local: n.is_multiple_of(4),
         backends: (0..backends).map(backend).collect(),
     }
 }

@@ -1,0 +1,293 @@
+//! The process that stays with a pod: it holds the pod's namespaces, is its processes' parent, writes their logs and
+//! records how they end. It has one thread and outlives the agent that started it.
+
+mod logs;
+mod protocol;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use longshore_core::clock::{Clock, SystemClock};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::mount::{MsFlags, mount};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::{Pid, sethostname, setsid};
+use rustix::process::{WaitOptions, wait};
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup;
+use crate::disk::{self, Exit, Started};
+use logs::Container;
+pub(crate) use protocol::{Request, Start, ask, until_ended};
+use protocol::{receive, socket};
+
+/// What the agent tells a new shim.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Orders {
+    pub(crate) directory: PathBuf,
+    pub(crate) cgroup: String,
+    pub(crate) hostname: String,
+    pub(crate) host_network: bool,
+    pub(crate) host_ipc: bool,
+    /// Where a file is touched when something changed, and how it is called for the sandbox.
+    pub(crate) events: PathBuf,
+    pub(crate) pod_uid: String,
+}
+
+/// Runs the shim's side of a command line `PROGRAM shim (start|serve) DIRECTORY`; `args` is what follows `shim`.
+pub fn main(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
+    let args: Vec<_> = args.into_iter().collect();
+    let done = match args.as_slice() {
+        [verb, directory] if verb == "start" => start(Path::new(directory)),
+        [verb, directory] if verb == "serve" => serve(Path::new(directory)),
+        _ => Err(io::Error::other("usage: shim start|serve DIRECTORY; it is started by the node agent")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The one who started the shim reads its standard output.
+            let _ = writeln!(io::stdout(), "shim: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Starts the serving process as nobody's child and waits until it is ready.
+fn start(directory: &Path) -> io::Result<()> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .args(["shim".as_ref(), "serve".as_ref(), directory.as_os_str()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(File::create(directory.join("shim.log"))?)
+        .current_dir("/")
+        .spawn()?;
+    let mut answer = String::new();
+    if let Some(mut stdout) = child.stdout.take() {
+        stdout.read_to_string(&mut answer)?;
+    }
+    match answer.trim() {
+        "ready" => Ok(()),
+        "" => Err(io::Error::other("it ended before it was ready")),
+        reason => Err(io::Error::other(reason.to_owned())),
+    }
+}
+
+struct Shim {
+    orders: Orders,
+    clock: SystemClock,
+    /// By process id.
+    containers: BTreeMap<i32, Container>,
+    /// Ended, while something may still hold their output.
+    ended: Vec<Container>,
+}
+
+fn serve(directory: &Path) -> io::Result<()> {
+    let orders: Orders = disk::noted(&directory.join("orders.json"))?.ok_or_else(|| io::Error::other("no orders"))?;
+    setsid()?;
+    cgroup::enter(&orders.cgroup)?;
+    // Who can take this lock knows that the shim is gone.
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(directory.join("lock"))?;
+    let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| io::Error::from(error))?;
+    nix::sys::prctl::set_child_subreaper(true)?;
+    let mut flags = CloneFlags::empty();
+    if !orders.host_network {
+        flags |= CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS;
+    }
+    if !orders.host_ipc {
+        flags |= CloneFlags::CLONE_NEWIPC;
+    }
+    unshare(flags)?;
+    if !orders.host_network {
+        sethostname(&orders.hostname)?;
+        let target = directory.join("netns");
+        File::create(&target)?;
+        mount(Some("/proc/self/ns/net"), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+    }
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGCHLD, Signal::SIGHUP, Signal::SIGINT, Signal::SIGPIPE] {
+        signals.add(signal);
+    }
+    signals.thread_block()?;
+    let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    let listener = UnixListener::bind(socket(directory))?;
+    disk::note(&directory.join("shim.json"), &std::process::id())?;
+    let mut shim = Shim { orders, clock: SystemClock::new(), containers: BTreeMap::new(), ended: Vec::new() };
+    writeln!(io::stdout(), "ready")?;
+    // The starter waits for the end of this pipe.
+    nix::unistd::dup2_stdout(File::open("/dev/null")?)?;
+    shim.run(&listener, &signals)?;
+    drop(lock);
+    Ok(())
+}
+
+impl Shim {
+    fn run(&mut self, listener: &UnixListener, signals: &SignalFd) -> io::Result<()> {
+        loop {
+            let ready = self.wait(listener, signals)?;
+            for container in self.containers.values_mut().chain(&mut self.ended) {
+                container.pump(&self.clock);
+            }
+            self.ended.retain(|container| !container.pipes.is_empty());
+            while signals.read_signal()?.is_some() {}
+            self.reap();
+            if ready && let Ok((stream, _)) = listener.accept() {
+                // A caller that went away has no use for an answer.
+                let _ = self.answer(stream);
+            }
+        }
+    }
+
+    /// Waits until there is something to do, and says whether somebody calls.
+    fn wait(&self, listener: &UnixListener, signals: &SignalFd) -> io::Result<bool> {
+        let mut fds =
+            vec![PollFd::new(listener.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        let pipes = self.containers.values().chain(&self.ended).flat_map(|container| &container.pipes);
+        fds.extend(pipes.map(|pipe| PollFd::new(pipe.reader.as_fd(), PollFlags::POLLIN)));
+        match poll(&mut fds, PollTimeout::NONE) {
+            Err(nix::errno::Errno::EINTR) => Ok(false),
+            Err(error) => Err(error.into()),
+            Ok(_) => Ok(fds[0].any().unwrap_or(false)),
+        }
+    }
+
+    fn reap(&mut self) {
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+            let (code, signal) = match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => (code, 0),
+                (None, Some(signal)) => (128 + signal, signal),
+                (None, None) => continue,
+            };
+            if let Some(mut container) = self.containers.remove(&pid.as_raw_nonzero().get()) {
+                // With the node's process ids, what it started does not end with it.
+                cgroup::kill_all(&container.start.cgroup);
+                container.pump(&self.clock);
+                self.record_exit(&container.start, code, signal, String::new());
+                container.waiting.clear();
+                self.ended.push(container);
+            }
+        }
+    }
+
+    fn record_exit(&self, start: &Start, code: i32, signal: i32, message: String) {
+        let oom_killed = cgroup::oom_killed(&start.cgroup);
+        let exit = Exit { finished_at: self.clock.now(), code, signal, oom_killed, message };
+        // On a full disk the agent finds the process gone and says so itself.
+        let _ = disk::note(&start.directory.join("exit.json"), &exit);
+        self.tell(&start.event);
+    }
+
+    fn tell(&self, event: &str) {
+        let _ = fs::write(self.orders.events.join(event), "");
+    }
+
+    fn answer(&mut self, mut stream: UnixStream) -> io::Result<()> {
+        let done = match receive(&mut stream)? {
+            Request::Start(start) => self.start(start),
+            Request::Signal { id, signal } => self.signal(&id, &signal),
+            Request::Wait { id } => {
+                if let Some(container) = self.containers.values_mut().find(|c| c.start.id == id) {
+                    container.waiting.push(stream);
+                }
+                return Ok(());
+            }
+        };
+        stream.write_all(done.map_or_else(|reason| reason.to_string(), |()| String::new()).as_bytes())
+    }
+
+    fn signal(&self, id: &str, signal: &str) -> io::Result<()> {
+        let Some((pid, container)) = self.containers.iter().find(|(_, container)| container.start.id == id) else {
+            // It has just ended, which is what is wanted.
+            return Ok(());
+        };
+        // An image may ask for something that is none.
+        let number = signal_number(signal).unwrap_or(Signal::SIGTERM as i32);
+        match Signal::try_from(number) {
+            Ok(signal) => match kill(Pid::from_raw(*pid), signal) {
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(error) => return Err(error.into()),
+            },
+            // A real-time signal, which cannot be sent without unsafe code here.
+            Err(_) => {
+                let mut command = container.start.command("kill");
+                command.arg(&container.start.id).arg(number.to_string()).status()?;
+            }
+        }
+        if number == Signal::SIGKILL as i32 {
+            cgroup::kill_all(&container.start.cgroup);
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, start: Start) -> io::Result<()> {
+        let pid_file = start.directory.join("pid");
+        let mut run = start.command("run");
+        run.arg("--detach").arg("--bundle").arg(&start.directory).arg("--pid-file").arg(&pid_file).arg(&start.id);
+        let (mut container, stdout, stderr) = Container::new(start)?;
+        let status = run.stdout(stdout).stderr(stderr).status()?;
+        // It holds its ends of the pipes; the container's end could not be seen while they are open.
+        drop(run);
+        if !status.success() {
+            let reason = format!("OCI runtime run failed: {}", container.complaint());
+            cgroup::destroy(&container.start.cgroup);
+            self.record_exit(&container.start, 128, 0, reason.clone());
+            return Err(io::Error::other(reason));
+        }
+        // Should it have ended meanwhile, it is not waited for before it is known here.
+        let pid: i32 = fs::read_to_string(&pid_file)?.trim().parse().map_err(io::Error::other)?;
+        let started = Started { started_at: self.clock.now(), pid: pid.unsigned_abs() };
+        disk::note(&container.start.directory.join("started.json"), &started)?;
+        self.tell(&container.start.event);
+        self.containers.insert(pid, container);
+        Ok(())
+    }
+}
+
+/// The number of a signal that is given by its name, with or without `SIG`, or as a number.
+fn signal_number(name: &str) -> Option<i32> {
+    let upper = name.to_uppercase();
+    let short = upper.trim_start_matches("SIG");
+    let real_time = |base: i32, offset: &str| match offset {
+        "" => Some(base),
+        _ => offset.parse::<i32>().ok().map(|offset| base + offset),
+    };
+    let number = if let Some(offset) = short.strip_prefix("RTMIN") {
+        real_time(34, offset)
+    } else if let Some(offset) = short.strip_prefix("RTMAX") {
+        real_time(64, offset)
+    } else {
+        short.parse().ok().or_else(|| format!("SIG{short}").parse::<Signal>().ok().map(|signal| signal as i32))
+    };
+    number.filter(|number| (1..=64).contains(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::signal_number;
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        for (name, number) in [
+            ("SIGTERM", Some(15)),
+            ("int", Some(2)),
+            ("9", Some(9)),
+            ("SIGRTMIN", Some(34)),
+            ("SIGRTMIN+3", Some(37)),
+            ("RTMAX-1", Some(63)),
+            ("SIGNONE", None),
+            ("0", None),
+            ("65", None),
+            ("", None),
+        ] {
+            assert_eq!(signal_number(name), number, "{name}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! How an agent talks to a shim: over the socket in the sandbox's directory, a request a connection, as a length of four bytes
+//! and JSON. The answer is the reason why it failed, empty if it did not; then the connection is closed.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use longshore_core::runtime::Error;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::disk;
+
+/// The longest request that is read.
+const REQUEST_MAX: usize = 1 << 20;
+
+/// What an agent wants of a shim.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Request {
+    /// To start a container.
+    Start(Start),
+    /// To send a signal to a container's process, `SIGKILL` to all that it started.
+    Signal {
+        /// The container.
+        id: String,
+        /// The signal's name or number.
+        signal: String,
+    },
+    /// To be told when a container has ended: by the end of the connection.
+    Wait {
+        /// The container.
+        id: String,
+    },
+}
+
+/// A container to start.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Start {
+    pub(crate) program: PathBuf,
+    pub(crate) runtime_root: PathBuf,
+    pub(crate) id: String,
+    pub(crate) directory: PathBuf,
+    pub(crate) log: PathBuf,
+    pub(crate) cgroup: String,
+    pub(crate) event: String,
+}
+
+impl Start {
+    /// The OCI runtime's command of this name, without streams.
+    pub(super) fn command(&self, verb: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("--root").arg(&self.runtime_root).arg("--log").arg(self.runtime_log()).arg(verb);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
+    /// Where the OCI runtime says what went wrong.
+    pub(super) fn runtime_log(&self) -> PathBuf {
+        self.directory.join("runtime.log")
+    }
+}
+
+/// Reads what somebody who called wants.
+pub(super) fn receive(stream: &mut UnixStream) -> io::Result<Request> {
+    // One who says nothing must not keep the others waiting.
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.set_write_timeout(Some(Duration::from_secs(5)))?;
+    let mut length = [0; 4];
+    stream.read_exact(&mut length)?;
+    let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+    if length > REQUEST_MAX {
+        return Err(io::Error::other("the request is too long"));
+    }
+    let mut request = vec![0; length];
+    stream.read_exact(&mut request)?;
+    Ok(serde_json::from_slice(&request)?)
+}
+
+fn frame(request: &Request) -> io::Result<Vec<u8>> {
+    let request = serde_json::to_vec(request)?;
+    let mut frame = u32::try_from(request.len()).map_err(io::Error::other)?.to_be_bytes().to_vec();
+    frame.extend(request);
+    Ok(frame)
+}
+
+/// Asks a shim for something and waits for the answer.
+pub(crate) fn ask(directory: &Path, request: &Request) -> Result<(), Error> {
+    let operation = match request {
+        Request::Start(start) => format!("start container {}", start.id),
+        Request::Signal { id, signal } => format!("send {signal} to container {id}"),
+        Request::Wait { id } => format!("wait for container {id}"),
+    };
+    let call = || -> io::Result<String> {
+        let mut stream = UnixStream::connect(socket(directory))?;
+        stream.write_all(&frame(request)?)?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    match call().map_err(disk::failed(operation))? {
+        reason if reason.is_empty() => Ok(()),
+        reason => Err(Error::Invalid { reason }),
+    }
+}
+
+/// Waits until a container has ended or its shim has.
+pub(crate) async fn until_ended(directory: &Path, id: &str) -> io::Result<()> {
+    let mut stream = tokio::net::UnixStream::connect(socket(directory)).await?;
+    stream.write_all(&frame(&Request::Wait { id: id.to_owned() })?).await?;
+    stream.read_to_end(&mut Vec::new()).await.map(|_| ())
+}
+
+pub(super) fn socket(directory: &Path) -> PathBuf {
+    directory.join("socket")
+}
