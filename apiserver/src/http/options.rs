@@ -210,10 +210,14 @@ struct WirePreconditions {
 }
 
 pub(super) fn delete_params(call: &Call) -> Result<DeleteParams, Error> {
-    let mut options = DeleteOptions::default();
-    if !call.body.is_empty() {
-        options = serde_json::from_value(value(call)?).map_err(|error| status::bad_request(error.to_string()))?;
-    }
+    delete_params_of(call, if call.body.is_empty() { Value::Null } else { value(call)? })
+}
+
+/// The parameters of a deletion whose DeleteOptions are these; null for none.
+pub(super) fn delete_params_of(call: &Call, options: Value) -> Result<DeleteParams, Error> {
+    let options: Option<DeleteOptions> =
+        serde_json::from_value(options).map_err(|error| status::bad_request(error.to_string()))?;
+    let options = options.unwrap_or_default();
     let policy = options.propagation_policy.or_else(|| call.given("propagationPolicy"));
     let propagation_policy = match (policy.as_deref(), options.orphan_dependents) {
         (Some("Orphan"), _) | (None, Some(true)) => Some(PropagationPolicy::Orphan),

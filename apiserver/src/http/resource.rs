@@ -43,6 +43,11 @@ pub(super) async fn serve(shared: &Shared, call: Call, route: Resource) -> Resul
         |code: u16, object: &DynObject, warnings: &Warnings| answer::object(code, object, &shape, warnings, now);
     match (call.method.as_str(), subresource) {
         ("POST", Some(Subresource::Binding)) => bind(registry, &call, target).await,
+        ("POST", Some(Subresource::Eviction)) => {
+            let options = options::value(&call)?["deleteOptions"].take();
+            registry.evict(target, &options::delete_params_of(&call, options)?).await?;
+            Ok(created())
+        }
         ("GET", Some(Subresource::Log)) => log::serve(registry, shared.nodes.as_ref(), &call, target).await,
         (_, Some(Subresource::Scale)) => scale::serve(registry, &call, target, &shape).await,
         ("GET" | "HEAD", None | Some(Subresource::Status)) if call.flag("watch") => {
@@ -164,6 +169,12 @@ fn place(decoded: &mut Decoded, route: &Resource, name: Option<&str>) -> Result<
     Ok(())
 }
 
+/// What is said of an action that has no object to show.
+fn created() -> Response<Body> {
+    let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });
+    answer::json(201, &status)
+}
+
 async fn bind(registry: &Registry, call: &Call, target: Target<'_>) -> Result<Response<Body>, Error> {
     let value = options::value(call)?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -183,8 +194,5 @@ async fn bind(registry: &Registry, call: &Call, target: Target<'_>) -> Result<Re
         ));
     }
     registry.bind(&bind, dry_run(call)?).await?;
-    Ok(answer::json(
-        201,
-        &json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 }),
-    ))
+    Ok(created())
 }

@@ -1,13 +1,18 @@
 //! Patches of all four kinds.
 
+use std::sync::{Mutex, PoisonError};
+
 use kube_core::response::StatusCause;
 use longshore_core::apply::ApplyError;
 use longshore_core::client::params::{PatchParams, PostParams, ValidationDirective};
 use longshore_core::client::{Error, Target};
 use longshore_core::decode::{DecodeError, FieldValidation, decode_value};
-use longshore_core::kind::{AnyObject, DynObject, KindType, Subresource};
+use longshore_core::kind::{AnyObject, DynObject, Subresource};
 use longshore_core::patch::{PatchError, apply_json_patch, apply_merge_patch, apply_strategic};
 use longshore_core::schema;
+use longshore_core::status as core_status;
+use longshore_core::status::GroupResource;
+use longshore_core::validation::{self, ErrorType};
 use serde_json::Value;
 
 use super::create::{DEFAULT_MANAGER, field_manager};
@@ -56,7 +61,10 @@ impl Registry {
             dry_run: params.dry_run,
             tracks: !matches!(patch, PatchBody::Apply(_)),
         };
-        let outcome = self.rewrite(rewrite, |current| self.patched(target, subresource, patch, params, current)).await;
+        // What was found wrong in the last attempt, to warn of.
+        let found = Mutex::new(Warnings::new());
+        let make = |current: &DynObject| self.patched(target, subresource, patch, params, current, &found);
+        let outcome = self.rewrite(rewrite, make).await;
         match (outcome, patch) {
             (Err(error), PatchBody::Apply(config)) if error.is_not_found() && subresource.is_none() => {
                 let mut object = field_manager(target.kind, "")
@@ -71,7 +79,10 @@ impl Registry {
                 let created = PostParams { dry_run: params.dry_run, field_manager: Some(manager.to_owned()) };
                 self.create_tracked(object, &created, false).await
             }
-            (outcome, _) => outcome,
+            (outcome, _) => outcome.map(|(object, mut warnings)| {
+                warnings.splice(0..0, found.into_inner().unwrap_or_else(PoisonError::into_inner));
+                (object, warnings)
+            }),
         }
     }
 
@@ -82,6 +93,7 @@ impl Registry {
         patch: &PatchBody,
         params: &PatchParams,
         current: &DynObject,
+        found: &Mutex<Warnings>,
     ) -> Result<Box<dyn AnyObject>, Error> {
         let kind = target.kind;
         let applied = match patch {
@@ -110,13 +122,25 @@ impl Registry {
             Some(ValidationDirective::Ignore) => FieldValidation::Ignore,
             _ => FieldValidation::Warn,
         };
-        let mut object =
-            decode_value(kind, value, validation).map_err(|error| refuse_result(kind, target, &error))?.object;
+        let decoded =
+            decode_value(kind, value, validation).map_err(|error| refuse_result(&shown(patch, current), &error))?;
+        *found.lock().unwrap_or_else(PoisonError::into_inner) = decoded.warnings;
+        let mut object = decoded.object;
         object.set_defaults();
         object.normalize();
         check_place(target, &*object)?;
         Ok(object)
     }
+}
+
+/// What an error shows of a patch whose result is not right: the result, but of a strategic patch the patch itself.
+fn shown(patch: &PatchBody, current: &DynObject) -> String {
+    let result = match patch {
+        PatchBody::Json(patch) => apply_json_patch(current.to_value(), patch),
+        PatchBody::Merge(patch) => apply_merge_patch(current.to_value(), patch),
+        PatchBody::Strategic(patch) | PatchBody::Apply(patch) => return patch.to_string(),
+    };
+    result.map(|value| value.to_string()).unwrap_or_default()
 }
 
 fn check_place(target: Target<'_>, object: &dyn AnyObject) -> Result<(), Error> {
@@ -149,17 +173,15 @@ fn refuse_patch(target: Target<'_>, error: &PatchError) -> Error {
     .about_target(target)
 }
 
-fn refuse_result(kind: &KindType, target: Target<'_>, error: &DecodeError) -> Error {
+fn refuse_result(shown: &str, error: &DecodeError) -> Error {
     if let DecodeError::Strict { .. } | DecodeError::Type { .. } = error {
-        let wanted = kind.info.kind;
-        let (name, version) = (target.name, kind.info.api_version());
-        return status::failure(
-            422,
-            "Invalid",
-            format!(
-                "{wanted} {name:?} is invalid: patch: Invalid value: the result is not a {version} {wanted}: {error}"
-            ),
-        );
+        let invalid = validation::Error {
+            type_: ErrorType::FieldValueInvalid,
+            field: "patch".to_owned(),
+            bad_value: shown.into(),
+            detail: error.to_string(),
+        };
+        return core_status::invalid(GroupResource::default(), "", &[invalid]).into();
     }
     status::bad_request(error.to_string())
 }

@@ -8,7 +8,7 @@ use longshore_core::client::params::{GetParams, PatchParams, PostParams};
 use longshore_core::client::{Error, Target};
 use longshore_core::kind::{AnyObject, Subresource};
 use longshore_core::patch::{PatchError, apply_json_patch, apply_merge_patch};
-use longshore_core::selector::{LabelSelector, LabelSelectorOperator};
+use longshore_core::selector::LabelSelector;
 use serde_json::{Value, json};
 
 use super::create::DEFAULT_MANAGER;
@@ -157,46 +157,6 @@ fn scale_of(object: &dyn AnyObject) -> Result<Scale, Error> {
             ..LabelSelector::default()
         }
     };
-    scale.status.selector = selector_text(&selector);
+    scale.status.selector = selector.compile().map_err(status::internal)?.to_string();
     Ok(scale)
-}
-
-/// A selector as text, its requirements in the order of their keys.
-fn selector_text(selector: &LabelSelector) -> String {
-    let equal = selector.match_labels.iter().map(|(key, value)| (key.clone(), format!("{key}={value}")));
-    let others = selector.match_expressions.iter().map(|requirement| {
-        let key = &requirement.key;
-        let mut values = requirement.values.clone();
-        values.sort_unstable();
-        let values = values.join(",");
-        let text = match requirement.operator {
-            LabelSelectorOperator::NotIn => format!("{key} notin ({values})"),
-            LabelSelectorOperator::Exists => key.clone(),
-            LabelSelectorOperator::DoesNotExist => format!("!{key}"),
-            _ => format!("{key} in ({values})"),
-        };
-        (key.clone(), text)
-    });
-    let mut all: Vec<_> = equal.chain(others).collect();
-    all.sort_by(|a, b| a.0.cmp(&b.0));
-    all.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(",")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn selectors_are_written_as_kubectl_reads_them() {
-        let selector: LabelSelector = serde_json::from_value(json!({
-            "matchLabels": { "b": "1" },
-            "matchExpressions": [
-                { "key": "c", "operator": "NotIn", "values": ["y", "x"] },
-                { "key": "a", "operator": "Exists" },
-                { "key": "d", "operator": "DoesNotExist" },
-            ],
-        }))
-        .unwrap();
-        assert_eq!(selector_text(&selector), "a,b=1,c notin (x,y),!d");
-    }
 }

@@ -32,6 +32,10 @@ async fn apply_on_the_client() {
     kubectl.says(IMAGE, "nginx:2").await;
     let ports = kubectl.ok("get deploy app -o 'jsonpath={.spec.template.spec.containers[0].ports}'").await;
     assert_eq!(ports, "", "what the configuration no longer says is gone");
+    kubectl.file("bad.yaml", &APP.replace("replicas", "replicaz"));
+    kubectl.fails("apply -f bad.yaml", "strict decoding error: unknown field \"spec.replicaz\"").await;
+    kubectl.warns("apply -f bad.yaml --validate=warn", "unknown field \"spec.replicaz\"").await;
+    kubectl.says("apply -f new.yaml", "configured").await;
     kubectl.says("apply view-last-applied deploy app", "nginx:2").await;
     kubectl.file("set.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, labels: {set: x}}\n");
     kubectl.says("apply -f set.yaml", "created").await;

@@ -95,13 +95,11 @@ impl NodeConnector for RemoteNodes {
         let mut connection: Connection = Box::pin(connection.with_upgrades());
         let mut answer = std::pin::pin!(sender.send_request(request));
         let answer = async {
-            loop {
-                tokio::select! {
-                    biased;
-                    answer = &mut answer => return answer,
-                    // If the connection ends first, the request learns of it next.
-                    _ = &mut connection => return answer.await,
-                }
+            tokio::select! {
+                biased;
+                answer = &mut answer => answer,
+                // If the connection ends first, the request learns of it next.
+                _ = &mut connection => answer.await,
             }
         };
         let answer = tokio::time::timeout(ANSWER, answer).await;

@@ -127,10 +127,3 @@ fn of(type_: &str, package: &str, places: &FxHashMap<&'static str, usize>) -> Ty
         }
     }
 }
-
-#[cfg(test)]
-impl Table {
-    pub(super) fn messages(&self) -> impl Iterator<Item = &Message> {
-        self.messages.iter()
-    }
-}
