@@ -60,7 +60,7 @@ impl Allocator {
 
     /// The first address of the range.
     pub(crate) fn first(&self) -> IpAddr {
-        self.addresses.at(0)
+        self.addresses.at(1)
     }
 
     /// Gives `new` what it lacks. What it gets is free now; whether it still is then, the commit says.
@@ -99,7 +99,7 @@ impl Allocator {
             if before.contains(&address_key(address)) {
                 continue;
             }
-            if self.addresses.offset(address).is_none() {
+            if self.addresses.place(address).is_none() {
                 return Err(refuse(format!(
                     "the provided IP ({chosen}) is not in the valid range. The range of valid IPs is {}",
                     self.addresses
@@ -115,11 +115,11 @@ impl Allocator {
 
     async fn next_address(&self, random: &Random) -> Result<String, Error> {
         let size = self.addresses.size();
-        let name = |offset| self.addresses.at(offset).to_string();
+        let name = |number| self.addresses.at(number + 1).to_string();
         let pool = Pool { size, band: band(size, 16, 256), prefix: ADDRESSES, name: &name };
-        let offset = self.pick(&pool, &BTreeSet::new(), random).await?;
-        let offset = offset.ok_or_else(|| status::internal("failed to allocate a serviceIP: range is full"))?;
-        Ok(name(offset))
+        let number = self.pick(&pool, &BTreeSet::new(), random).await?;
+        let number = number.ok_or_else(|| status::internal("failed to allocate a serviceIP: range is full"))?;
+        Ok(name(number))
     }
 
     async fn give_ports(&self, service: &mut Service, before: &BTreeSet<String>, random: &Random) -> Result<(), Error> {

@@ -35,24 +35,24 @@ impl AddressRange {
         1u64.checked_shl(bits.into()).unwrap_or(u64::MAX).saturating_sub(unusable).min(SIZE_MAX)
     }
 
-    /// The address at a place: 0 is the first that can be given.
-    pub fn at(&self, offset: u64) -> IpAddr {
+    /// The address at a place: 1 is the first that can be given, [`AddressRange::size`] the last.
+    pub fn at(&self, place: u64) -> IpAddr {
         match self.network {
             IpAddr::V4(network) => {
-                Ipv4Addr::from(network.to_bits().wrapping_add(u32::try_from(offset + 1).unwrap_or(u32::MAX))).into()
+                Ipv4Addr::from(network.to_bits().wrapping_add(u32::try_from(place).unwrap_or(u32::MAX))).into()
             }
-            IpAddr::V6(network) => Ipv6Addr::from(network.to_bits().wrapping_add(u128::from(offset) + 1)).into(),
+            IpAddr::V6(network) => Ipv6Addr::from(network.to_bits().wrapping_add(u128::from(place))).into(),
         }
     }
 
     /// The place of an address; `None` if it cannot be given.
-    pub fn offset(&self, address: IpAddr) -> Option<u64> {
+    pub fn place(&self, address: IpAddr) -> Option<u64> {
         let distance = match (self.network, address) {
             (IpAddr::V4(network), IpAddr::V4(address)) => u128::from(address.to_bits().checked_sub(network.to_bits())?),
             (IpAddr::V6(network), IpAddr::V6(address)) => address.to_bits().checked_sub(network.to_bits())?,
             _ => return None,
         };
-        u64::try_from(distance.checked_sub(1)?).ok().filter(|offset| *offset < self.size())
+        u64::try_from(distance).ok().filter(|place| (1..=self.size()).contains(place))
     }
 
     /// `IPv4` or `IPv6`.

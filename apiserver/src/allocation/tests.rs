@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use longshore_core::api::Service;
+use longshore_core::api::{EndpointSlice, Endpoints, Service};
 use longshore_core::client::params::{DeleteParams, Patch, PatchParams, PostParams};
 use longshore_core::client::{Api, Client, Error};
 use longshore_core::clock::VirtualClock;
@@ -75,7 +75,7 @@ async fn a_service_is_given_an_address_that_goes_back_with_it() {
     assert_eq!(kubernetes.spec.cluster_ip, "10.96.0.1");
     let web = cluster.create("web", json!({})).await.unwrap();
     let range: AddressRange = "10.96.0.0/16".parse().unwrap();
-    assert!(range.offset(web.spec.cluster_ip.parse().unwrap()).unwrap() >= 256, "{}", web.spec.cluster_ip);
+    assert!(range.place(web.spec.cluster_ip.parse().unwrap()).unwrap() > 256, "{}", web.spec.cluster_ip);
     assert_eq!(web.spec.cluster_ips, std::slice::from_ref(&web.spec.cluster_ip));
     assert_eq!(web.spec.ip_families, ["IPv4"]);
     assert_eq!(json!(web.spec.ip_family_policy), "SingleStack");
@@ -240,18 +240,41 @@ async fn two_servers_on_a_failing_store_never_give_a_thing_twice() {
     assert!(page.entries.len() > 15, "{}", page.entries.len());
 }
 
+#[tokio::test]
+async fn a_server_says_where_it_is() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let registry = Registry::start(store, Arc::new(VirtualClock::new()), Options::new(1)).await.unwrap();
+    let client: Arc<dyn Client> = Arc::new(LocalClient::new(Arc::clone(&registry), "test"));
+    let services = Api::<Service>::namespaced(Arc::clone(&client), "default");
+    let slices = Api::<EndpointSlice>::namespaced(Arc::clone(&client), "default");
+    registry.advertise("127.0.0.1:7001".parse().unwrap()).await.unwrap();
+    assert!(slices.get_opt("kubernetes").await.unwrap().is_none(), "nobody else reaches it there");
+    for port in [7001, 7002] {
+        registry.advertise(format!("192.0.2.7:{port}").parse().unwrap()).await.unwrap();
+        let service = services.get("kubernetes").await.unwrap();
+        let slice = slices.get("kubernetes").await.unwrap();
+        assert_eq!(
+            json!(service.spec.ports),
+            json!([{ "name": "https", "port": 443, "protocol": "TCP", "targetPort": port }])
+        );
+        assert_eq!((slice.endpoints[0].addresses[0].as_str(), slice.ports[0].port), ("192.0.2.7", Some(port)));
+        let endpoints = Api::<Endpoints>::namespaced(Arc::clone(&client), "default").get("kubernetes").await.unwrap();
+        assert_eq!(endpoints.subsets[0].ports[0].port, port);
+    }
+}
+
 #[test]
 fn ranges_are_read_and_count_what_can_be_given() {
     let range: AddressRange = "10.96.1.7/24".parse().unwrap();
     assert_eq!((range.to_string().as_str(), range.size()), ("10.96.1.0/24", 254));
-    assert_eq!(range.at(0).to_string(), "10.96.1.1");
-    assert_eq!(range.at(253).to_string(), "10.96.1.254");
-    assert_eq!(range.offset("10.96.1.254".parse().unwrap()), Some(253));
+    assert_eq!(range.at(1).to_string(), "10.96.1.1");
+    assert_eq!(range.at(254).to_string(), "10.96.1.254");
+    assert_eq!(range.place("10.96.1.254".parse().unwrap()), Some(254));
     for outside in ["10.96.1.0", "10.96.1.255", "10.96.2.1", "10.96.0.255", "fd00::1"] {
-        assert_eq!(range.offset(outside.parse().unwrap()), None, "{outside}");
+        assert_eq!(range.place(outside.parse().unwrap()), None, "{outside}");
     }
     let range: AddressRange = "fd00:1::/108".parse().unwrap();
-    assert_eq!((range.family(), range.at(0).to_string().as_str()), ("IPv6", "fd00:1::1"));
+    assert_eq!((range.family(), range.at(1).to_string().as_str()), ("IPv6", "fd00:1::1"));
     for wrong in ["10.96.0.0", "10.96.0/16", "10.96.0.0/31", "10.96.0.0/x", "fd00::/127"] {
         assert!(wrong.parse::<AddressRange>().is_err(), "{wrong}");
     }

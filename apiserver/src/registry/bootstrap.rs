@@ -70,7 +70,8 @@ impl Registry {
         self.ensure(Box::new(Service { metadata, spec, ..Service::default() })).await
     }
 
-    /// Tells the cluster where this server can be reached: behind the service `kubernetes` in namespace `default`.
+    /// Tells the cluster where this server can be reached: behind the service `kubernetes` in namespace `default`. Of an
+    /// address that only this machine reaches, only the port is told.
     ///
     /// # Errors
     /// What a write says.
@@ -80,6 +81,9 @@ impl Registry {
         let target = json!({ "spec": { "ports": [{ "port": 443, "protocol": "TCP", "targetPort": port }] } });
         let service = Target { kind: KindType::of::<Service>(), namespace: NAMESPACE, name: KUBERNETES };
         self.patch(service, None, &PatchBody::Strategic(target), &PatchParams::default()).await?;
+        if address.ip().is_loopback() || address.ip().is_unspecified() {
+            return Ok(());
+        }
         let labels = [("kubernetes.io/service-name".to_owned(), KUBERNETES.to_owned())].into();
         let slice = EndpointSlice {
             metadata: ObjectMeta { labels: Some(labels), ..kubernetes() },

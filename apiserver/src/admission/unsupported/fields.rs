@@ -20,24 +20,15 @@ const fn other(kind: &'static str, path: &'static str, effect: Effect, why: &'st
     Field { kind, path, value: None, effect, why }
 }
 
-const BESIDE: &str = "pods are not placed by the pods beside them yet";
-const SPREAD: &str = "pods are not spread over a topology yet";
 const SE_LINUX: &str = "processes get no SELinux label";
 const WINDOWS: &str = "nodes run Linux";
 const LOCAL_PROFILE: &str = "profiles are not read from the node";
-const GRPC: &str = "probes are exec, httpGet and tcpSocket; this one always succeeds";
-const DNS: &str = "names are looked up as the node does";
+const GRPC: &str = "probes are exec, httpGet and tcpSocket; this one has no result";
 const NO_TOKEN: &str = "there are no tokens for service accounts yet";
 
 /// Every field that Longshore knows but does not act on yet. What a part learns to act on goes from here.
 pub static FIELDS: &[Field] = &[
     // Placement.
-    pod("spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution", None, Refused, BESIDE),
-    pod("spec.affinity.podAffinity.preferredDuringSchedulingIgnoredDuringExecution", None, Ignored, BESIDE),
-    pod("spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution", None, Refused, BESIDE),
-    pod("spec.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution", None, Ignored, BESIDE),
-    pod("spec.topologySpreadConstraints[*].whenUnsatisfiable", Some("DoNotSchedule"), Refused, SPREAD),
-    pod("spec.topologySpreadConstraints[*].whenUnsatisfiable", Some("ScheduleAnyway"), Ignored, SPREAD),
     pod("spec.resourceClaims", None, Refused, "devices cannot be claimed yet"),
     pod("spec.{containers}.resources.claims", None, Refused, "devices cannot be claimed yet"),
     pod("spec.workloadRef", None, Refused, "pods of a workload are not placed together yet"),
@@ -95,9 +86,8 @@ pub static FIELDS: &[Field] = &[
     volume("spec.volumes[*].projected.sources[*].podCertificate"),
     pod("spec.volumes[*].projected.sources[*].serviceAccountToken", None, Refused, NO_TOKEN),
     pod("spec.volumes[*].emptyDir.medium", Some("HugePages"), Refused, "an emptyDir is on disk or in memory"),
-    pod("spec.volumes[*].emptyDir.sizeLimit", None, Ignored, "an emptyDir may grow as its disk allows"),
+    pod("spec.volumes[*].emptyDir.sizeLimit", None, Ignored, "an emptyDir on disk may grow as the disk allows"),
     pod("spec.{containers}.volumeDevices", None, Refused, "there are no block devices for pods yet"),
-    pod("spec.{containers}.volumeMounts[*].subPathExpr", None, Refused, "only subPath is known"),
     pod("spec.{containers}.env[*].valueFrom.fileKeyRef", None, Refused, "variables do not come from files of a volume"),
     pod("spec.ephemeralContainers", None, Refused, "containers cannot be added to a pod that runs"),
     other("StatefulSet", "spec.volumeClaimTemplates", Refused, "no volume is bound to a claim yet"),
@@ -105,9 +95,7 @@ pub static FIELDS: &[Field] = &[
     pod("spec.{containers}.livenessProbe.grpc", None, Ignored, GRPC),
     pod("spec.{containers}.readinessProbe.grpc", None, Ignored, GRPC),
     pod("spec.{containers}.startupProbe.grpc", None, Ignored, GRPC),
-    pod("spec.hostAliases", None, Ignored, "/etc/hosts gets no further lines yet"),
-    pod("spec.dnsConfig", None, Ignored, DNS),
-    pod("spec.setHostnameAsFQDN", Some("true"), Ignored, DNS),
+    pod("spec.setHostnameAsFQDN", Some("true"), Ignored, "a pod's host name is its short one"),
     pod("spec.automountServiceAccountToken", Some("true"), Ignored, NO_TOKEN),
     other("Service", "spec.externalIPs", Ignored, "nodes take no traffic for these addresses yet"),
     other("Service", "spec.trafficDistribution", Ignored, "all endpoints of a service are equal"),
