@@ -71,7 +71,11 @@ pub(crate) fn watch_dependents<O: Kind, D: Kind>(triggers: &Triggers<ObjectKey>,
         let mut keys: Vec<ObjectKey> = Vec::new();
         let versions = change.old().into_iter().chain(change.current());
         keys.extend(versions.filter_map(|object| controller_key::<O>(&**object)));
-        if let Some(object) = change.current().filter(|object| controller_of(&***object).is_none()) {
+        // An orphan that stays as it was was looked at when it became so.
+        let orphan = |object: &&Arc<D>| controller_of(&***object).is_none();
+        let labels = |object: &Arc<D>| AnyObject::meta(&**object).labels.clone();
+        let known = change.old().filter(orphan).map(labels);
+        if let Some(object) = change.current().filter(orphan).filter(|object| known != Some(labels(object))) {
             let meta = AnyObject::meta(&**object);
             let candidates = owners.list_namespace(meta.namespace.as_deref().unwrap_or_default());
             let adopters = candidates.iter().filter(|owner| selector(owner).matches_optional(meta.labels.as_ref()));

@@ -112,6 +112,44 @@ async fn refusals_stop_a_plan_early_and_are_retried() {
         .await;
 }
 
+#[tokio::test]
+async fn a_refusal_does_not_hide_that_another_outcome_is_unknown() {
+    let world = World::new(3);
+    let (_informers, driver) = world.driver(Copies::default());
+    let secret = |name: &str| {
+        let mut secret = Secret { metadata: meta(name), ..Secret::default() };
+        if name.is_empty() {
+            secret.metadata.name = None;
+            secret.metadata.generate_name = Some("x-".into());
+        }
+        Action::Create(Box::new(secret))
+    };
+    let forbidden = longshore_core::client::Status { code: 403, ..longshore_core::client::Status::default() };
+    let mut doubts = Vec::new();
+    let actions = vec![secret("a"), secret("b"), secret("c"), secret("")];
+    {
+        let plan = driver.carry_out(actions, &mut doubts);
+        tokio::pin!(plan);
+        while world.server.writes() == 0 {
+            assert!(futures::poll!(&mut plan).is_pending());
+        }
+        // Of the next two, one is refused and the other takes effect without an answer.
+        world.server.fail_with([Error::from(forbidden)]);
+        world.server.set_faults(Faults { answer_lost: 1.0, ..Faults::default() });
+        let Err(Stop::Failed(failure, None)) = plan.await else { panic!("the refusal comes first") };
+        assert_eq!(failure.error.code(), 403);
+    }
+    assert_eq!((secrets(&world), doubts.len()), (2, 1));
+    assert_eq!(doubts, [Doubt::Object(KindType::of::<Secret>(), ObjectKey::new("ns", "c"))]);
+    world.server.set_faults(Faults::default());
+    driver.settle(&doubts[0]).await.unwrap();
+    assert_eq!(
+        driver.informers.of::<Secret>().len(),
+        2,
+        "the answer of the first, and what the server knew of the other"
+    );
+}
+
 /// Lost answers, refusals, lagging and broken watches, and a process that dies between any two steps: never more copies
 /// than wanted once an answer was lost and the process lives on, and exactly as many in the end.
 #[tokio::test]

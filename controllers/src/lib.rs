@@ -5,6 +5,11 @@
 //! them, by the [`Driver`]: queues, carrying plans out, retries, and what to believe after a write whose outcome is
 //! unknown. A controller sees its own writes (see [`longshore_core::informer`]), so it needs no book-keeping of what it
 //! expects to happen.
+//!
+//! [`ControllerManager`] runs the built-in ones, each known by its name to [`Options::only`]: `namespace`,
+//! `garbage_collector`, `serviceaccount`, `root_ca_cert_publisher`; `replicaset`, `replicationmanager`, `deployment`,
+//! `daemonset`, `statefulset`, `job`; `endpoint`, `endpoint_slice`; `node_lifecycle`, `taint_eviction`,
+//! `pod_garbage_collector`, `node_ipam`. Where a rule needs explaining, the module of the controller explains it.
 
 mod claim;
 mod controller;

@@ -38,6 +38,8 @@ use crate::stateful_set::StatefulSetController;
 pub struct Options {
     /// How each controller is driven.
     pub settings: Settings,
+    /// The names of the controllers to run, as they stand in metrics (`deployment`, `garbage_collector`, …); `None` runs all.
+    pub only: Option<Vec<String>>,
     /// The kinds that the garbage collector and the namespace controller watch over.
     pub kinds: Vec<&'static KindType>,
     /// Certificates (PEM) to publish in every namespace; `None` publishes nothing.
@@ -60,6 +62,7 @@ impl Default for Options {
         let kinds = longshore_core::api::kinds().iter().copied().filter(|kind| kind.info.kind != "Event").collect();
         Self {
             settings: Settings::default(),
+            only: None,
             kinds,
             root_ca: None,
             node_monitor_grace_period: Duration::from_secs(40),
@@ -95,29 +98,29 @@ impl fmt::Debug for ControllerManager {
 }
 
 impl ControllerManager {
-    /// A manager of all built-in controllers, which do nothing until [`ControllerManager::run`].
+    /// A manager of the built-in controllers that the options name, which do nothing until [`ControllerManager::run`].
     pub fn new(client: Arc<dyn Client>, clock: Arc<dyn Clock>, options: Options) -> Self {
-        let Options { settings, kinds, root_ca, seed, .. } = options;
+        let Options { settings, only, kinds, root_ca, seed, .. } = options;
         let mut manager = Self::empty(client, clock.clone(), settings, seed);
-        manager.add(NamespaceController::new(&kinds));
-        manager.add(GarbageCollector::new(kinds));
-        manager.add(ServiceAccountController);
-        manager.add(ReplicaSetController::default());
-        manager.add(ReplicationManager::default());
-        manager.add(DeploymentController);
-        manager.add(DaemonSetController);
-        manager.add(StatefulSetController);
-        manager.add(JobController);
-        manager.add(EndpointsController);
-        manager.add(EndpointSliceController);
-        manager.add(NodeLifecycleController::new(options.node_monitor_grace_period, clock.now()));
-        manager.add(TaintEvictionController);
-        manager.add(PodCollector::new(options.terminated_pods));
+        manager.offer(&only, NamespaceController::new(&kinds));
+        manager.offer(&only, GarbageCollector::new(kinds));
+        manager.offer(&only, ServiceAccountController);
+        manager.offer(&only, ReplicaSetController::default());
+        manager.offer(&only, ReplicationManager::default());
+        manager.offer(&only, DeploymentController);
+        manager.offer(&only, DaemonSetController);
+        manager.offer(&only, StatefulSetController);
+        manager.offer(&only, JobController);
+        manager.offer(&only, EndpointsController);
+        manager.offer(&only, EndpointSliceController);
+        manager.offer(&only, NodeLifecycleController::new(options.node_monitor_grace_period, clock.now()));
+        manager.offer(&only, TaintEvictionController);
+        manager.offer(&only, PodCollector::new(options.terminated_pods));
         if let Some(cluster) = options.cluster_cidr {
-            manager.add(NodeIpamController::new(cluster, options.node_cidr_mask));
+            manager.offer(&only, NodeIpamController::new(cluster, options.node_cidr_mask));
         }
         if let Some(bundle) = root_ca {
-            manager.add(RootCaPublisher::new(bundle));
+            manager.offer(&only, RootCaPublisher::new(bundle));
         }
         manager
     }
@@ -128,6 +131,12 @@ impl ControllerManager {
         let informers = Informers::new(client, clock.clone(), seed);
         let metrics = QueueMetrics::default();
         Self { informers, clock, settings, metrics, recorder, writer, drivers: Vec::new() }
+    }
+
+    fn offer<C: Controller>(&mut self, only: &Option<Vec<String>>, controller: C) {
+        if only.as_ref().is_none_or(|names| names.iter().any(|name| name == controller.name())) {
+            self.add(controller);
+        }
     }
 
     /// Adds a controller of one's own, which shares the caches of the others.
@@ -196,6 +205,14 @@ mod tests {
             cancel.cancel();
         };
         tokio::join!(manager.run(cancel.clone()), test);
+    }
+
+    #[tokio::test]
+    async fn runs_only_what_it_is_told_to() {
+        let world = World::new(3);
+        let options = Options { only: Some(vec!["job".into(), "deployment".into()]), ..Options::default() };
+        let manager = ControllerManager::new(world.client.clone(), Arc::new(world.clock.clone()), options);
+        assert_eq!(manager.drivers.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["deployment", "job"]);
     }
 
     /// All controllers at once bring a cluster to rest: when it is as wanted nobody writes any more.

@@ -8,8 +8,9 @@ mod update;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use longshore_core::api::daemon_set::DaemonSetUpdateStrategyType;
 use longshore_core::api::pod::PodPhase;
 use longshore_core::api::pod::helpers::{is_available, is_ready, is_terminal};
@@ -28,6 +29,9 @@ use crate::selects::compiled;
 
 /// Pods that one look creates or deletes at most.
 const BURST: usize = 250;
+
+/// How old a pod that ended must be before it is replaced, so that one that ends at once is not replaced all the time.
+const RESPITE: SignedDuration = SignedDuration::from_secs(5);
 
 /// The controller of DaemonSets.
 #[derive(Debug, Clone, Copy, Default)]
@@ -80,6 +84,8 @@ struct Work {
     create: Vec<String>,
     delete: Vec<Arc<Pod>>,
     events: Vec<Action>,
+    /// When a pod that ended may be replaced.
+    look_again: Option<Duration>,
 }
 
 fn manage(set: &DaemonSet, places: &[Place], hash: &str, surges: bool, now: Timestamp) -> Work {
@@ -99,6 +105,13 @@ fn manage(set: &DaemonSet, places: &[Place], hash: &str, surges: bool, now: Time
         for pod in place.pods.iter().filter(|pod| !is_deleted(pod)) {
             if !is_terminal(pod) {
                 running.push(pod);
+                continue;
+            }
+            let created = pod.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
+            if let Ok(left) = Duration::try_from(RESPITE - now.duration_since(created))
+                && !left.is_zero()
+            {
+                work.look_again = Some(work.look_again.map_or(left, |known| known.min(left)));
                 continue;
             }
             // A daemon is not meant to end.
@@ -210,7 +223,7 @@ impl Controller for DaemonSetController {
                 update::replace(set, &places, hash, unavailable, now, &mut work);
             }
         }
-        let mut plan: Plan = work.events.into();
+        let mut plan = Plan { actions: work.events, look_again: work.look_again };
         plan.actions.extend(work.delete.iter().take(BURST).map(|pod| Action::delete(&**pod).reported_to(set)));
         let pods = work.create.iter().take(BURST).map(|node| pod_for(set, node, hash));
         plan.actions.extend(pods.map(|pod| Action::Create(Box::new(pod)).reported_to(set)));

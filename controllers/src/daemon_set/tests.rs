@@ -119,6 +119,29 @@ async fn changes_roll_unless_told_to_wait_for_deletion() {
         .await;
 }
 
+#[tokio::test]
+async fn a_daemon_that_ends_at_once_is_not_replaced_all_the_time() {
+    let world = World::new(3);
+    world
+        .with_all(controllers, async {
+            add_node(&world, "a", None).await;
+            world.create(set()).await;
+            world.yield_all().await;
+            let mut seen = std::collections::BTreeSet::new();
+            for _ in 0..200 {
+                for pod in world.all::<Pod>() {
+                    let name = pod.metadata.name.unwrap();
+                    seen.insert(name.clone());
+                    world.report::<Pod>(&name, |pod| end(pod, PodPhase::Failed, 1, world.clock.now()));
+                }
+                world.yield_all().await;
+                world.clock.advance(Duration::from_millis(100));
+            }
+            assert!((3..=5).contains(&seen.len()), "{} in 20 s", seen.len());
+        })
+        .await;
+}
+
 #[test]
 fn bounds_as_upstream_resolves_them() {
     let bounds = |surge: IntOrString, unavailable: IntOrString, nodes| {
@@ -137,13 +160,13 @@ fn bounds_as_upstream_resolves_them() {
 /// beyond what may surge, never more nodes without service than allowed, and in the end one pod of the last version each.
 #[tokio::test]
 async fn random_faults_keep_the_bounds() {
-    for seed in 0..12 {
+    for seed in 0..8 {
         let world = World::new(seed);
         world.server.set_graceful(true);
         let mut kubelet = Kubelet::new(seed);
         let mut rng = rand_pcg::Pcg64::seed_from_u64(seed);
         let (surge, unavailable) =
-            if seed % 2 == 0 { (0, rng.random_range(1..3)) } else { (rng.random_range(1..3), 0) };
+            if seed.is_multiple_of(2) { (0, rng.random_range(1..3)) } else { (rng.random_range(1..3), 0) };
         let mut log = set();
         let bounds =
             RollingUpdateDaemonSet { max_surge: Some(surge.into()), max_unavailable: Some(unavailable.into()) };

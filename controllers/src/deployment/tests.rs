@@ -324,7 +324,7 @@ fn bounds_as_upstream_resolves_them() {
 /// fewer that serve than `maxUnavailable` allows, and in the end the last version everywhere.
 #[tokio::test]
 async fn random_faults_keep_the_bounds() {
-    for seed in 0..16 {
+    for seed in 0..8 {
         let world = World::new(seed);
         world.server.set_graceful(true);
         let mut kubelet = Kubelet::new(seed);

@@ -196,7 +196,7 @@ async fn conditions_and_cordons_become_taints() {
 
 #[tokio::test]
 async fn converges_under_faults() {
-    for seed in 0..10 {
+    for seed in 0..6 {
         let world = World::new(seed);
         world
             .with_all(controllers(&world), async {

@@ -39,6 +39,7 @@ macro_rules! set_failure {
 
 impl Replicated for ReplicaSet {
     const NAME: &'static str = "replicaset";
+    const COMPONENT: &'static str = "replicaset-controller";
 
     fn replicas(&self) -> i32 {
         self.spec.replicas.unwrap_or(1)
@@ -75,6 +76,7 @@ impl Replicated for ReplicaSet {
 
 impl Replicated for ReplicationController {
     const NAME: &'static str = "replicationmanager";
+    const COMPONENT: &'static str = "replication-controller";
 
     fn replicas(&self) -> i32 {
         self.spec.replicas.unwrap_or(1)

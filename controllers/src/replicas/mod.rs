@@ -29,8 +29,10 @@ const BURST: usize = 500;
 
 /// A kind that asks for a number of pods.
 pub(crate) trait Replicated: Kind {
-    /// The controller's name in logs, metrics and events.
+    /// The controller's name in logs and metrics.
     const NAME: &'static str;
+    /// The controller's name in events.
+    const COMPONENT: &'static str;
 
     /// How many pods.
     fn replicas(&self) -> i32;
@@ -133,12 +135,7 @@ impl<K: Replicated> Controller for ReplicaController<K> {
     }
 
     fn component(&self) -> String {
-        // Upstream's name of the controller of ReplicationControllers is that of its objects.
-        if K::NAME == "replicationmanager" {
-            "replication-controller".into()
-        } else {
-            format!("{}-controller", K::NAME)
-        }
+        K::COMPONENT.to_owned()
     }
 
     fn triggers(&self, triggers: &Triggers<ObjectKey>) {

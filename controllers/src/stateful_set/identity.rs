@@ -90,14 +90,12 @@ fn reference(owner: &dyn AnyObject) -> OwnerReference {
     }
 }
 
-fn deletes(
-    when: impl Fn(
-        &longshore_core::api::stateful_set::StatefulSetPersistentVolumeClaimRetentionPolicy,
-    ) -> &PersistentVolumeClaimRetentionPolicyType,
-    set: &StatefulSet,
-) -> bool {
-    let policy = set.spec.persistent_volume_claim_retention_policy.as_ref();
-    policy.is_some_and(|policy| *when(policy) == PersistentVolumeClaimRetentionPolicyType::Delete)
+/// What the set says about its claims: whether they go when it is deleted, and when it shrinks.
+fn retention(set: &StatefulSet) -> (bool, bool) {
+    let policy = set.spec.persistent_volume_claim_retention_policy.clone().unwrap_or_default();
+    let deletes =
+        |when: &PersistentVolumeClaimRetentionPolicyType| *when == PersistentVolumeClaimRetentionPolicyType::Delete;
+    (deletes(&policy.when_deleted), deletes(&policy.when_scaled))
 }
 
 /// Sees to it that the claims of an ordinal are there, and that they go with the set or with the pod if the set says so.
@@ -111,8 +109,8 @@ pub(super) fn claims(
 ) -> Vec<Action> {
     let informer = view.of::<PersistentVolumeClaim>();
     let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
-    let goes_with_set = deletes(|policy| &policy.when_deleted, set);
-    let goes_with_pod = condemned && deletes(|policy| &policy.when_scaled, set);
+    let (goes_with_set, goes_with_pod) = retention(set);
+    let goes_with_pod = condemned && goes_with_pod;
     let mut actions = Vec::new();
     for template in &set.spec.volume_claim_templates {
         let name = claim_name(set, template.metadata.name.as_deref().unwrap_or_default(), ordinal);

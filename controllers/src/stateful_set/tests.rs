@@ -209,12 +209,12 @@ async fn storage_outlives_pods_or_goes_with_them() {
 /// ordered, at most one pod that served is missing; in the end everything is as wanted.
 #[tokio::test]
 async fn random_faults() {
-    for seed in 0..14 {
+    for seed in 0..9 {
         let world = World::new(seed);
         world.server.set_graceful(true);
         let mut kubelet = Kubelet::new(seed);
         let mut rng = rand_pcg::Pcg64::seed_from_u64(seed);
-        let parallel = seed % 3 == 2;
+        let parallel = (seed + 1).is_multiple_of(3);
         let mut wanted = 3;
         let mut created = set(wanted);
         if parallel {
