@@ -5,28 +5,14 @@
 
 use longshore_core::api::pod::Pod;
 use longshore_core::scheduling::cluster::{Change, Cluster};
-use longshore_core::scheduling::{
-    Candidates, Cycle, NodeId, NodeSet, PreFilter, PreScore, Reach, Refusal, Score, ScoreRange, Scores, Shape, State,
-    Update,
-};
+use longshore_core::scheduling::{Candidates, Cycle, NodeId, NodeSet, PreFilter, Reach, Refusal, Shape, State, Update};
 
 use super::best::Best;
+use super::column::Column;
 use crate::Profile;
 
 /// Above this part of the nodes, looking at all is no dearer than looking at the changed ones.
 const COLD_ABOVE: usize = 4;
-
-/// One scoring policy's columns.
-#[derive(Debug, Default)]
-struct Column {
-    active: bool,
-    state: State,
-    /// Before normalising; unused if the policy does not normalise.
-    raw: Scores,
-    range: Option<ScoreRange>,
-    /// After normalising, before the weight.
-    score: Scores,
-}
 
 /// Everything known about one shape under one profile.
 #[derive(Debug, Default)]
@@ -56,7 +42,7 @@ pub(super) struct Question<'q> {
 }
 
 impl<'q> Question<'q> {
-    fn cycle(self, cluster: &'q Cluster) -> Cycle<'q> {
+    pub(super) fn cycle(self, cluster: &'q Cluster) -> Cycle<'q> {
         Cycle::new(self.pod, self.shape, cluster)
     }
 }
@@ -343,100 +329,6 @@ impl Cached {
 fn total(question: Question<'_>, columns: &[Column], node: NodeId) -> i64 {
     let weighted = question.profile.policies().iter().zip(columns).filter(|(_, column)| column.active);
     weighted.map(|(enabled, column)| enabled.weight() * column.score.get(node)).sum()
-}
-
-impl Column {
-    fn compute(&mut self, question: Question<'_>, cluster: &Cluster, policy: &dyn Score, feasible: &NodeSet) {
-        self.active = false;
-        if feasible.is_empty() {
-            return;
-        }
-        let cycle = question.cycle(cluster);
-        self.active = policy.pre_score(cycle, &mut self.state, feasible) == PreScore::Score;
-        if !self.active {
-            return;
-        }
-        self.score.reset(cluster.width());
-        if policy.is_normalised() {
-            self.raw.reset(cluster.width());
-            policy.score(cycle, &self.state, feasible, &mut self.raw);
-            self.range = self.raw.range(feasible);
-            self.normalise(cycle, policy, feasible);
-        } else {
-            policy.score(cycle, &self.state, feasible, &mut self.score);
-        }
-    }
-
-    /// Scores these nodes again; says whether that moved the scores of others.
-    fn compute_again(
-        &mut self,
-        question: Question<'_>,
-        cluster: &Cluster,
-        policy: &dyn Score,
-        feasible: &NodeSet,
-        affected: &NodeSet,
-        before: &NodeSet,
-    ) -> bool {
-        let cycle = question.cycle(cluster);
-        let now = affected.intersection(feasible);
-        self.score.widen(cluster.width());
-        if !policy.is_normalised() {
-            for node in now.iter() {
-                self.score.set(node, 0);
-            }
-            policy.score(cycle, &self.state, &now, &mut self.score);
-            return false;
-        }
-        self.raw.widen(cluster.width());
-        let bound = |range: &Option<ScoreRange>, score: i64| range.is_none_or(|it| score <= it.min || score >= it.max);
-        let mut stale = false;
-        let old: Vec<(NodeId, i64)> = before.iter().map(|node| (node, self.raw.get(node))).collect();
-        for node in now.iter() {
-            self.raw.set(node, 0);
-        }
-        policy.score(cycle, &self.state, &now, &mut self.raw);
-        for (node, score) in &old {
-            let gone = !now.contains(*node) || self.raw.get(*node) != *score;
-            stale |= gone && *score != Scores::ABSENT && bound(&self.range, *score);
-        }
-        let mut range = self.range;
-        for node in now.iter() {
-            let score = self.raw.get(node);
-            if score != Scores::ABSENT {
-                range = Some(range.map_or(ScoreRange { min: score, max: score }, |range| ScoreRange {
-                    min: range.min.min(score),
-                    max: range.max.max(score),
-                }));
-            }
-        }
-        if stale {
-            range = self.raw.range(feasible);
-        }
-        if range == self.range {
-            self.normalise(cycle, policy, &now);
-            false
-        } else {
-            self.range = range;
-            self.normalise(cycle, policy, feasible);
-            true
-        }
-    }
-
-    fn normalise(&mut self, cycle: Cycle<'_>, policy: &dyn Score, nodes: &NodeSet) {
-        let mut present = nodes.clone();
-        for node in nodes.iter() {
-            let raw = self.raw.get(node);
-            if raw == Scores::ABSENT {
-                present.remove(node);
-                self.score.set(node, 0);
-            } else {
-                self.score.set(node, raw);
-            }
-        }
-        if let Some(range) = self.range {
-            policy.normalise(cycle, &self.state, range, &present, &mut self.score);
-        }
-    }
 }
 
 /// The nodes that changed, whether as objects, and, if `all` are wanted, the changes; `None` if they are no longer known.

@@ -2,6 +2,7 @@
 
 mod best;
 mod cached;
+mod column;
 mod diagnosis;
 mod explain;
 mod gang;

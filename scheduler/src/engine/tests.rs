@@ -11,6 +11,7 @@ use longshore_core::scheduling::{Code, Refusal, per_node};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::policies::{NodeResourcesFit, Strategy};
 
 pub(super) fn node(name: &str, cpu: &str) -> Arc<Node> {
     node_with(name, cpu, json!({}), json!([]))
@@ -188,4 +189,30 @@ fn a_node_without_room_gets_it_by_evicting_the_least() {
     let victims: Vec<_> = way.victims.iter().map(|pod| pod.metadata.name.as_deref().unwrap()).collect();
     assert_eq!(victims, ["b1"]);
     assert_eq!(engine.cluster().pod_count(), 4, "nobody was evicted yet");
+}
+
+#[test]
+fn nodes_are_packed_or_spread_as_the_strategy_says() {
+    let choose = |strategy| {
+        let profile = Profile::empty("p").with(NodeResourcesFit::new(strategy));
+        let mut engine = engine_of(profile, TieBreak::ByName, &["full", "empty"]);
+        let mut there = Pod::clone(&asking("there", "2"));
+        there.spec.node_name = "full".to_owned();
+        engine.cluster_mut().put_pod(Arc::new(there));
+        engine.decide(&asking("p", "1")).unwrap().node
+    };
+    assert_eq!(choose(Strategy::least_allocated()), "empty");
+    assert_eq!(choose(Strategy::most_allocated()), "full");
+}
+
+#[test]
+fn the_explanation_of_a_pod_that_fits_lists_scores_that_add_up() {
+    let mut engine = engine_of(Profile::default_scheduler(), TieBreak::ByName, &["a", "b"]);
+    let explanation = engine.explain(&asking("p", "1")).unwrap();
+    assert_eq!(explanation.best, ["a", "b"]);
+    for node in &explanation.feasible {
+        let sum: i64 = node.scores.iter().map(|score| score.weight * score.score).sum();
+        assert_eq!(sum, node.total);
+    }
+    assert!(explanation.refused.is_empty() && explanation.message.is_empty());
 }
