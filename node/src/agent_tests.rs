@@ -384,3 +384,22 @@ async fn a_container_ended_from_outside_is_started_again() {
         })
         .await;
 }
+
+#[tokio::test]
+async fn moments_between_seconds_do_not_keep_a_pod_from_its_end() {
+    let world = World::new();
+    world.clock.advance(Duration::from_millis(1234));
+    world
+        .with(async {
+            world.create(pod("a", json!({}))).await;
+            world.until("ready", || world.pod("a").filter(|pod| condition(pod, "Ready") == "True")).await;
+            let writes = world.server.writes();
+            world.clock.advance(Duration::from_millis(345));
+            world.settle().await;
+            assert_eq!(world.server.writes(), writes);
+            world.delete("a", 30);
+            world.until("gone", || world.pod("a").is_none().then_some(())).await;
+            assert_eq!(world.clock.elapsed().as_millis(), 1234 + 345);
+        })
+        .await;
+}
