@@ -1,16 +1,20 @@
 //! Whole lives of pods on a simulated node.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_core::api::pod::PodPhase;
-use longshore_core::api::{Lease, Node};
+use longshore_core::api::pod::helpers::is_ready;
+use longshore_core::api::{Lease, Node, Pod};
 use longshore_core::clock::Clock;
 use longshore_core::kind::KindType;
 use longshore_core::runtime::{ContainerRef, Runtime};
 use longshore_core::testing::client::Faults;
+use longshore_runtime_simulated::SimulatedRuntime;
 use serde_json::json;
 
-use crate::testing::{World, annotated, condition, pod, state, status};
+use crate::testing::{FakeNetwork, World, annotated, condition, pod, state, status};
+use crate::{NodeAgent, Options};
 
 #[tokio::test]
 async fn a_pod_runs_is_ready_and_goes_when_deleted() {
@@ -383,4 +387,61 @@ async fn a_container_ended_from_outside_is_started_again() {
             assert_eq!(status(&again, "main").last_state.terminated.as_ref().unwrap().exit_code, 139);
         })
         .await;
+}
+
+#[tokio::test]
+async fn moments_between_seconds_do_not_keep_a_pod_from_its_end() {
+    let world = World::new();
+    world.clock.advance(Duration::from_millis(1234));
+    world
+        .with(async {
+            world.create(pod("a", json!({}))).await;
+            world.until("ready", || world.pod("a").filter(|pod| condition(pod, "Ready") == "True")).await;
+            let writes = world.server.writes();
+            world.clock.advance(Duration::from_millis(345));
+            world.settle().await;
+            assert_eq!(world.server.writes(), writes);
+            world.delete("a", 30);
+            world.until("gone", || world.pod("a").is_none().then_some(())).await;
+            assert_eq!(world.clock.elapsed().as_millis(), 1234 + 345);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn many_hollow_nodes_live_in_one_process() {
+    const NODES: usize = 40;
+    const PODS: usize = 3;
+    let world = World::new();
+    let cancel = tokio_util::sync::CancellationToken::new();
+    let mut agents = tokio::task::JoinSet::new();
+    for node in 0..NODES {
+        let clock: Arc<dyn Clock> = Arc::new(world.clock.clone());
+        let runtime = SimulatedRuntime::new(clock.clone(), Default::default());
+        let options =
+            Options { capacity: world.options.capacity.clone(), ..Options::new(format!("n{node}"), "/no", 1) };
+        let network = Arc::new(FakeNetwork::default());
+        let agent = NodeAgent::new(world.client(), Arc::new(runtime), network, clock, options);
+        agents.spawn(agent.run(cancel.clone()));
+        for number in 0..PODS {
+            world.create(pod(&format!("p{node}-{number}"), json!({"nodeName": format!("n{node}")}))).await;
+        }
+    }
+    let all_ready = || {
+        let pods = world.server.objects(KindType::of::<Pod>());
+        let ready = pods.iter().filter(|pod| pod.as_any().downcast_ref::<Pod>().is_some_and(is_ready)).count();
+        (ready == NODES * PODS).then_some(())
+    };
+    world.until("all ready", all_ready).await;
+    assert!(world.clock.elapsed() < Duration::from_secs(5));
+    // Nothing but heartbeats while nothing happens: a lease every ten seconds.
+    world.settle().await;
+    let writes = world.server.writes();
+    world.pass(Duration::from_secs(60)).await;
+    let beats = world.server.writes() - writes;
+    assert!(beats <= 7 * NODES as u64, "{beats} writes in a minute");
+    cancel.cancel();
+    while let Some(ended) = agents.join_next().await {
+        ended.unwrap();
+    }
 }

@@ -49,7 +49,7 @@ impl Real {
     fn mounted(&self, target: &str) -> PathBuf {
         let configs = self.runtime.configs.lock().unwrap();
         let mounts = configs.iter().flat_map(|config| &config.mounts);
-        mounts.into_iter().find(|mount| mount.target == PathBuf::from(target)).unwrap().source.clone()
+        mounts.into_iter().find(|mount| mount.target == std::path::Path::new(target)).unwrap().source.clone()
     }
 
     async fn run<T>(&self, test: impl Future<Output = T>) -> T {

@@ -96,3 +96,7 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, service: NodeServi
         .await
         .map_err(|error| io::Error::other(error.to_string()))
 }
+
+#[cfg(test)]
+#[path = "serve_tests.rs"]
+mod tests;

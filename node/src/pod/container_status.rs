@@ -1,7 +1,6 @@
 //! The status of one container.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use longshore_core::api::Pod;
 use longshore_core::api::pod::helpers::should_restart;
 use longshore_core::api::pod::{
@@ -11,7 +10,7 @@ use longshore_core::api::pod::{
 use longshore_core::runtime::{Container, ContainerState as Made};
 
 use super::observed::{Life, Observed, Target};
-use super::status::Facts;
+use super::status::{Facts, whole};
 
 /// What is known of all containers of a pod.
 pub(crate) struct Telling<'a> {
@@ -64,7 +63,7 @@ pub(crate) fn container_status(telling: &Telling<'_>, spec: &pod::Container) -> 
     match &latest.state {
         Made::Created => status.state = waiting(idle, ""),
         Made::Running { started_at, .. } => {
-            let running = ContainerStateRunning { started_at: Some(Time(*started_at)) };
+            let running = ContainerStateRunning { started_at: Some(whole(*started_at)) };
             status.state = ContainerState { running: Some(running), ..ContainerState::default() };
             let health = observed.health(latest);
             status.started = Some(health.is_some_and(|health| health.started));
@@ -179,8 +178,8 @@ fn terminated(
         signal: *signal,
         reason: reason.to_owned(),
         message: tail.unwrap_or(message).clone(),
-        started_at: started_at.map(Time),
-        finished_at: Some(Time(*finished_at)),
+        started_at: started_at.map(whole),
+        finished_at: Some(whole(*finished_at)),
         container_id: container_id(container, facts),
     })
 }

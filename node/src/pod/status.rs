@@ -22,6 +22,11 @@ pub(crate) struct Facts {
     pub(crate) host_ips: Vec<String>,
 }
 
+/// A moment as it stands in objects: in whole seconds. A status with fractions would never equal what the server has.
+pub(crate) fn whole(moment: Timestamp) -> Time {
+    Time(Timestamp::from_second(moment.as_second()).unwrap_or(moment))
+}
+
 /// The status of the pod now.
 pub(crate) fn status(pod: &Pod, observed: &Observed, facts: &Facts, now: Timestamp) -> PodStatus {
     let last = &observed.remembered;
@@ -33,7 +38,7 @@ pub(crate) fn status(pod: &Pod, observed: &Observed, facts: &Facts, now: Timesta
     let mut status = PodStatus {
         observed_generation: pod.metadata.generation.unwrap_or(0),
         nominated_node_name: String::new(),
-        start_time: last.start_time.clone().or(Some(Time(now))),
+        start_time: last.start_time.clone().or(Some(whole(now))),
         qos_class: qos_class(&pod.spec),
         host_ip: facts.host_ips.first().cloned().unwrap_or_default(),
         host_ips: facts.host_ips.iter().map(|ip| HostIP { ip: ip.clone() }).collect(),
@@ -76,7 +81,7 @@ pub(crate) fn status(pod: &Pod, observed: &Observed, facts: &Facts, now: Timesta
         initialized: is_initialized(pod, observed, &status),
         phase: status.phase.clone(),
     };
-    conditions::update(pod, &mut status, &marks, now);
+    conditions::update(pod, &mut status, &marks, whole(now).0);
     status
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::{AbortHandle, Abortable, Aborted, BoxFuture};
+use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
 use longshore_core::api::Pod;
@@ -43,7 +43,7 @@ type Notes = Option<BTreeMap<String, String>>;
 /// Something that was being done is done.
 enum Done {
     Step(Step, Outcome),
-    Probe(Due, Result<(), String>),
+    Probe(Box<Due>, Result<(), String>),
     Report(Result<Arc<Pod>, Error>),
 }
 
@@ -169,9 +169,9 @@ impl Worker {
             () = self.wake.notified() => return Some(()),
             () = pause => return Some(()),
         };
-        match done {
-            Some(Ok(done)) => self.take(done),
-            Some(Err(Aborted)) | None => {}
+        // What was broken off has been replaced already.
+        if let Some(Ok(done)) = done {
+            self.take(done);
         }
         Some(())
     }
@@ -246,7 +246,7 @@ impl Worker {
         for due in self.probes.due(pod, elapsed) {
             let place = Place::new(pod, due.container.clone(), address);
             let check = check(self.shared.clone(), place, due.probe.clone());
-            self.push(Box::pin(async move { Done::Probe(due, check.await) }));
+            self.push(Box::pin(async move { Done::Probe(Box::new(due), check.await) }));
         }
         self.probes.next_due()
     }
