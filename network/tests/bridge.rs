@@ -374,6 +374,7 @@ fn others_interfaces_are_never_touched() {
 
 /// All that a network could leave on a machine.
 fn traces() -> String {
-    let links: String = run("ip -o link").lines().map(|line| line.split("qdisc").next().unwrap()).collect();
-    [links, run("ip route show table all"), run("nft list tables"), run("iptables -S")].join("\n")
+    // Flags and link-local addresses come and go by themselves.
+    let links: Vec<String> = run("ip -o link").lines().map(|line| line.split(':').nth(1).unwrap().to_owned()).collect();
+    [links.join(" "), run("ip -4 route show table all"), run("nft list tables"), run("iptables -S")].join("\n")
 }
