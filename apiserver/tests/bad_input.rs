@@ -21,7 +21,11 @@ const YAML: [(&str, &str); 1] = [("content-type", "application/yaml")];
 fn refused(answer: &Answer, code: u16, reason: &str, message: &str) {
     let status = answer.json();
     let text = String::from_utf8_lossy(&answer.body);
-    assert_eq!((answer.code, status["kind"].as_str(), status["status"].as_str()), (code, Some("Status"), Some("Failure")), "{text}");
+    assert_eq!(
+        (answer.code, status["kind"].as_str(), status["status"].as_str()),
+        (code, Some("Status"), Some("Failure")),
+        "{text}"
+    );
     assert_eq!((status["reason"].as_str(), status["code"].as_u64()), (Some(reason), Some(code.into())), "{text}");
     assert!(status["message"].as_str().unwrap().contains(message), "{text}");
 }
@@ -67,7 +71,8 @@ async fn broken_documents() {
 #[tokio::test]
 async fn bad_names_versions_and_parameters() {
     let server = Running::start().await;
-    let named = |name: &str| json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name } }).to_string();
+    let named =
+        |name: &str| json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name } }).to_string();
     for name in ["A", "a_b", "a/b", "..", "a%20", &"x".repeat(254), "-a", "ü"] {
         let answer = server.send("POST", MAPS, &JSON, named(name)).await;
         refused(&answer, 422, "Invalid", "metadata.name");
@@ -172,9 +177,8 @@ async fn documents_that_are_nested_too_deep_or_grow() {
         refused(&server.send("PATCH", &path, &type_, patch).await, 400, "BadRequest", "");
     }
     // Each line has the one before ten times.
-    let bomb: String = (1..10)
-        .map(|at| format!("a{at}: &a{at} [{}]\n", vec![format!("*a{}", at - 1); 10].join(", ")))
-        .collect();
+    let bomb: String =
+        (1..10).map(|at| format!("a{at}: &a{at} [{}]\n", vec![format!("*a{}", at - 1); 10].join(", "))).collect();
     let answer = server.send("POST", MAPS, &YAML, format!("a0: &a0 x\n{bomb}")).await;
     refused(&answer, 400, "BadRequest", "");
     let copies: Vec<Value> = (0..60).map(|_| json!({ "op": "copy", "from": "/data", "path": "/data/a" })).collect();
@@ -220,7 +224,8 @@ async fn rest(stream: &mut (impl AsyncReadExt + Unpin)) -> String {
 #[tokio::test]
 async fn truncated_requests_and_slow_clients() {
     let server = Running::with(short(), |service| service).await;
-    let head = format!("POST {MAPS} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 40\r\n\r\n");
+    let head =
+        format!("POST {MAPS} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 40\r\n\r\n");
     let body = r#"{"metadata":{"name":"a"},"#;
 
     // Nothing at all, not even TLS.

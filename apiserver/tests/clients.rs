@@ -127,7 +127,8 @@ async fn kube_applies_scales_watches_and_reads_logs() {
     assert_eq!(metadata.items[0].metadata.name.as_deref(), Some("web"));
 
     let pods = kube::Api::<Pod>::default_namespaced(client.clone());
-    let mut seen = std::pin::pin!(watcher(pods.clone(), watcher::Config::default().streaming_lists()).applied_objects());
+    let mut seen =
+        std::pin::pin!(watcher(pods.clone(), watcher::Config::default().streaming_lists()).applied_objects());
     let pod = json!({
         "metadata": { "name": "p" }, "spec": { "nodeName": "n1", "containers": [{ "name": "c", "image": "i" }] },
     });

@@ -53,9 +53,8 @@ async fn a_remote_agent_is_asked_and_its_answer_streams() {
 
     let own = authority.issue_client("kube-apiserver-kubelet-client", &["system:masters"]).unwrap();
     let tls = authority.client_tls(Some(&own)).unwrap();
-    let with_nodes = |service: HttpService, client: Arc<dyn Client>| {
-        service.with_nodes(Arc::new(RemoteNodes::new(client, tls)))
-    };
+    let with_nodes =
+        |service: HttpService, client: Arc<dyn Client>| service.with_nodes(Arc::new(RemoteNodes::new(client, tls)));
     let server = Running::with_registry(|registry| {
         let client = Arc::new(LocalClient::new(Arc::clone(&registry), "test"));
         with_nodes(HttpService::new(registry), client)
@@ -85,7 +84,10 @@ async fn a_remote_agent_is_asked_and_its_answer_streams() {
 
     let answer = server.send("GET", &format!("{pods}/q/log"), &[], "").await;
     let message = answer.json()["message"].as_str().unwrap().to_owned();
-    assert!(answer.code == 500 && message.contains("cannot reach the agent of node \"down\" at 127.0.0.1:1"), "{message}");
+    assert!(
+        answer.code == 500 && message.contains("cannot reach the agent of node \"down\" at 127.0.0.1:1"),
+        "{message}"
+    );
     for query in ["tailLines=-1", "limitBytes=0", "sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z"] {
         let answer = server.send("GET", &format!("{pods}/p/log?{query}"), &[], "").await;
         assert_eq!((answer.code, answer.json()["reason"].as_str()), (422, Some("Invalid")), "{query}");

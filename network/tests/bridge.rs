@@ -357,6 +357,12 @@ fn routes_to_other_nodes_follow_the_peers() {
         run("ip route delete 10.9.1.0/24");
         bridge.repair().await.unwrap();
         assert!(run("ip route").contains("10.9.1.0/24"));
+        // Another process finds the routes, and takes away those that are no peer's any more.
+        drop(bridge);
+        let bridge = machine.open().await;
+        assert!(run("ip route").contains("10.9.1.0/24"));
+        bridge.set_peers(&[]).await.unwrap();
+        assert!(!run("ip route").contains("10.9."), "{}", run("ip route"));
     });
 }
 
