@@ -164,8 +164,7 @@ impl Cluster {
         let admin = authority.issue_client("admin", &["system:masters"]).map_err(failed("certificates"))?;
         directory.write("kubeconfig", kubeconfig("longshore", &url, &authority, &admin).as_bytes())?;
         let mut parts = Parts::default();
-        parts
-            .start("API server", |cancel| async move {
+        parts.start("API server", |cancel| async move {
             server.serve(cancel).await;
             Ok(())
         });

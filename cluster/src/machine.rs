@@ -136,7 +136,12 @@ pub(crate) async fn real(
 }
 
 /// The agent of a node whose pods only pretend, with addresses of `pods`.
-pub(crate) fn hollow(client: Arc<dyn Client>, pods: IpNet, clock: &Arc<dyn Clock>, mut options: NodeOptions) -> NodeAgent {
+pub(crate) fn hollow(
+    client: Arc<dyn Client>,
+    pods: IpNet,
+    clock: &Arc<dyn Clock>,
+    mut options: NodeOptions,
+) -> NodeAgent {
     let runtime = SimulatedRuntime::new(clock.clone(), SimulatedOptions::default());
     if options.addresses.is_empty() {
         options.addresses = pods.hosts().take(1).collect();

@@ -3,8 +3,8 @@
 use std::fs;
 
 use longshore_core::api::{DaemonSet, Deployment, Job, Node, Pod, StatefulSet};
-use longshore_core::client::params::ListParams;
 use longshore_core::client::Scope;
+use longshore_core::client::params::ListParams;
 use longshore_core::kind::KindType;
 
 use crate::data_dir::{DataDir, Settings};

@@ -36,7 +36,8 @@ pub(super) struct State {
     services: Vec<ServicePort>,
     /// Routes to peers' pods.
     routes: Vec<Route>,
-    peers: Vec<Peer>,
+    /// `None` before they were told: an earlier process may have had others.
+    peers: Option<Vec<Peer>>,
     /// What the kernel has, as far as we know.
     applied: Option<Ruleset>,
     /// Number of the address to try next.
@@ -203,7 +204,7 @@ impl Host {
     }
 
     pub(super) fn set_peers(&self, state: &mut State, peers: Vec<Peer>) -> Result<(), Error> {
-        if peers == state.peers {
+        if state.peers.as_ref() == Some(&peers) {
             return Ok(());
         }
         let mut wanted = Vec::new();
@@ -220,7 +221,7 @@ impl Host {
         state.routes = wanted;
         self.apply(state)?;
         self.record_routes(&state.routes)?;
-        state.peers = peers;
+        state.peers = Some(peers);
         Ok(())
     }
 
@@ -277,7 +278,11 @@ pub(super) fn purge(instance: &str, directory: &Path) -> Result<(), Error> {
     let links = netlink::run(async |netlink| netlink.links().await)?;
     let own: Vec<String> = own(&names, &links).collect();
     remove_links(&own)?;
-    nft::remove(&names.mark)?;
+    match nft::remove(&names.mark) {
+        // Without the program nobody has made a table.
+        Ok(()) | Err(Error::Missing { .. }) => {}
+        Err(error) => return Err(error),
+    }
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(failed(format!("remove {}", directory.display()))(error))

@@ -16,7 +16,7 @@ fn service(n: u8, random: &mut Pcg64) -> ServicePort {
     backends.truncate(random.random_range(0..5));
     ServicePort {
         name: format!("default/s{n}:web"),
-        protocol: if n % 2 == 0 { Protocol::Tcp } else { Protocol::Udp },
+        protocol: if n.is_multiple_of(2) { Protocol::Tcp } else { Protocol::Udp },
         addresses: vec![Ipv4Addr::new(10, 96, 0, n).into(), Ipv4Addr::new(192, 0, 2, n).into()],
         port: 80,
         node_port: random.random_bool(0.5).then_some(30_000 + u16::from(n)),

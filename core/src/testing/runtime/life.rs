@@ -164,6 +164,7 @@ pub async fn clause_5_what_was_dropped_can_be_done_again(subject: Subject) {
     while !matches!(subject.state(&config.container).await, ContainerState::Running { .. }) {
         subject.fixture.pass().await;
     }
+    subject.ready(&config).await;
     begun!(runtime.stop_container(&config.container, Duration::from_secs(20)));
     runtime.stop_container(&config.container, Duration::from_secs(20)).await.unwrap();
     assert_eq!(code(&subject.state(&config.container).await), 143);

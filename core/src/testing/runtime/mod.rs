@@ -257,11 +257,16 @@ impl Subject {
     async fn start(&self, config: &ContainerConfig) -> ContainerRef {
         self.runtime.create_container(config).await.unwrap();
         self.runtime.start_container(&config.container).await.unwrap();
+        self.ready(config).await;
+        config.container.clone()
+    }
+
+    /// Waits until a container that runs would hear a signal.
+    async fn ready(&self, config: &ContainerConfig) {
         let speaks = config.command.iter().any(|word| word.contains("echo ready"));
         if speaks && self.runtime.info().capabilities.real {
             self.logged(&self.find(&config.container).await.unwrap(), " ready\n").await;
         }
-        config.container.clone()
     }
 
     /// Makes a sandbox with one container that runs.
