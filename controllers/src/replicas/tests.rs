@@ -197,7 +197,7 @@ fn victims_in_order() {
     let mut cheap = pod("cheap", "a", PodPhase::Running, Some(9000));
     cheap.metadata.annotations =
         Some([(String::from("controller.kubernetes.io/pod-deletion-cost"), "-1".into())].into());
-    let expected = vec![
+    let expected = [
         pod("nowhere", "", PodPhase::Pending, None),
         pod("pending", "a", PodPhase::Pending, None),
         pod("unready", "a", PodPhase::Running, None),

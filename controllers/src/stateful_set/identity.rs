@@ -117,9 +117,11 @@ pub(super) fn claims(
         let known = informer.get(namespace, &name);
         let mut owners = known.as_ref().and_then(|claim| claim.metadata.owner_references.clone()).unwrap_or_default();
         // References of our kinds are ours to set; what others set stays.
-        owners.retain(|owner| {
-            let pod = owner.kind == "Pod" && owner.name == format!("{}-{ordinal}", self::name(set));
-            !pod && !(owner.kind == "StatefulSet" && owner.name == self::name(set))
+        let pod_name = format!("{}-{ordinal}", self::name(set));
+        owners.retain(|owner| match owner.kind.as_str() {
+            "Pod" => owner.name != pod_name,
+            "StatefulSet" => owner.name != self::name(set),
+            _ => true,
         });
         if goes_with_pod && let Some(pod) = pod {
             owners.push(reference(&**pod));
