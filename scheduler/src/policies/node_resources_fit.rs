@@ -85,6 +85,13 @@ impl Policy for NodeResourcesFit {
     }
 }
 
+/// A resource that the pod wants, with its columns.
+struct Wanted<'c> {
+    amount: i64,
+    allocatable: &'c [i64],
+    requested: &'c [i64],
+}
+
 /// What a node lacks: bit 0 room for a pod, the others the pod's requests in order.
 type Lack = u64;
 
@@ -93,15 +100,19 @@ impl Filter for NodeResourcesFit {
         let cluster = cycle.cluster();
         // Columns are looked up once, not for every node.
         let pods = (cluster.allocatable(ResourceId::PODS), cluster.pod_counts());
-        let wanted: SmallVec<[(i64, &[i64], &[i64]); 4]> = (cycle.shape().requests().amounts().iter())
+        let wanted: SmallVec<[Wanted<'_>; 4]> = (cycle.shape().requests().amounts().iter())
             .filter(|(_, amount)| *amount > 0)
-            .map(|&(resource, amount)| (amount, cluster.allocatable(resource), cluster.requested(resource)))
+            .map(|&(resource, amount)| Wanted {
+                amount,
+                allocatable: cluster.allocatable(resource),
+                requested: cluster.requested(resource),
+            })
             .collect();
         let mut said: SmallVec<[((Lack, bool), RefusalId); 4]> = SmallVec::new();
         for node in candidates.nodes().clone().iter() {
             let mut lack: Lack = Lack::from(at(pods.1, node) + 1 > at(pods.0, node));
             let mut never = false;
-            for (index, (amount, allocatable, requested)) in wanted.iter().enumerate() {
+            for (index, Wanted { amount, allocatable, requested }) in wanted.iter().enumerate() {
                 let has = at(allocatable, node);
                 if *amount > has - at(requested, node) {
                     lack |= 2 << index.min(62);
@@ -179,10 +190,9 @@ fn most(requested: i64, allocatable: i64) -> i64 {
     requested.min(allocatable) * MAX_NODE_SCORE / allocatable
 }
 
-/// How full nodes would be with the pod, by resource.
+/// How full nodes would be with the pod, by resource with its weight.
 pub(super) struct Usage<'c> {
-    /// Weight, what the pod asks for, columns of what nodes have and what is taken.
-    resources: SmallVec<[(i64, i64, &'c [i64], &'c [i64]); 2]>,
+    resources: SmallVec<[(i64, Wanted<'c>); 2]>,
 }
 
 impl<'c> Usage<'c> {
@@ -198,17 +208,18 @@ impl<'c> Usage<'c> {
             };
             let basic = matches!(resource, ResourceId::CPU | ResourceId::MEMORY | ResourceId::EPHEMERAL_STORAGE);
             // An extended resource that the pod does not want is no reason to prefer a node.
-            (asked != 0 || basic).then(|| (weight, asked, cluster.allocatable(resource), taken))
+            let wanted = Wanted { amount: asked, allocatable: cluster.allocatable(resource), requested: taken };
+            (asked != 0 || basic).then_some((weight, wanted))
         });
         Self { resources: resources.collect() }
     }
 
     /// Calls with weight, what would be taken, and what there is, for resources that the node has.
     pub(super) fn each(&self, node: NodeId, mut call: impl FnMut(i64, i64, i64)) {
-        for (weight, asked, allocatable, taken) in &self.resources {
-            let has = at(allocatable, node);
+        for (weight, wanted) in &self.resources {
+            let has = at(wanted.allocatable, node);
             if has != 0 {
-                call(*weight, at(taken, node) + asked, has);
+                call(*weight, at(wanted.requested, node) + wanted.amount, has);
             }
         }
     }

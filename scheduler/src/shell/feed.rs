@@ -50,7 +50,7 @@ impl Feed {
         let mut kinds: Vec<&'static KindType> = Vec::new();
         for enabled in profiles.flat_map(Profile::policies) {
             for kind in enabled.policy().kinds() {
-                if !kinds.iter().any(|known| *known == kind) {
+                if !kinds.contains(&kind) {
                     kinds.push(kind);
                 }
             }

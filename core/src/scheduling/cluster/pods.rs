@@ -201,7 +201,7 @@ impl Cluster {
         let shape = Arc::new(Shape::of(id, pod, wanted, &mut self.resources));
         alike.push(shape.clone());
         pods.shape_count += 1;
-        if pods.shape_count >= SHAPES_SLACK && pods.next_shape % SHAPES_SLACK as u64 == 0 {
+        if pods.shape_count >= SHAPES_SLACK && pods.next_shape.is_multiple_of(SHAPES_SLACK as u64) {
             self.drop_shapes();
         }
         shape

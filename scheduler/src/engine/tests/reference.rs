@@ -109,12 +109,12 @@ fn some_node(name: u8, kind: u8) -> Arc<Node> {
         _ => json!([]),
     };
     let mut labels = json!({ "kubernetes.io/hostname": name, "size": kind.to_string() });
-    if kind % 5 != 0 {
+    if !kind.is_multiple_of(5) {
         labels["topology.kubernetes.io/zone"] = zone.into();
     }
     let mut node = Node::clone(&node_with(&name, &format!("{}", 1 + kind % 4), labels, taints));
-    node.spec.unschedulable = kind % 11 == 0;
-    if kind % 2 == 0 {
+    node.spec.unschedulable = kind.is_multiple_of(11);
+    if kind.is_multiple_of(2) {
         let images = json!([{ "names": ["web:latest"], "sizeBytes": 400_000_000 }]);
         node.status.images = serde_json::from_value(images).unwrap();
     }
@@ -126,7 +126,7 @@ fn some_pod(name: &str, kind: u8) -> Arc<Pod> {
     let app = ["web", "db"][usize::from(kind / 16) % 2];
     let term = json!({
         "labelSelector": { "matchLabels": { "app": app } },
-        "topologyKey": if kind % 2 == 0 { "topology.kubernetes.io/zone" } else { "kubernetes.io/hostname" },
+        "topologyKey": if kind.is_multiple_of(2) { "topology.kubernetes.io/zone" } else { "kubernetes.io/hostname" },
     });
     let spread = |action: &str| {
         json!({ "topologySpreadConstraints": [{
@@ -171,7 +171,7 @@ fn some_pod(name: &str, kind: u8) -> Arc<Pod> {
 fn force(engine: &mut Engine, name: &str, kind: u8, node: u8) {
     let mut placed = Pod::clone(&some_pod(name, kind));
     placed.spec.node_name = format!("n{node}");
-    if kind % 13 == 0 {
+    if kind.is_multiple_of(13) {
         placed.metadata.deletion_timestamp = Some(serde_json::from_value(json!("2025-01-01T00:00:00Z")).unwrap());
     }
     engine.cluster_mut().put_pod(Arc::new(placed));
