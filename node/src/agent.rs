@@ -96,5 +96,8 @@ impl NodeAgent {
 }
 
 #[cfg(test)]
+#[path = "agent_fault_tests.rs"]
+mod fault_tests;
+#[cfg(test)]
 #[path = "agent_tests.rs"]
 mod tests;

@@ -1,6 +1,7 @@
 //! What an earlier agent left that belongs to no pod of this node any more.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,14 +63,26 @@ pub(crate) async fn detach(shared: Arc<Shared>, pod: PodRef, stop: CancellationT
     stop.run_until_cancelled(work).await;
 }
 
-/// Removes the directories of pods that are neither wanted nor there.
+/// Removes the directories of pods that are neither wanted nor there, and their logs if those lie below the agent's own
+/// directory: elsewhere they may be another's.
 pub(crate) async fn remove_directories(shared: Arc<Shared>, keep: BTreeSet<String>) {
-    let Ok(entries) = std::fs::read_dir(shared.options.root_dir.join("pods")) else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let orphan = name.to_str().is_some_and(|name| !keep.contains(name));
-        if orphan && let Err(error) = volumes::remove(entry.path(), None).await {
-            tracing::warn!(path = %entry.path().display(), %error, "cannot remove the directory of a pod that is gone");
+    let options = &shared.options;
+    let is_kept = |uid: &str| keep.contains(uid);
+    let mut orphans = entries(&options.root_dir.join("pods"));
+    orphans.retain(|(name, _)| !is_kept(name));
+    if options.log_dir.starts_with(&options.root_dir) {
+        let logs = entries(&options.log_dir).into_iter();
+        // `namespace_name_uid`
+        orphans.extend(logs.filter(|(name, _)| name.rsplit_once('_').is_some_and(|(_, uid)| !is_kept(uid))));
+    }
+    for (_, path) in orphans {
+        if let Err(error) = volumes::remove(path.clone(), None).await {
+            tracing::warn!(path = %path.display(), %error, "cannot remove the directory of a pod that is gone");
         }
     }
+}
+
+fn entries(directory: &Path) -> Vec<(String, PathBuf)> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
+    entries.flatten().filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path()))).collect()
 }

@@ -166,6 +166,12 @@ impl Pods {
                 }
                 None => self.begin(reporter, pod.clone(), false, Net::Detached).await,
             },
+            // One that had ended goes without a word before; its logs are still there.
+            None if !self.handles.contains_key(uid(change.object())) => {
+                if self.shared.is_real() {
+                    self.work_on(change.object().clone(), true, Observed { net: Net::Detached, ..Observed::default() });
+                }
+            }
             None => {
                 let last = change.object().clone();
                 self.admitted.remove(uid(&last));
@@ -178,7 +184,6 @@ impl Pods {
 
     /// Starts a worker. A pod that the node has not taken before must fit.
     async fn begin(&mut self, reporter: &Reporter, pod: Arc<Pod>, known: bool, net: Net) {
-        let id = uid(&pod).to_owned();
         let mut refusal = None;
         if !is_terminal(&pod) {
             let new = !known && pod.status.start_time.is_none() && pod.metadata.deletion_timestamp.is_none();
@@ -186,11 +191,15 @@ impl Pods {
                 refusal = self.refuse(reporter, &pod).await;
             }
             if refusal.is_none() {
-                self.admitted.insert(id.clone(), pod.clone());
+                self.admitted.insert(uid(&pod).to_owned(), pod.clone());
             }
         }
-        let observed = Observed { net, refusal, ..Observed::default() };
-        let (sender, receiver) = watch::channel(Wanted { pod, gone: false });
+        self.work_on(pod, false, Observed { net, refusal, ..Observed::default() });
+    }
+
+    fn work_on(&mut self, pod: Arc<Pod>, gone: bool, observed: Observed) {
+        let id = uid(&pod).to_owned();
+        let (sender, receiver) = watch::channel(Wanted { pod, gone });
         let wake = Arc::new(Notify::new());
         let worker = Worker::new(self.shared.clone(), self.facts.clone(), receiver, wake.clone(), observed);
         self.workers.spawn(worker.run(self.stop.clone()));

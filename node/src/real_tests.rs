@@ -176,9 +176,33 @@ async fn an_image_that_is_not_there_is_said_how_to_get() {
 async fn directories_of_pods_that_are_gone_are_removed() {
     let real = Real::new();
     let orphan = real.directory.path().join("pods").join("long-gone");
+    let logs = real.directory.path().join("logs").join("ns_a_long-gone");
     fs::create_dir_all(orphan.join("volumes/x")).unwrap();
+    fs::create_dir_all(logs.join("main")).unwrap();
     real.run(async {
-        real.soon("removed", || (!orphan.exists()).then_some(())).await;
+        real.soon("removed", || (!orphan.exists() && !logs.exists()).then_some(())).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn logs_stay_until_the_pods_object_goes() {
+    let real = Real::new();
+    real.run(async {
+        let main = json!([{"name": "main", "image": "web", "command": ["true"]}]);
+        let created = real.world.create(pod("a", json!({"restartPolicy": "Never", "containers": main}))).await;
+        let uid = created.metadata.uid.as_deref().unwrap();
+        let logs = real.world.options.pod_log_dir("ns", "a", uid);
+        fs::create_dir_all(&logs).unwrap();
+        let ended = |pod: &Pod| pod.status.phase == longshore_core::api::pod::PodPhase::Succeeded;
+        real.soon("ended", || real.world.pod("a").filter(ended)).await;
+        real.soon("its directory went", || (!real.directory.path().join("pods").join(uid).exists()).then_some(()))
+            .await;
+        real.world.settle().await;
+        assert!(logs.exists());
+        // An ended pod is deleted without a grace period: its object is gone at once.
+        real.world.api::<Pod>().delete("a", &Default::default()).await.unwrap();
+        real.soon("the logs went", || (!logs.exists()).then_some(())).await;
     })
     .await;
 }

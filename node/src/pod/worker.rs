@@ -8,7 +8,6 @@ use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
 use longshore_core::api::Pod;
-use longshore_core::api::pod::PodStatus;
 use longshore_core::client::Error;
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
