@@ -6,7 +6,7 @@
 //!
 //! [`ranges`] finds address ranges that nothing on the machine uses yet.
 
-mod bridge;
+pub mod bridge;
 mod disk;
 mod docker;
 mod netlink;

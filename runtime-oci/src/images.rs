@@ -40,60 +40,6 @@ pub(crate) struct RootFs {
     pub(crate) diff_ids: Vec<String>,
 }
 
-/// An entry of a `docker save` archive's `manifest.json`.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Saved {
-    config: PathBuf,
-    repo_tags: Option<Vec<String>>,
-    layers: Vec<PathBuf>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Descriptor {
-    digest: String,
-    #[serde(default)]
-    platform: Option<Platform>,
-    #[serde(default)]
-    annotations: BTreeMap<String, String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Platform {
-    architecture: String,
-    os: String,
-}
-
-impl Platform {
-    fn is_this_machine(&self) -> bool {
-        let architecture = match std::env::consts::ARCH {
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            other => other,
-        };
-        self.os == "linux" && self.architecture == architecture
-    }
-}
-
-/// A manifest, or an index of manifests for several platforms.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Document {
-    Manifest(Manifest),
-    Index(Index),
-}
-
-#[derive(Debug, Deserialize)]
-struct Index {
-    manifests: Vec<Descriptor>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Manifest {
-    config: Descriptor,
-    layers: Vec<Descriptor>,
-}
-
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Record {
     configuration: Configuration,
@@ -113,7 +59,7 @@ pub struct ImageFile {
 
 #[derive(Debug)]
 pub(crate) struct Store {
-    root: PathBuf,
+    pub(crate) root: PathBuf,
     /// Held while names change.
     names: Mutex<()>,
 }
@@ -141,69 +87,6 @@ impl Store {
     /// The unpacked layers, lowest first.
     pub(crate) fn layers(&self, configuration: &Configuration) -> io::Result<Vec<PathBuf>> {
         configuration.rootfs.diff_ids.iter().map(|id| Ok(self.root.join("layers").join(hex(id)?))).collect()
-    }
-
-    /// Imports a `docker save` archive or an OCI layout, as a directory or a tar file.
-    pub(crate) fn import(&self, path: &Path) -> Result<Vec<Image>, Error> {
-        let invalid = |error: io::Error| Error::Image { image: path.display().to_string(), reason: error.to_string() };
-        if path.is_dir() {
-            return self.import_directory(path).map_err(invalid);
-        }
-        let work = tempfile::tempdir_in(self.root.join("work")).map_err(failed("import an image"))?;
-        let file = File::open(path).map_err(invalid)?;
-        // The archive's own entries are as little trusted as a layer's.
-        unpack(decompressed(file).map_err(invalid)?, work.path()).map_err(invalid)?;
-        self.import_directory(work.path()).map_err(invalid)
-    }
-
-    fn import_directory(&self, directory: &Path) -> io::Result<Vec<Image>> {
-        let open = |name: &Path| -> io::Result<File> {
-            let plain = name.components().all(|c| matches!(c, std::path::Component::Normal(_)));
-            let path = directory.join(name);
-            if !plain || !fs::canonicalize(&path)?.starts_with(fs::canonicalize(directory)?) {
-                return Err(io::Error::other(format!("{} is outside the archive", name.display())));
-            }
-            File::open(path)
-        };
-        let blob = |digest: &str| -> io::Result<PathBuf> { Ok(Path::new("blobs/sha256").join(hex(digest)?)) };
-        let mut images = Vec::new();
-        if directory.join("manifest.json").exists() {
-            for saved in serde_json::from_reader::<_, Vec<Saved>>(open(Path::new("manifest.json"))?)? {
-                let layers = saved.layers.iter().map(|layer| open(layer)).collect::<Result<_, _>>()?;
-                images.push(self.add(&all(open(&saved.config)?)?, layers, &saved.repo_tags.unwrap_or_default())?);
-            }
-        } else {
-            let index: Index = serde_json::from_reader(open(Path::new("index.json"))?)?;
-            // What is found in an index below goes by the name that the index has.
-            let mut waiting: Vec<(Descriptor, BTreeMap<String, String>)> =
-                index.manifests.into_iter().rev().map(|descriptor| (descriptor, BTreeMap::new())).collect();
-            let mut seen = std::collections::BTreeSet::new();
-            while let Some((descriptor, mut annotations)) = waiting.pop() {
-                annotations.extend(descriptor.annotations);
-                let here = descriptor.platform.as_ref().is_none_or(Platform::is_this_machine);
-                // Indexes that name each other over and over would never end.
-                if !here || !seen.insert((descriptor.digest.clone(), annotations.clone())) {
-                    continue;
-                }
-                let content = checked(open(&blob(&descriptor.digest)?)?, &descriptor.digest)?;
-                let manifest = match serde_json::from_slice(&content)? {
-                    Document::Manifest(manifest) => manifest,
-                    Document::Index(index) => {
-                        waiting.extend(index.manifests.into_iter().rev().map(|d| (d, annotations.clone())));
-                        continue;
-                    }
-                };
-                let layers = manifest.layers.iter().map(|l| open(&blob(&l.digest)?)).collect::<Result<_, _>>()?;
-                let config = checked(open(&blob(&manifest.config.digest)?)?, &manifest.config.digest)?;
-                let name = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
-                let name = name.iter().find_map(|key| annotations.get(*key)).cloned();
-                images.push(self.add(&config, layers, &Vec::from_iter(name))?);
-            }
-        }
-        if images.is_empty() {
-            return Err(io::Error::other("it holds no image for this machine"));
-        }
-        Ok(images)
     }
 
     /// Makes an image of one layer from files of this machine.
@@ -245,7 +128,7 @@ impl Store {
         build().map_err(|error| Error::Image { image: name.to_owned(), reason: error.to_string() })
     }
 
-    fn add(&self, config: &[u8], layers: Vec<File>, names: &[String]) -> io::Result<Image> {
+    pub(crate) fn add(&self, config: &[u8], layers: Vec<File>, names: &[String]) -> io::Result<Image> {
         let configuration: Configuration = serde_json::from_slice(config)?;
         if configuration.rootfs.diff_ids.len() != layers.len() {
             return Err(io::Error::other("the manifest and the configuration name different numbers of layers"));
@@ -414,33 +297,18 @@ impl io::Write for HashWriter<'_> {
     }
 }
 
-fn digest(hash: Sha256) -> String {
+pub(crate) fn digest(hash: Sha256) -> String {
     let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")
 }
 
-fn hex(digest: &str) -> io::Result<&str> {
+pub(crate) fn hex(digest: &str) -> io::Result<&str> {
     let hex =
         digest.strip_prefix("sha256:").filter(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()));
     hex.ok_or_else(|| io::Error::other(format!("{digest:?} is not a sha256 digest")))
 }
 
-/// A small file whole: manifests and configurations are a few kilobytes.
-fn all(file: File) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file.take(8 << 20).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn checked(file: File, expected: &str) -> io::Result<Vec<u8>> {
-    let bytes = all(file)?;
-    if digest(Sha256::new_with_prefix(&bytes)) != expected {
-        return Err(io::Error::other(format!("blob {expected} is damaged: its content has another digest")));
-    }
-    Ok(bytes)
-}
-
-fn decompressed(mut file: File) -> io::Result<Box<dyn Read>> {
+pub(crate) fn decompressed(mut file: File) -> io::Result<Box<dyn Read>> {
     let mut magic = [0; 4];
     let count = file.read(&mut magic)?;
     io::Seek::rewind(&mut file)?;
@@ -450,7 +318,3 @@ fn decompressed(mut file: File) -> io::Result<Box<dyn Read>> {
         _ => Box::new(BufReader::new(file)),
     })
 }
-
-#[cfg(test)]
-#[path = "images_tests.rs"]
-mod tests;

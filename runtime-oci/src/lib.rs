@@ -6,6 +6,7 @@
 //!
 //! The program that uses this crate must hand `argv[1] == "shim"` to [`shim::main`] before anything else.
 
+mod archive;
 mod bundle;
 mod cgroup;
 mod disk;
