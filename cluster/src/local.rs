@@ -159,6 +159,7 @@ impl Cluster {
         let tls = authority.server_tls(&certified).map_err(failed("certificates"))?;
         let server = Server::bind(settings.address, tls, control.service()).await.map_err(failed("API server"))?;
         settings.address = server.local_addr();
+        control.registry().advertise(settings.address).await.map_err(failed("API server"))?;
         directory.record(&settings)?;
         let url = format!("https://{}", settings.address);
         let admin = authority.issue_client("admin", &["system:masters"]).map_err(failed("certificates"))?;

@@ -84,6 +84,7 @@ pub async fn apiserver(options: ApiserverOptions, cancel: CancellationToken) -> 
     let tls = authority.server_tls(&certified).map_err(failed("certificates"))?;
     let server = Server::bind(options.listen, tls, service).await.map_err(failed("API server"))?;
     settings.address = server.local_addr();
+    registry.advertise(settings.address).await.map_err(failed("API server"))?;
     directory.record(&settings)?;
     let text = role_kubeconfig(
         &authority,
