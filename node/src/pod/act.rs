@@ -49,8 +49,6 @@ pub(crate) struct Context {
     pub(crate) pod: Arc<Pod>,
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) network_namespace: Option<PathBuf>,
-    /// The pod's object is gone or going.
-    pub(crate) deleted: bool,
 }
 
 pub(crate) async fn act(context: Context, step: Step) -> Outcome {
@@ -66,7 +64,7 @@ pub(crate) async fn act(context: Context, step: Step) -> Outcome {
         Step::Start { name, attempt, backoff } => start(&context, Start { name, attempt, backoff }).await,
         Step::Stop { container, deadline, why } => stop(&context, &container, deadline, why).await,
         Step::Forget { container } => forget(&context, &container).await,
-        Step::RemoveVolumes => remove_volumes(&context).await,
+        Step::RemoveVolumes { logs } => remove_volumes(&context, logs).await,
         Step::DeleteObject => delete_object(&context).await,
     };
     context.shared.sandboxes.changed();
@@ -184,13 +182,13 @@ async fn forget(context: &Context, container: &ContainerRef) -> Result<(), Probl
     Ok(())
 }
 
-async fn remove_volumes(context: &Context) -> Result<(), Problem> {
+async fn remove_volumes(context: &Context, logs: bool) -> Result<(), Problem> {
     let shared = &context.shared;
     if !shared.is_real() {
         return Ok(());
     }
     let pod = pod_ref(&context.pod);
-    let logs = context.deleted.then(|| shared.options.pod_log_dir(&pod.namespace, &pod.name, &pod.uid));
+    let logs = logs.then(|| shared.options.pod_log_dir(&pod.namespace, &pod.name, &pod.uid));
     volumes::remove(shared.options.pod_dir(&pod.uid), logs).await.map_err(|error| Problem::new("", error.to_string()))
 }
 

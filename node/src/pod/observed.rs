@@ -57,6 +57,9 @@ pub(crate) enum Disk {
     #[default]
     Unknown,
     Ready,
+    /// The volumes are gone; logs stay as long as the pod's object.
+    Emptied,
+    /// The logs are gone, too.
     Removed,
 }
 

@@ -43,7 +43,10 @@ pub(crate) enum Step {
     Forget {
         container: ContainerRef,
     },
-    RemoveVolumes,
+    /// Removes the pod's directory, and its logs where its object goes, too.
+    RemoveVolumes {
+        logs: bool,
+    },
     /// Removes the pod's object: the last step.
     DeleteObject,
 }
@@ -60,7 +63,7 @@ pub(crate) enum Why {
 impl Step {
     pub(crate) fn target(&self) -> Target {
         match self {
-            Self::PrepareVolumes | Self::RemoveVolumes => Target::Volumes,
+            Self::PrepareVolumes | Self::RemoveVolumes { .. } => Target::Volumes,
             Self::CreateSandbox | Self::RemoveSandbox => Target::Sandbox,
             Self::Attach | Self::Detach => Target::Network,
             Self::DeleteObject => Target::Object,
@@ -273,10 +276,11 @@ impl Planner<'_> {
         if self.observed.net != Net::Detached {
             return self.add(Step::Detach);
         }
-        if self.observed.disk != Disk::Removed {
-            return self.add(Step::RemoveVolumes);
-        }
         let (observed, metadata) = (self.observed, &self.pod.metadata);
+        let logs = observed.gone || metadata.deletion_timestamp.is_some();
+        if observed.disk != Disk::Removed && (logs || observed.disk != Disk::Emptied) {
+            return self.add(Step::RemoveVolumes { logs });
+        }
         if observed.gone || observed.deleted || metadata.deletion_timestamp.is_none() {
             self.plan.finished = true;
         } else {

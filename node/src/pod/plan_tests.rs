@@ -262,7 +262,7 @@ fn a_deleted_pod_is_taken_down_from_the_top() {
     seen.sandbox = None;
     check(&pod, &seen, &[Step::Detach]);
     seen.net = Net::Detached;
-    check(&pod, &seen, &[Step::RemoveVolumes]);
+    check(&pod, &seen, &[Step::RemoveVolumes { logs: true }]);
     seen.disk = Disk::Removed;
     assert!(!check(&pod, &seen, &[Step::DeleteObject]).finished);
     seen.deleted = true;
@@ -287,8 +287,13 @@ fn a_refused_pod_is_only_reported() {
     let refusal = crate::pod::observed::Refusal { reason: "OutOfcpu".into(), message: "x".into() };
     let mut seen = Observed { net: Net::Detached, refusal: Some(refusal), ..Observed::default() };
     check(&pod, &seen, &[]);
-    (seen.reported, seen.disk) = (true, Disk::Removed);
+    seen.reported = true;
+    check(&pod, &seen, &[Step::RemoveVolumes { logs: false }]);
+    seen.disk = Disk::Emptied;
     assert!(check(&pod, &seen, &[]).finished);
+    // Its object went while its directory was being removed.
+    seen.gone = true;
+    check(&pod, &seen, &[Step::RemoveVolumes { logs: true }]);
 }
 
 /// A node whose every operation works, as steps change it.
@@ -305,7 +310,7 @@ impl Model {
         let seen = &mut self.seen;
         match step {
             Step::PrepareVolumes => seen.disk = Disk::Ready,
-            Step::RemoveVolumes => seen.disk = Disk::Removed,
+            Step::RemoveVolumes { logs } => seen.disk = if *logs { Disk::Removed } else { Disk::Emptied },
             Step::CreateSandbox => {
                 assert!(seen.sandbox.is_none());
                 seen.sandbox = Some(sandbox(&self.pod, vec![]));

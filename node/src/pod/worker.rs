@@ -185,7 +185,6 @@ impl Worker {
             pod: pod.clone(),
             addresses,
             network_namespace: self.observed.sandbox.as_ref().and_then(|sandbox| sandbox.network_namespace.clone()),
-            deleted: self.observed.gone || pod.metadata.deletion_timestamp.is_some(),
         }
     }
 
@@ -289,7 +288,7 @@ impl Worker {
             Outcome::Attached(addresses) => self.observed.net = Net::Attached(addresses),
             Outcome::Done => match step {
                 Step::PrepareVolumes => self.observed.disk = Disk::Ready,
-                Step::RemoveVolumes => self.observed.disk = Disk::Removed,
+                Step::RemoveVolumes { logs } => self.observed.disk = if logs { Disk::Removed } else { Disk::Emptied },
                 Step::Detach => self.observed.net = Net::Detached,
                 Step::DeleteObject => self.observed.deleted = true,
                 _ => {}
