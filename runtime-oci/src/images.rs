@@ -197,7 +197,7 @@ impl Store {
         find().map_err(failed(format!("look up image {name}")))
     }
 
-    fn list(&self) -> io::Result<Vec<Image>> {
+    pub(crate) fn list(&self) -> io::Result<Vec<Image>> {
         let names = self.names()?;
         let ids: std::collections::BTreeSet<_> = names.values().collect();
         Ok(ids

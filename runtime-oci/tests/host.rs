@@ -182,7 +182,7 @@ fn a_shim_outlives_its_starter() {
         // The starter is another process, which this test is too, when told to be.
         let config = container(&image, "pod", "main", RUN);
         let mut starter = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "starter", "--nocapture", "--ignored"])
+            .args(["--exact", "starter", "--nocapture"])
             .env("STARTER_DIRECTORY", node.directory.path())
             .env("STARTER_INSTANCE", &node.instance)
             .stdout(std::process::Stdio::null())
@@ -202,7 +202,6 @@ fn a_shim_outlives_its_starter() {
 
 /// Starts a container and never ends: run by `a_shim_outlives_its_starter` only.
 #[test]
-#[ignore = "it is half of another test"]
 fn starter() {
     let Some(directory) = std::env::var_os("STARTER_DIRECTORY") else { return };
     let mut node = Node::new("runc").unwrap();
