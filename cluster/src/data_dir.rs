@@ -71,7 +71,9 @@ pub struct DataDir(PathBuf);
 
 /// Held while a process runs the cluster of a directory.
 #[derive(Debug)]
-pub struct Lock(Flock<File>);
+pub struct Lock {
+    _file: Flock<File>,
+}
 
 impl DataDir {
     /// Names the directory; does not touch it.
@@ -126,7 +128,7 @@ impl DataDir {
             write!(lock, "{}", std::process::id())
         };
         Self::recorded(record, &path)?;
-        Ok(Lock(lock))
+        Ok(Lock { _file: lock })
     }
 
     fn recorded(mut record: impl FnMut() -> std::io::Result<()>, path: &Path) -> Result<(), Error> {

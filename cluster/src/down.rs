@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use longshore_core::clock::{Clock, SystemClock};
-use longshore_core::network::Network;
 use longshore_core::runtime::{Container, ContainerState, Runtime};
+use longshore_network::Bridge;
 use longshore_runtime_oci::OciRuntime;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -78,14 +78,10 @@ async fn remove_pods(directory: &DataDir, settings: &Settings, step: &impl Fn(St
     let containers = sandboxes.iter().flat_map(|sandbox| &sandbox.containers);
     let stopped = join_all(containers.map(|container| stop_container(&runtime, container))).await;
     stopped.into_iter().collect::<Result<Vec<()>, _>>().map_err(failed)?;
-    let network = machine::bridge(directory, settings).await?;
-    for sandbox in &sandboxes {
-        let detached = network.detach(&sandbox.pod).await;
-        detached.map_err(|error| Error::Part { part: "network", reason: error.to_string() })?;
-    }
     runtime.clean_up().await.map_err(failed)?;
     machine::unmount_volumes(directory)?;
-    network.clean_up().await.map_err(|error| Error::Part { part: "network", reason: error.to_string() })
+    let purged = Bridge::purge(&settings.instance, directory.join("network")).await;
+    purged.map_err(|error| Error::Part { part: "network", reason: error.to_string() })
 }
 
 async fn stop_container(runtime: &OciRuntime, container: &Container) -> Result<(), longshore_core::runtime::Error> {

@@ -88,10 +88,6 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn part(part: &'static str) -> impl FnOnce(Box<dyn std::error::Error + Send + Sync>) -> Self {
-        move |error| Self::Part { part, reason: error.to_string() }
-    }
-
     pub(crate) fn file(tried: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |error| {

@@ -17,7 +17,7 @@ use nix::sched::{CloneFlags, unshare};
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Runs a test on a thread of its own with a fresh network, or says why it is skipped.
-pub fn on_own_network(programs: &[&str], test: impl FnOnce() + Send + 'static) {
+pub(crate) fn on_own_network(programs: &[&str], test: impl FnOnce() + Send + 'static) {
     if !nix::unistd::geteuid().is_root() {
         println!("SKIPPED: needs root");
         return;
@@ -46,7 +46,7 @@ fn on_path(program: &str) -> bool {
 
 /// Runs a command that must succeed and returns what it printed.
 #[track_caller]
-pub fn run(command: &mut Command) -> String {
+pub(crate) fn run(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let (out, err) = texts(&output);
     assert!(output.status.success(), "{command:?} ended with {}\n{out}\n{err}", output.status);
@@ -54,13 +54,13 @@ pub fn run(command: &mut Command) -> String {
 }
 
 /// What a command printed.
-pub fn texts(output: &Output) -> (String, String) {
+pub(crate) fn texts(output: &Output) -> (String, String) {
     (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 /// Waits until `look` finds something.
 #[track_caller]
-pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     #[allow(clippy::disallowed_methods, reason = "real processes live in real time")]
     let start = Instant::now();
     loop {
@@ -74,21 +74,21 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// A cluster in a directory of its own.
-pub struct Machine {
+pub(crate) struct Machine {
     directory: tempfile::TempDir,
 }
 
 impl Machine {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { directory: tempfile::tempdir().expect("a directory can be made") }
     }
 
-    pub fn data_dir(&self) -> PathBuf {
+    pub(crate) fn data_dir(&self) -> PathBuf {
         self.directory.path().join("data")
     }
 
     /// `longshore SUBCOMMAND --data-dir …`.
-    pub fn longshore(&self, subcommand: &[&str]) -> Command {
+    pub(crate) fn longshore(&self, subcommand: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_longshore"));
         command.args(subcommand).arg("--data-dir").arg(self.data_dir());
         command
@@ -96,27 +96,27 @@ impl Machine {
 
     /// Starts the cluster in the background; returns when it is ready.
     #[track_caller]
-    pub fn up(&self, options: &[&str]) {
+    pub(crate) fn up(&self, options: &[&str]) {
         run(self.longshore(&["up", "--detach", "--listen", "127.0.0.1:0"]).args(options));
     }
 
     /// The process that runs the cluster.
     #[track_caller]
-    pub fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         let text = std::fs::read_to_string(self.data_dir().join("lock")).expect("a cluster runs");
         text.trim().parse().expect("the lock holds a process id")
     }
 
     /// Kills the control plane without warning and waits until it is gone.
     #[track_caller]
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         let pid = self.pid();
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).expect("it runs");
         eventually("the process ends", || gone(pid).then_some(()));
     }
 
     /// `kubectl` on this cluster.
-    pub fn kubectl(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("kubectl");
         command
             .env("KUBECONFIG", self.data_dir().join("kubeconfig"))
@@ -127,20 +127,20 @@ impl Machine {
 
     /// What `kubectl` prints; it must succeed.
     #[track_caller]
-    pub fn ask(&self, arguments: &[&str]) -> String {
+    pub(crate) fn ask(&self, arguments: &[&str]) -> String {
         run(&mut self.kubectl(arguments)).trim().to_owned()
     }
 
     /// Applies a manifest.
     #[track_caller]
-    pub fn apply(&self, manifest: &str) -> String {
+    pub(crate) fn apply(&self, manifest: &str) -> String {
         let path = self.directory.path().join("manifest.yaml");
         std::fs::write(&path, manifest).expect("the directory can be written");
         self.ask(&["apply", "-f", &path.display().to_string()])
     }
 
     /// Process ids of running processes below the cluster's containers' control groups, by their command lines.
-    pub fn processes(&self, command: &str) -> Vec<i32> {
+    pub(crate) fn processes(&self, command: &str) -> Vec<i32> {
         let entries = std::fs::read_dir("/proc").expect("there is /proc").flatten();
         let mut found: Vec<i32> = entries
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
@@ -161,13 +161,13 @@ impl Drop for Machine {
 }
 
 /// Whether a process is gone, or only waits for its parent.
-pub fn gone(pid: i32) -> bool {
+pub(crate) fn gone(pid: i32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     status.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with('Z') || rest.trim().is_empty())
 }
 
 /// The body that a plain HTTP server answers to `GET /`; `None` if anything goes wrong.
-pub fn get(address: SocketAddr) -> Option<String> {
+pub(crate) fn get(address: SocketAddr) -> Option<String> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(3)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
     stream.write_all(b"GET / HTTP/1.0\r\nHost: test\r\n\r\n").ok()?;
@@ -179,7 +179,7 @@ pub fn get(address: SocketAddr) -> Option<String> {
 }
 
 /// Whether any path below a directory is mounted.
-pub fn mounted_below(directory: &Path) -> bool {
+pub(crate) fn mounted_below(directory: &Path) -> bool {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     mounts.lines().any(|line| line.split(' ').nth(4).is_some_and(|path| Path::new(path).starts_with(directory)))
 }
