@@ -10,8 +10,10 @@ use nix::sys::statvfs::statvfs;
 
 /// Memory below which the node is short of it, as upstream's default threshold.
 const MEMORY_MIN: u64 = 100 << 20;
-/// Share of a disk, in hundredths, below which the node is short of it.
+/// Share of a disk, in hundredths, below which the node is short of it, as upstream's default threshold.
 const DISK_MIN_PERCENT: u64 = 10;
+/// A disk with this much free is not short, whatever its size: a tenth of a large disk is room for many pods.
+const DISK_ENOUGH: u64 = 2 << 30;
 
 /// How much is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -38,8 +40,12 @@ pub(crate) fn capacity(root: &Path) -> ResourceList {
 pub(crate) fn pressure(root: &Path) -> Pressure {
     Pressure {
         memory: memory_info("MemAvailable").is_some_and(|left| left < MEMORY_MIN),
-        disk: disk(root).is_some_and(|(total, left)| left.saturating_mul(100) < total.saturating_mul(DISK_MIN_PERCENT)),
+        disk: disk(root).is_some_and(|(total, left)| is_short(total, left)),
     }
+}
+
+fn is_short(total: u64, left: u64) -> bool {
+    left < DISK_ENOUGH && left.saturating_mul(100) < total.saturating_mul(DISK_MIN_PERCENT)
 }
 
 /// What software the machine runs, save the agent and its runtime.
@@ -94,6 +100,14 @@ fn disk(path: &Path) -> Option<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_large_disk_is_not_short_with_a_tenth_of_it_taken() {
+        const GIB: u64 = 1 << 30;
+        assert!(!is_short(252 * GIB, 18 * GIB));
+        assert!(is_short(252 * GIB, GIB) && is_short(10 * GIB, GIB / 2));
+        assert!(!is_short(5 * GIB, GIB));
+    }
 
     #[test]
     fn files_are_read_as_the_kernel_writes_them() {

@@ -243,9 +243,9 @@ fn images(images: &[Image]) -> Vec<ContainerImage> {
 
 /// The conditions in upstream's order and words; times of change are kept where nothing changed.
 fn conditions(observation: &Observation, last: &[NodeCondition], now: Timestamp) -> Vec<NodeCondition> {
-    let pressure = |type_, holds, word: &str, lack: &str, plenty: &str| {
+    let pressure = |type_, holds, lack: &str, message: &str, plenty: &str| {
         let (status, reason, message) = if holds {
-            (ConditionStatus::True, format!("KubeletHasInsufficient{word}"), format!("kubelet has {lack} available"))
+            (ConditionStatus::True, lack.to_owned(), message.to_owned())
         } else {
             (ConditionStatus::False, plenty.to_owned(), String::new())
         };
@@ -255,12 +255,24 @@ fn conditions(observation: &Observation, last: &[NodeCondition], now: Timestamp)
         pressure(
             "MemoryPressure",
             observation.pressure.memory,
-            "Memory",
-            "insufficient memory",
+            "KubeletHasInsufficientMemory",
+            "kubelet has insufficient memory available",
             "KubeletHasSufficientMemory",
         ),
-        pressure("DiskPressure", observation.pressure.disk, "Disk", "disk pressure", "KubeletHasNoDiskPressure"),
-        pressure("PIDPressure", false, "PID", "insufficient PID", "KubeletHasSufficientPID"),
+        pressure(
+            "DiskPressure",
+            observation.pressure.disk,
+            "KubeletHasDiskPressure",
+            "kubelet has disk pressure",
+            "KubeletHasNoDiskPressure",
+        ),
+        pressure(
+            "PIDPressure",
+            false,
+            "KubeletHasInsufficientPID",
+            "kubelet has insufficient PID available",
+            "KubeletHasSufficientPID",
+        ),
     ];
     for (_, status, reason, message) in &mut wanted {
         if *status == ConditionStatus::False {
