@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use common::{Machine, eventually, get, mounted_below, on_own_network, run};
+use common::{Machine, eventually, get, mounted_below, on_own_network, processes, run};
 
 const PROGRAMS: &[&str] = &["runc", "nft", "busybox", "kubectl", "ip"];
 
@@ -37,17 +37,19 @@ fn the_demonstration_runs_survives_and_leaves_nothing() {
         assert_eq!(job, "hello from a job");
 
         // A control plane that dies harms no pod: the same processes serve when it is back.
-        let before = machine.processes("httpd -f -p 8080");
+        let instance = machine.instance();
+        let servers = || processes(&instance, "/bin/busybox httpd ");
+        let before = servers();
         assert_eq!(before.len(), 3);
         machine.kill();
         assert_eq!(answers(cluster_ip).len(), 3);
         machine.up(&[]);
-        assert_eq!(machine.processes("httpd -f -p 8080"), before);
+        assert_eq!(servers(), before);
         assert!(machine.ask(&["get", "pods", "-l", "app=web"]).matches(" Running ").count() == 3);
 
         let directory = machine.data_dir();
         run(&mut machine.longshore(&["down", "--purge"]));
-        assert!(machine.processes("httpd -f -p 8080").is_empty());
+        assert!(processes(&instance, "").is_empty());
         assert!(!directory.exists() && !mounted_below(&directory));
         let tables = run(std::process::Command::new("nft").args(["list", "tables"]));
         assert!(!tables.contains("longshore"), "{tables}");
@@ -76,11 +78,11 @@ fn a_rolling_update_and_its_undo_lose_no_request() {
             }
             assert!(status.wait().unwrap().success());
             assert_eq!(failed, 0, "of {served} requests");
-            assert!(answers(cluster_ip).is_disjoint(&old));
             eventually("the old pods are gone", || {
                 let pods = machine.ask(&["get", "pods", "-l", "app=web", "--no-headers"]);
                 (pods.lines().count() == 3).then_some(())
             });
+            assert!(answers(cluster_ip).is_disjoint(&old));
         }
     });
 }

@@ -139,19 +139,29 @@ impl Machine {
         self.ask(&["apply", "-f", &path.display().to_string()])
     }
 
-    /// Process ids of running processes below the cluster's containers' control groups, by their command lines.
-    pub(crate) fn processes(&self, command: &str) -> Vec<i32> {
-        let entries = std::fs::read_dir("/proc").expect("there is /proc").flatten();
-        let mut found: Vec<i32> = entries
-            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .filter(|pid| {
-                let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-                String::from_utf8_lossy(&line).replace('\0', " ").contains(command)
-            })
-            .collect();
-        found.sort_unstable();
-        found
+    /// What tells this cluster's control groups from others'.
+    #[track_caller]
+    pub(crate) fn instance(&self) -> String {
+        let text = std::fs::read_to_string(self.data_dir().join("cluster.json")).expect("there is a cluster");
+        let settings: serde_json::Value = serde_json::from_str(&text).expect("the record is JSON");
+        settings["instance"].as_str().expect("the record names the instance").to_owned()
     }
+}
+
+/// Process ids in an instance's control groups whose command lines start so.
+pub(crate) fn processes(instance: &str, command: &str) -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc").expect("there is /proc").flatten();
+    let read = |pid: i32, file: &str| {
+        let bytes = std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).replace('\0', " ")
+    };
+    let mut found: Vec<i32> = entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| read(*pid, "cgroup").contains(&format!("longshore-{instance}")))
+        .filter(|pid| !gone(*pid) && read(*pid, "cmdline").starts_with(command))
+        .collect();
+    found.sort_unstable();
+    found
 }
 
 impl Drop for Machine {
