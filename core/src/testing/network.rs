@@ -4,7 +4,7 @@
 //! An implementation's test file needs one line. Each case gets a fresh network on a thread of its own (which may enter a
 //! network namespace) and becomes a test of its own:
 //!
-//! ```ignore
+//! ```text
 //! longshore_core::network_conformance!(|| async { Ok(Subject::new(Arc::new(MyNetwork::new()))) });
 //! ```
 //!

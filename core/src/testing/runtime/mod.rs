@@ -3,7 +3,7 @@
 //!
 //! An implementation's test file implements [`Fixture`] and has one line; each case becomes a test of its own:
 //!
-//! ```ignore
+//! ```text
 //! longshore_core::runtime_conformance!(|| async { Ok(MyFixture::new()) });
 //! ```
 //!
