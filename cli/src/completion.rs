@@ -6,6 +6,8 @@ use clap::Args;
 use clap_complete::Shell;
 use longshore_cluster::Error;
 
+use crate::output;
+
 /// Which script.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -16,6 +18,8 @@ pub(crate) struct Options {
 
 /// Prints the script.
 pub(crate) fn print(options: &Options, command: &mut clap::Command) -> Result<ExitCode, Error> {
-    clap_complete::generate(options.shell, command, "longshore", &mut std::io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(options.shell, command, "longshore", &mut script);
+    output::say(String::from_utf8_lossy(&script));
     Ok(ExitCode::SUCCESS)
 }

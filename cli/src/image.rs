@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use longshore_cluster::{Error, images};
 
-use crate::Place;
+use crate::{Place, output};
 
 /// What to do with images.
 #[derive(Debug, Subcommand)]
@@ -41,7 +41,7 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Load { place, paths } => {
             for path in paths {
                 for image in images::load(&place.directory(), &path).await? {
-                    println!("{}", image.tags.first().unwrap_or(&image.id.0));
+                    output::say(image.tags.first().unwrap_or(&image.id.0));
                 }
             }
         }
@@ -50,17 +50,17 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode, Error> {
             let names: Vec<_> =
                 images.iter().map(|image| (image.tags.join(", "), image.id.0.clone(), image.size)).collect();
             let width = names.iter().map(|(name, ..)| name.chars().count()).max().unwrap_or(0).max(4);
-            println!("{:width$}  {:19}  SIZE", "NAME", "ID");
+            output::say(format_args!("{:width$}  {:19}  SIZE", "NAME", "ID"));
             for (name, id, size) in names {
                 #[allow(clippy::cast_precision_loss, reason = "shown with one digit")]
                 let mebibytes = size as f64 / 1_048_576.0;
-                println!("{name:width$}  {:.19}  {mebibytes:.1} MiB", id);
+                output::say(format_args!("{name:width$}  {id:.19}  {mebibytes:.1} MiB"));
             }
         }
         Command::Rm { place, names } => {
             for name in names {
                 images::remove(&place.directory(), &name).await?;
-                println!("{name}");
+                output::say(name);
             }
         }
     }

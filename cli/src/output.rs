@@ -6,6 +6,12 @@ use std::sync::Mutex;
 use indicatif::{ProgressBar, ProgressStyle};
 use longshore_cluster::{Observer, Progress, Row};
 
+/// Prints a line of a command's answer.
+pub(crate) fn say(line: impl std::fmt::Display) {
+    // Whoever closed the pipe has read enough.
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
 /// Shows progress: a table that is redrawn on a terminal, lines where something changed elsewhere.
 pub(crate) fn observer() -> Observer {
     let bar = std::io::stderr().is_terminal().then(|| {
@@ -40,7 +46,7 @@ pub(crate) fn reporter() -> Observer {
     std::sync::Arc::new(|progress: Progress| {
         // Nobody listens any more once the waiting process has ended.
         let line = serde_json::to_string(&progress).unwrap_or_default();
-        let _ = writeln!(std::io::stdout().lock(), "{line}");
+        say(line);
     })
 }
 

@@ -1,14 +1,14 @@
 //! `longshore apiserver`, `scheduler`, `controllers`, `node` and `certificate`: one part a process.
 
-use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use longshore_cluster::remote::{self, AddressRange, Role};
-use longshore_cluster::{Error, RuntimeKind, StoreKind};
+use longshore_cluster::{Error, RuntimeKind, StoreKind, Unsupported};
 
+use crate::output::say;
 use crate::{Place, signals};
 
 /// Options of `apiserver`.
@@ -29,6 +29,9 @@ pub(crate) struct ApiserverOptions {
     /// Addresses of Services
     #[arg(long, value_name = "RANGE", default_value = "10.96.0.0/16")]
     service_range: AddressRange,
+    /// What to do about fields that nothing acts on yet and that it would be unsafe to ignore
+    #[arg(long, value_name = "refuse|warn", default_value = "refuse")]
+    unsupported: Unsupported,
 }
 
 /// Options of parts that only need access.
@@ -106,6 +109,7 @@ pub(crate) async fn apiserver(options: ApiserverOptions) -> Result<ExitCode, Err
         listen: options.listen,
         addresses: options.addresses,
         service_range: options.service_range,
+        unsupported: options.unsupported,
     };
     signals::until_asked(async |cancel| remote::apiserver(options, cancel).await).await.map(|()| ExitCode::SUCCESS)
 }
@@ -144,6 +148,6 @@ pub(crate) fn certificate(options: CertificateOptions) -> Result<ExitCode, Error
         RoleOptions::Node { name, addresses } => Role::Node { name, addresses },
     };
     let text = remote::certificate(&options.place.directory(), &role, options.server)?;
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    say(text.trim_end());
     Ok(ExitCode::SUCCESS)
 }

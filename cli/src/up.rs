@@ -7,7 +7,7 @@ use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use clap::Args;
-use longshore_cluster::{Cluster, Error, Progress, RuntimeKind, StoreKind, UpOptions, demo, read};
+use longshore_cluster::{Cluster, Error, Progress, RuntimeKind, StoreKind, Unsupported, UpOptions, demo, read};
 
 use crate::{Place, install, output, signals};
 
@@ -41,6 +41,9 @@ pub(crate) struct Options {
     /// Where the API listens; port 0 chooses a free one [default: 127.0.0.1:6443, or what was recorded]
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
+    /// What to do about fields that nothing acts on yet and that it would be unsafe to ignore
+    #[arg(long, value_name = "refuse|warn", default_value = "refuse")]
+    unsupported: Unsupported,
     /// Go on in the background once everything is ready
     #[arg(long)]
     detach: bool,
@@ -87,6 +90,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Error> {
             runtime: options.runtime,
             nodes: options.nodes,
             listen: options.listen,
+            unsupported: options.unsupported,
             manifests,
             demo: options.demo,
         };

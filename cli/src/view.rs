@@ -1,12 +1,12 @@
 //! `longshore down`, `status` and `kubeconfig`.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Args;
 use longshore_cluster::{Error, Report, Row};
 
-use crate::{Place, output, signals};
+use crate::output::{self, say};
+use crate::{Place, signals};
 
 /// Options of `down`.
 #[derive(Debug, Args)]
@@ -38,21 +38,16 @@ pub(crate) async fn down(options: DownOptions) -> Result<ExitCode, Error> {
 pub(crate) async fn status(place: &Place) -> Result<ExitCode, Error> {
     let directory = place.directory();
     let Report { settings, pid, rows } = longshore_cluster::status(&directory).await?;
-    let mut out = std::io::stdout().lock();
-    let mut say = |text: String| {
-        // Whoever closed the pipe has read enough.
-        let _ = writeln!(out, "{text}");
-    };
-    say(format!("directory  {}", directory.path().display()));
-    say(format!("instance   {}, store {}, runtime {}", settings.instance, settings.store, settings.runtime));
+    say(format_args!("directory  {}", directory.path().display()));
+    say(format_args!("instance   {}, store {}, runtime {}", settings.instance, settings.store, settings.runtime));
     let Some(pid) = pid else {
-        say("state      stopped: `longshore up` starts it".to_owned());
+        say("state      stopped: `longshore up` starts it");
         return Ok(ExitCode::from(3));
     };
-    say(format!("state      running, process {pid}, https://{}", settings.address));
+    say(format_args!("state      running, process {pid}, https://{}", settings.address));
     let width = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or_default();
     for Row { name, state, ready } in &rows {
-        say(format!("{} {name:width$}  {state}", if *ready { '✓' } else { '…' }));
+        say(format_args!("{} {name:width$}  {state}", if *ready { '✓' } else { '…' }));
     }
     Ok(ExitCode::from(u8::from(!rows.iter().all(|row| row.ready))))
 }
@@ -60,6 +55,6 @@ pub(crate) async fn status(place: &Place) -> Result<ExitCode, Error> {
 /// Prints the administrator's kubeconfig.
 pub(crate) fn kubeconfig(place: &Place) -> Result<ExitCode, Error> {
     let text = longshore_cluster::kubeconfig(&place.directory())?;
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    say(text.trim_end());
     Ok(ExitCode::SUCCESS)
 }

@@ -77,3 +77,32 @@ fn a_taken_port_is_named() {
         assert!(said.contains(&address), "{said}");
     });
 }
+
+#[test]
+fn unsupported_fields_are_refused_or_at_the_users_risk() {
+    on_own_network(&["kubectl"], || {
+        let pod = r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}, "spec": {"runtimeClassName": "gvisor",
+            "containers": [{"name": "web", "image": "web:1"}]}}"#;
+        let machine = Machine::new();
+        machine.up(&["--runtime", "simulated", "--store", "memory"]);
+        let manifest = machine.write("pod.yaml", pod);
+        let (_, said) = fails(&mut machine.kubectl(&["apply", "-f", &manifest]));
+        assert!(said.contains("spec.runtimeClassName"), "{said}");
+        run(&mut machine.longshore(&["down"]));
+        machine.up(&["--unsupported=warn"]);
+        machine.ask(&["apply", "-f", &manifest]);
+    });
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_error() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_longshore"))
+        .args(["completion", "bash"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", texts(&output).1);
+}

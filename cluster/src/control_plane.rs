@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use longshore_apiserver::admission::{Unsupported, built_in};
 use longshore_apiserver::http::LocalNodes;
 use longshore_apiserver::{AddressRange, HttpService, LocalClient, Options as RegistryOptions, Registry};
 use longshore_controllers::{ControllerManager, Options as ControllerOptions};
@@ -40,6 +41,13 @@ impl ControlPlaneOptions {
     #[must_use]
     pub fn service_range(mut self, range: AddressRange) -> Self {
         self.registry.service_addresses = range;
+        self
+    }
+
+    /// What is done about fields that nothing acts on yet and that it would be unsafe to ignore.
+    #[must_use]
+    pub fn unsupported(mut self, unsupported: Unsupported) -> Self {
+        self.registry.admission = built_in(unsupported);
         self
     }
 

@@ -28,6 +28,7 @@ pub use data_dir::{DataDir, Lock, Settings};
 pub use down::down;
 pub use error::Error;
 pub use local::{Cluster, RuntimeKind, StoreKind, UpOptions};
+pub use longshore_apiserver::admission::Unsupported;
 pub use manifests::{Entry, apply, parse, read};
 pub use progress::{Observer, Progress, Row};
 pub use readiness::{Readiness, readiness};

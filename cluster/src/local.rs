@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_apiserver::AddressRange;
+use longshore_apiserver::admission::Unsupported;
 use longshore_apiserver::http::Server;
 use longshore_apiserver::pki::{Authority, ServerNames, kubeconfig};
 use longshore_core::api::{Node, Service};
@@ -95,6 +96,8 @@ pub struct UpOptions {
     pub nodes: Option<u32>,
     /// Where the API listens; port 0 for what was recorded, else a free one.
     pub listen: Option<SocketAddr>,
+    /// What is done about fields that nothing acts on yet and that it would be unsafe to ignore.
+    pub unsupported: Unsupported,
     /// Objects to apply once the API serves.
     pub manifests: Vec<Entry>,
     /// Whether the demonstration's image is to be made.
@@ -149,7 +152,10 @@ impl Cluster {
         let mut control = ControlPlane::start(
             store,
             clock.clone(),
-            ControlPlaneOptions::new(seed).root_ca(authority.certificate()).service_range(services),
+            ControlPlaneOptions::new(seed)
+                .root_ca(authority.certificate())
+                .service_range(services)
+                .unsupported(options.unsupported),
         )
         .await?;
         let client = control.client("longshore");
@@ -319,6 +325,7 @@ mod tests {
             runtime: None,
             nodes: None,
             listen: None,
+            unsupported: Unsupported::Refuse,
             manifests: Vec::new(),
             demo: false,
         }

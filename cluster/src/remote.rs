@@ -10,6 +10,7 @@ use futures::FutureExt;
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 pub use longshore_apiserver::AddressRange;
+use longshore_apiserver::admission::{Unsupported, built_in};
 use longshore_apiserver::http::{RemoteNodes, Server};
 use longshore_apiserver::pki::{Authority, Certified, ServerNames, kubeconfig};
 use longshore_apiserver::{HttpService, LocalClient, Options as RegistryOptions, Registry};
@@ -48,6 +49,8 @@ pub struct ApiserverOptions {
     pub addresses: Vec<IpAddr>,
     /// Addresses of Services.
     pub service_range: AddressRange,
+    /// What is done about fields that nothing acts on yet and that it would be unsafe to ignore.
+    pub unsupported: Unsupported,
 }
 
 /// Runs an API server until cancelled. The administrator's kubeconfig is written to the directory.
@@ -71,6 +74,7 @@ pub async fn apiserver(options: ApiserverOptions, cancel: CancellationToken) -> 
     let seed = random::seed().map_err(failed("randomness"))?;
     let mut registry_options = RegistryOptions::new(seed);
     registry_options.service_addresses = options.service_range;
+    registry_options.admission = built_in(options.unsupported);
     let registry = Registry::start(store, clock.clone(), registry_options).await.map_err(failed("registry"))?;
     let local: Arc<dyn Client> = Arc::new(LocalClient::new(registry.clone(), "apiserver"));
     let caller = authority.issue_client("kube-apiserver", &["system:masters"]).map_err(failed("certificates"))?;

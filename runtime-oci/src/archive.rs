@@ -77,7 +77,7 @@ impl Store {
         let work = tempfile::tempdir_in(self.root.join("work")).map_err(failed("import an image"))?;
         let file = File::open(path).map_err(invalid)?;
         // The archive's own entries are as little trusted as a layer's.
-        unpack(decompressed(file).map_err(invalid)?, work.path()).map_err(invalid)?;
+        unpack(decompressed(file).map_err(invalid)?, work.path()).map_err(|error| invalid(no_archive(&error)))?;
         self.import_directory(work.path()).map_err(invalid)
     }
 
@@ -98,6 +98,9 @@ impl Store {
                 images.push(self.add(&all(open(&saved.config)?)?, layers, &saved.repo_tags.unwrap_or_default())?);
             }
         } else {
+            if !directory.join("index.json").exists() {
+                return Err(io::Error::other("it has neither manifest.json (docker save) nor index.json (OCI layout)"));
+            }
             let index: Index = serde_json::from_reader(open(Path::new("index.json"))?)?;
             // What is found in an index below goes by the name that the index has.
             let mut waiting: Vec<(Descriptor, BTreeMap<String, String>)> =
@@ -130,6 +133,13 @@ impl Store {
         }
         Ok(images)
     }
+}
+
+/// Why a file could not be unpacked, without the file's own content that the reader of archives quotes.
+fn no_archive(error: &io::Error) -> io::Error {
+    let text = error.to_string();
+    let reason: String = text.chars().take_while(|c| !c.is_control()).take(100).collect();
+    io::Error::other(format!("it is no whole `docker save` archive or OCI layout: {reason}"))
 }
 
 /// A small file whole: manifests and configurations are a few kilobytes.

@@ -1,4 +1,5 @@
-//! Features of the facade are additive: each compiles alone, and all compile together.
+//! Features of the facade are additive: each compiles alone, and all compile together; and no crate picks a version of
+//! Kubernetes for its embedder.
 
 use crate::{Result, cargo, root};
 
@@ -34,7 +35,17 @@ pub(crate) fn run() -> Result<()> {
         println!("features: {}", arguments.join(" "));
         crate::run(cargo().args(["check", "--quiet", "--package", "longshore", "--lib"]).args(&arguments))?;
     }
-    Ok(())
+    outside()
+}
+
+/// Checks an embedder with another version of Kubernetes, with the versions of crates that the workspace has pinned.
+fn outside() -> Result<()> {
+    println!("features: an embedder with another version of k8s-openapi");
+    let directory = root().join("xtask/outside");
+    std::fs::copy(root().join("Cargo.lock"), directory.join("Cargo.lock"))
+        .map_err(|error| format!("cannot copy Cargo.lock to {}: {error}", directory.display()))?;
+    let target = root().join("target");
+    crate::run(cargo().current_dir(&directory).args(["check", "--quiet", "--target-dir"]).arg(target))
 }
 
 #[cfg(test)]

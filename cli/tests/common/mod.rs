@@ -131,12 +131,12 @@ impl Machine {
         run(&mut self.kubectl(arguments)).trim().to_owned()
     }
 
-    /// Applies a manifest.
+    /// Writes a file beside the cluster's directory and returns its path.
     #[track_caller]
-    pub(crate) fn apply(&self, manifest: &str) -> String {
-        let path = self.directory.path().join("manifest.yaml");
-        std::fs::write(&path, manifest).expect("the directory can be written");
-        self.ask(&["apply", "-f", &path.display().to_string()])
+    pub(crate) fn write(&self, name: &str, content: &str) -> String {
+        let path = self.directory.path().join(name);
+        std::fs::write(&path, content).expect("the directory can be written");
+        path.display().to_string()
     }
 
     /// What tells this cluster's control groups from others'.

@@ -51,6 +51,18 @@ pub enum Unsupported {
     Warn,
 }
 
+impl std::str::FromStr for Unsupported {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "refuse" => Ok(Self::Refuse),
+            "warn" => Ok(Self::Warn),
+            _ => Err(format!("{text:?} is neither refuse nor warn")),
+        }
+    }
+}
+
 /// Refuses or warns about fields that nothing acts on yet; see the [module](self).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct UnsupportedFields {
