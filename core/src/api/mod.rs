@@ -10,6 +10,9 @@ pub mod condition;
 pub mod config_map;
 pub mod controller_revision;
 pub mod cron_job;
+pub mod csi_driver;
+pub mod csi_node;
+pub mod csi_storage_capacity;
 pub mod daemon_set;
 pub mod deployment;
 pub mod endpoint_slice;
@@ -45,6 +48,9 @@ pub use condition::ConditionStatus;
 pub use config_map::ConfigMap;
 pub use controller_revision::ControllerRevision;
 pub use cron_job::CronJob;
+pub use csi_driver::CSIDriver;
+pub use csi_node::CSINode;
+pub use csi_storage_capacity::CSIStorageCapacity;
 pub use daemon_set::DaemonSet;
 pub use deployment::Deployment;
 pub use endpoint_slice::EndpointSlice;
@@ -89,6 +95,9 @@ use crate::kind::KindType;
 static KINDS: &[&KindType] = &[
     KindType::of::<ConfigMap>(),
     KindType::of::<ControllerRevision>(),
+    KindType::of::<CSIDriver>(),
+    KindType::of::<CSINode>(),
+    KindType::of::<CSIStorageCapacity>(),
     KindType::of::<DaemonSet>(),
     KindType::of::<Deployment>(),
     KindType::of::<Job>(),

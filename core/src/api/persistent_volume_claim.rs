@@ -242,6 +242,24 @@ impl PersistentVolumeClaimSpec {
     }
 }
 
+/// Set on a claim once both it and its volume say that they are bound to each other.
+pub const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
+
+impl PersistentVolumeClaim {
+    /// Its class, also if an annotation says so as in old times; empty if it has none.
+    pub fn class(&self) -> &str {
+        let annotations = self.metadata.annotations.as_ref();
+        let class = annotations.and_then(|all| all.get(BETA_STORAGE_CLASS)).or(self.spec.storage_class_name.as_ref());
+        class.map_or("", String::as_str)
+    }
+
+    /// Whether the claim has a volume, and both say so.
+    pub fn is_fully_bound(&self) -> bool {
+        let annotations = self.metadata.annotations.as_ref();
+        !self.spec.volume_name.is_empty() && annotations.is_some_and(|all| all.contains_key(BIND_COMPLETED))
+    }
+}
+
 impl Kind for PersistentVolumeClaim {
     fn set_defaults(&mut self) {
         if self.status.phase.is_unset() {
@@ -285,8 +303,6 @@ impl Kind for PersistentVolumeClaim {
     fn row(&self, now: Timestamp) -> Vec<Value> {
         let (spec, status) = (&self.spec, &self.status);
         let phase = if self.metadata.deletion_timestamp.is_some() { "Terminating" } else { status.phase.as_str() };
-        let annotations = self.metadata.annotations.as_ref();
-        let class = annotations.and_then(|all| all.get(BETA_STORAGE_CLASS)).or(spec.storage_class_name.as_ref());
         let (mut capacity, mut modes) = (String::new(), String::new());
         if !spec.volume_name.is_empty() {
             modes = PersistentVolumeAccessMode::abbreviate(&status.access_modes);
@@ -298,7 +314,7 @@ impl Kind for PersistentVolumeClaim {
             spec.volume_name.as_str().into(),
             capacity.into(),
             modes.into(),
-            class.map_or("", String::as_str).into(),
+            self.class().into(),
             spec.volume_attributes_class_name.as_deref().unwrap_or("<unset>").into(),
             columns::age(&self.metadata, now),
             spec.volume_mode.as_ref().map_or("<unset>", PersistentVolumeMode::as_str).into(),

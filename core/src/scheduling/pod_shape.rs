@@ -1,12 +1,13 @@
 //! What scheduling reads of a pod, worked out once for all pods that are alike.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 
 use rustc_hash::FxHasher;
 use smallvec::SmallVec;
 
-use crate::api::pod::helpers::{ResourceOptions, has_pod_level_resources, pod_requests};
+use crate::api::pod::helpers::{ResourceOptions, claim_name, has_pod_level_resources, pod_requests};
 use crate::api::pod::{Container, ContainerRestartPolicy, Pod, Volume};
 use crate::api::{Protocol, ResourceList};
 use crate::quantity::Quantity;
@@ -222,6 +223,16 @@ impl Shape {
         &self.images
     }
 
+    /// The pods' volumes that may tie them to nodes: all but those whose content comes with the pod.
+    pub fn volumes(&self) -> impl Iterator<Item = &Volume> {
+        volumes(&self.pod)
+    }
+
+    /// The names of the claims behind the pods' volumes, in the pods' namespace.
+    pub fn claims(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        self.volumes().filter_map(|volume| claim_name(&self.pod, volume))
+    }
+
     /// Whether the pods say near which other pods they want to be, or not.
     pub fn has_pod_affinity(&self) -> bool {
         let affinity = self.pod.spec.affinity.as_deref();
@@ -254,16 +265,20 @@ impl Shape {
             && spec.containers.len() == given.containers.len()
             && spec.init_containers.len() == given.init_containers.len()
             && containers(a).zip(containers(b)).all(|(a, b)| same_container(a, b))
-            && spec
-                .volumes
-                .iter()
-                .filter(|volume| binds(volume))
-                .eq(given.volumes.iter().filter(|volume| binds(volume)))
+            && volumes(a).eq(volumes(b))
+            // A claim of the pod's own is found by the pod's name.
+            && (volumes(a).all(|volume| volume.ephemeral.is_none())
+                || (meta.name == other.name && meta.uid == other.uid))
     }
 }
 
 fn same_container(a: &Container, b: &Container) -> bool {
     a.image == b.image && a.resources == b.resources && a.restart_policy == b.restart_policy && a.ports == b.ports
+}
+
+/// The pod's volumes that may tie it to nodes.
+fn volumes(pod: &Pod) -> impl Iterator<Item = &Volume> {
+    pod.spec.volumes.iter().filter(|volume| binds(volume))
 }
 
 /// Whether the volume may tie the pod to nodes.
@@ -298,7 +313,7 @@ pub(super) fn shape_hash(pod: &Pod, wanted: Wanted<'_>) -> u64 {
             quantity.milli_value().hash(&mut hasher);
         }
     }
-    for volume in spec.volumes.iter().filter(|volume| binds(volume)) {
+    for volume in volumes(pod) {
         if let Some(claim) = &volume.persistent_volume_claim {
             claim.claim_name.hash(&mut hasher);
         }
@@ -356,6 +371,20 @@ mod tests {
         {
             assert!(!shape.is_of(&pod("c", other), anywhere));
         }
+    }
+
+    #[test]
+    fn pods_with_claims_of_their_own_are_not_alike() {
+        let mut names = ResourceNames::default();
+        let anywhere = Wanted::default();
+        let shared = json!({ "volumes": [{ "name": "v", "persistentVolumeClaim": { "claimName": "data" } }] });
+        let shape = Shape::of(ShapeId(0), &pod("a", shared.clone()), anywhere, &mut names);
+        assert!(shape.is_of(&pod("b", shared), anywhere));
+        assert_eq!(shape.claims().collect::<Vec<_>>(), ["data"]);
+        let own = json!({ "volumes": [{ "name": "v", "ephemeral": {} }, { "name": "w", "emptyDir": {} }] });
+        let shape = Shape::of(ShapeId(1), &pod("a", own.clone()), anywhere, &mut names);
+        assert!(shape.is_of(&pod("a", own.clone()), anywhere) && !shape.is_of(&pod("b", own), anywhere));
+        assert_eq!(shape.claims().collect::<Vec<_>>(), ["a-v"]);
     }
 
     #[test]

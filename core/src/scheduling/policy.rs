@@ -12,6 +12,7 @@ use super::cluster::{Change, Cluster};
 use super::{Candidates, ClusterEvent, Cycle, NodeId, NodeSet, Refusal, ScoreRange, Scores, State};
 use crate::api::pod::Pod;
 use crate::client::{Bind, Client, Error};
+use crate::clock::Clock;
 use crate::informer::ObjectKey;
 use crate::kind::KindType;
 
@@ -324,11 +325,11 @@ pub struct Binding {
 /// Prepares a binding.
 #[async_trait]
 pub trait PreBind: Send + Sync {
-    /// Does what must be done before the pod is bound, such as binding its volumes.
+    /// Does what must be done before the pod is bound, such as binding its volumes; `clock` is for waiting.
     ///
     /// # Errors
     /// The pod is not bound, gives its node back and is tried again.
-    async fn pre_bind(&self, client: &Arc<dyn Client>, binding: &Binding) -> Result<(), Error>;
+    async fn pre_bind(&self, client: &Arc<dyn Client>, clock: &dyn Clock, binding: &Binding) -> Result<(), Error>;
 }
 
 /// Binds.

@@ -14,7 +14,13 @@ use crate::Profile;
 impl Engine {
     /// Lets the policies that look for a way after all have a try at a pod that no node can take, usually by preemption.
     /// Evicts nobody: that is up to the caller. The message is upstream's, from all of them.
+    ///
+    /// A pod that was refused before any node was looked at gets no try: what is wrong is not on the nodes, and upstream's
+    /// first such policy fails there.
     pub fn post_filter(&mut self, pod: &Pod, diagnosis: &Diagnosis) -> PostFiltered {
+        if diagnosis.pre_filter().is_some() {
+            return PostFiltered::default();
+        }
         let Some(profile) = self.profile_of(pod).cloned() else { return PostFiltered::default() };
         let shape = self.cluster.shape(pod);
         let mut messages = Vec::new();

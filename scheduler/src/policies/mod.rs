@@ -12,11 +12,16 @@ mod node_ports;
 mod node_resources_balanced_allocation;
 mod node_resources_fit;
 mod node_unschedulable;
+mod node_volume_limits;
 mod pod_topology_spread;
 mod priority_sort;
 mod scheduling_gates;
 mod selector;
+mod storage;
 mod taint_toleration;
+mod volume_binding;
+mod volume_restrictions;
+mod volume_zone;
 
 use std::sync::Arc;
 
@@ -34,10 +39,14 @@ pub use node_ports::NodePorts;
 pub use node_resources_balanced_allocation::NodeResourcesBalancedAllocation;
 pub use node_resources_fit::{NodeResourcesFit, Strategy};
 pub use node_unschedulable::NodeUnschedulable;
+pub use node_volume_limits::NodeVolumeLimits;
 pub use pod_topology_spread::PodTopologySpread;
 pub use priority_sort::PrioritySort;
 pub use scheduling_gates::SchedulingGates;
 pub use taint_toleration::TaintToleration;
+pub use volume_binding::VolumeBinding;
+pub use volume_restrictions::VolumeRestrictions;
+pub use volume_zone::VolumeZone;
 
 /// Upstream's default profile: the policies in their order, with their weights. A new policy is one more line here.
 pub(crate) fn default_profile() -> Vec<(Arc<dyn Policy>, i64)> {
@@ -50,6 +59,10 @@ pub(crate) fn default_profile() -> Vec<(Arc<dyn Policy>, i64)> {
         (Arc::new(NodeAffinity), 2),
         (Arc::new(NodePorts), 1),
         (Arc::new(NodeResourcesFit::default()), 1),
+        (Arc::new(VolumeRestrictions), 1),
+        (Arc::new(NodeVolumeLimits), 1),
+        (Arc::new(VolumeBinding), 1),
+        (Arc::new(VolumeZone), 1),
         (Arc::new(PodTopologySpread), 2),
         (Arc::new(InterPodAffinity), 2),
         (Arc::new(DynamicResources), 2),

@@ -35,7 +35,7 @@ pub(super) async fn bind(
     binding: Binding,
 ) -> (ObjectKey, Binding, Outcome) {
     let key = ObjectKey::of(&*binding.pod);
-    let outcome = match attempt(&client, &profile, &binding).await {
+    let outcome = match attempt(&client, &*clock, &profile, &binding).await {
         Ok(()) => Outcome::Bound,
         Err((_, error)) if error.is_not_found() => Outcome::Gone,
         Err((_, error)) if error.is_conflict() => Outcome::Conflict(error.to_string()),
@@ -50,10 +50,15 @@ pub(super) async fn bind(
     (key, binding, outcome)
 }
 
-async fn attempt(client: &Arc<dyn Client>, profile: &Profile, binding: &Binding) -> Result<(), (String, Error)> {
+async fn attempt(
+    client: &Arc<dyn Client>,
+    clock: &dyn Clock,
+    profile: &Profile,
+    binding: &Binding,
+) -> Result<(), (String, Error)> {
     for (place, policy) in profile.pre_binds() {
         let step = |error| (format!("running PreBind plugin {:?}", profile.name_of(place)), error);
-        policy.pre_bind(client, binding).await.map_err(step)?;
+        policy.pre_bind(client, clock, binding).await.map_err(step)?;
     }
     for (place, policy) in profile.binders() {
         let step = |error| (format!("running Bind plugin {:?}", profile.name_of(place)), error);

@@ -20,7 +20,7 @@ use crate::api::pod::{
 use crate::api::resources;
 use crate::api::storage_class::PersistentVolumeReclaimPolicy;
 use crate::api::wire::{self, is_default};
-use crate::api::{ObjectReference, ResourceList, V1};
+use crate::api::{ObjectReference, PersistentVolumeClaim, ResourceList, V1};
 use crate::kind::{Column, Kind, Subresource};
 use crate::validation::ErrorList;
 use crate::{kind, string_enum};
@@ -226,6 +226,23 @@ impl PersistentVolumeSpec {
     }
 }
 
+impl PersistentVolume {
+    /// Its class, also if an annotation says so as in old times; empty if it has none.
+    pub fn class(&self) -> &str {
+        let annotations = self.metadata.annotations.as_ref();
+        annotations.and_then(|all| all.get(BETA_STORAGE_CLASS)).unwrap_or(&self.spec.storage_class_name)
+    }
+
+    /// Whether the volume is set aside for this claim.
+    pub fn is_for(&self, claim: &PersistentVolumeClaim) -> bool {
+        let Some(reference) = &self.spec.claim_ref else { return false };
+        let meta = &claim.metadata;
+        meta.name.as_deref() == Some(&reference.name)
+            && meta.namespace.as_deref().unwrap_or_default() == reference.namespace
+            && (reference.uid.is_empty() || meta.uid.as_deref() == Some(&reference.uid))
+    }
+}
+
 impl Kind for PersistentVolume {
     fn set_defaults(&mut self) {
         if self.status.phase.is_unset() {
@@ -268,8 +285,6 @@ impl Kind for PersistentVolume {
     fn row(&self, now: Timestamp) -> Vec<Value> {
         let (spec, status) = (&self.spec, &self.status);
         let phase = if self.metadata.deletion_timestamp.is_some() { "Terminating" } else { status.phase.as_str() };
-        let annotations = self.metadata.annotations.as_ref();
-        let class = annotations.and_then(|all| all.get(BETA_STORAGE_CLASS)).unwrap_or(&spec.storage_class_name);
         let claim = spec.claim_ref.as_ref().map(|claim| format!("{}/{}", claim.namespace, claim.name));
         vec![
             columns::name(&self.metadata),
@@ -278,7 +293,7 @@ impl Kind for PersistentVolume {
             spec.persistent_volume_reclaim_policy.as_str().into(),
             phase.into(),
             claim.unwrap_or_default().into(),
-            class.as_str().into(),
+            self.class().into(),
             spec.volume_attributes_class_name.as_deref().unwrap_or("<unset>").into(),
             status.reason.as_str().into(),
             columns::age(&self.metadata, now),

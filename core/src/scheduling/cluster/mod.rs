@@ -104,6 +104,7 @@ struct Slot {
     node: Option<Arc<Node>>,
     taints: SmallVec<[TaintId; 2]>,
     pods: Vec<PodId>,
+    with_volumes: Vec<PodId>,
     ports: Vec<HostPort>,
     nominated: Vec<Arc<crate::api::pod::Pod>>,
 }

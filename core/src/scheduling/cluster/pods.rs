@@ -71,6 +71,8 @@ pub(super) struct Pods {
     orphans: BTreeMap<Box<str>, Vec<PodId>>,
     /// Pods on known nodes that say near which other pods they want to be, or not.
     with_affinity: BTreeSet<PodId>,
+    /// How many pods on known nodes use a claim.
+    claim_users: FxHashMap<ObjectKey, usize>,
     /// How many pods on known nodes there are of each priority.
     priorities: BTreeMap<i32, usize>,
     shapes: FxHashMap<u64, SmallVec<[Arc<Shape>; 1]>>,
@@ -154,6 +156,17 @@ impl Cluster {
     pub fn pods_with_affinity(&self) -> impl Iterator<Item = (NodeId, &PlacedPod)> {
         let pods = self.pods.with_affinity.iter().filter_map(|id| self.pods.get(*id));
         pods.filter_map(|pod| Some((pod.node?, pod)))
+    }
+
+    /// The pods on a node that have volumes of [`Shape::volumes`].
+    pub fn pods_with_volumes_on(&self, node: NodeId) -> impl Iterator<Item = &PlacedPod> {
+        let slot = self.slots.get(node.index()).into_iter();
+        slot.flat_map(|slot| &slot.with_volumes).filter_map(|id| self.pods.get(*id))
+    }
+
+    /// How many placed pods use the claim.
+    pub fn claim_users(&self, namespace: &str, claim: &str) -> usize {
+        self.pods.claim_users.get(&ObjectKey::new(namespace, claim)).copied().unwrap_or(0)
     }
 
     /// The lowest priority of any pod on a known node.
@@ -298,8 +311,14 @@ impl Cluster {
         if shape.has_pod_affinity() {
             self.pods.with_affinity.insert(id);
         }
+        for claim in shape.claims() {
+            *self.pods.claim_users.entry(ObjectKey::new(shape.namespace(), &claim)).or_default() += 1;
+        }
         let slot = &mut self.slots[node.index()];
         slot.pods.push(id);
+        if shape.volumes().next().is_some() {
+            slot.with_volumes.push(id);
+        }
         slot.ports.extend(shape.ports.iter().cloned());
         if !slot.ports.is_empty() {
             self.with_ports.insert(node);
@@ -310,8 +329,18 @@ impl Cluster {
     fn discharge(&mut self, id: PodId, node: NodeId) {
         let shape = self.count(id, node, -1);
         self.pods.with_affinity.remove(&id);
+        for claim in shape.claims() {
+            let key = ObjectKey::new(shape.namespace(), &claim);
+            if let Some(users) = self.pods.claim_users.get_mut(&key) {
+                *users -= 1;
+                if *users == 0 {
+                    self.pods.claim_users.remove(&key);
+                }
+            }
+        }
         let slot = &mut self.slots[node.index()];
         slot.pods.retain(|other| *other != id);
+        slot.with_volumes.retain(|other| *other != id);
         for port in &shape.ports {
             if let Some(place) = slot.ports.iter().position(|have| have == port) {
                 slot.ports.swap_remove(place);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use longshore_core::api::pod::Pod;
 use longshore_core::api::{
-    Namespace, Node, PersistentVolumeClaim, PodDisruptionBudget, ReplicaSet, ReplicationController, Service,
-    StatefulSet, StorageClass,
+    CSIDriver, CSINode, CSIStorageCapacity, Namespace, Node, PersistentVolume, PersistentVolumeClaim,
+    PodDisruptionBudget, ReplicaSet, ReplicationController, Service, StatefulSet, StorageClass,
 };
 use longshore_core::kind::Kind;
 use longshore_core::scheduling::TieBreak;
@@ -13,7 +13,7 @@ use longshore_scheduler::{Engine, Profile};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// One line. Kinds that nothing reads yet are not listed.
+/// One line.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[derive(Default)]
@@ -28,14 +28,30 @@ pub(super) struct Case {
     replication_controllers: Vec<ReplicationController>,
     replica_sets: Vec<ReplicaSet>,
     stateful_sets: Vec<StatefulSet>,
+    persistent_volumes: Vec<PersistentVolume>,
     persistent_volume_claims: Vec<PersistentVolumeClaim>,
     storage_classes: Vec<StorageClass>,
+    csi_nodes: Vec<CSINode>,
+    csi_drivers: Vec<CSIDriver>,
+    csi_storage_capacities: Vec<CSIStorageCapacity>,
     pod_disruption_budgets: Vec<PodDisruptionBudget>,
     pub(super) pod: Pod,
     pub(super) expect: Value,
 }
 
 impl Case {
+    /// Reads a line. Pods have no uid there: it is their namespace and name.
+    pub(super) fn read(line: &str) -> Result<Self, serde_json::Error> {
+        let mut case: Self = serde_json::from_str(line)?;
+        for pod in case.pods.iter_mut().chain(&mut case.nominated_pods).chain([&mut case.pod]) {
+            let meta = &mut pod.metadata;
+            let (namespace, name) = (meta.namespace.as_deref(), meta.name.as_deref());
+            let uid = format!("{}/{}", namespace.unwrap_or_default(), name.unwrap_or_default());
+            meta.uid.get_or_insert(uid);
+        }
+        Ok(case)
+    }
+
     /// An engine over the cluster of the case.
     pub(super) fn engine(&self) -> Engine {
         let mut engine = Engine::new(Profile::default_scheduler(), TieBreak::ByName);
@@ -60,8 +76,12 @@ impl Case {
         put(&mut engine, &self.replication_controllers);
         put(&mut engine, &self.replica_sets);
         put(&mut engine, &self.stateful_sets);
+        put(&mut engine, &self.persistent_volumes);
         put(&mut engine, &self.persistent_volume_claims);
         put(&mut engine, &self.storage_classes);
+        put(&mut engine, &self.csi_nodes);
+        put(&mut engine, &self.csi_drivers);
+        put(&mut engine, &self.csi_storage_capacities);
         put(&mut engine, &self.pod_disruption_budgets);
         engine
     }

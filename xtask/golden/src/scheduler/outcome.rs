@@ -67,7 +67,8 @@ fn preemption(engine: &Engine, found: &PostFiltered) -> Value {
         "victims": found.nomination.as_ref().map_or_else(|| json!([]), |way| victims(&way.victims)),
         "candidates": Value::Object(candidates.collect()),
     });
-    if found.nomination.is_none() {
+    // Upstream's policies say nothing if the pod was refused beforehand.
+    if found.nomination.is_none() && !found.message.is_empty() {
         out["message"] = found.message.as_str().into();
     }
     out

@@ -1,6 +1,7 @@
 //! What controllers, scheduler and node ask about a pod, answered as upstream's helpers do.
 
 mod affinity_keys;
+mod claims;
 mod node_affinity;
 mod readiness;
 mod resources;
@@ -8,7 +9,8 @@ mod restart;
 mod taints;
 
 pub use affinity_keys::merge_label_keys;
-pub use node_affinity::{NodeAffinityError, node_affinity_score, node_matches};
+pub use claims::{claim_name, owns_claim};
+pub use node_affinity::{NodeAffinityError, node_affinity_score, node_matches, node_selector_matches};
 pub use readiness::{
     condition, containers_ready, is_available, is_ready, is_terminal, set_condition, update_condition,
 };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use crate::api::Node;
-use crate::api::pod::{NodeSelectorOperator, NodeSelectorRequirement, NodeSelectorTerm, Pod};
+use crate::api::pod::{NodeSelector, NodeSelectorOperator, NodeSelectorRequirement, NodeSelectorTerm, Pod};
 use crate::validation::names::{is_qualified_name, is_valid_label_value};
 use crate::validation::{Path, join_once};
 
@@ -31,11 +31,31 @@ pub fn node_matches(pod: &Pod, node: &Node) -> Result<bool, NodeAffinityError> {
     else {
         return Ok(true);
     };
+    any_term_matches(required, node.metadata.name.as_deref().unwrap_or_default(), labels)
+}
+
+/// Whether labels of a node are what a selector demands, as volumes have it. Fields are not looked at.
+///
+/// # Errors
+///
+/// No term matches and at least one cannot be read.
+pub fn node_selector_matches(
+    selector: &NodeSelector,
+    labels: &BTreeMap<String, String>,
+) -> Result<bool, NodeAffinityError> {
+    any_term_matches(selector, "", labels)
+}
+
+fn any_term_matches(
+    selector: &NodeSelector,
+    name: &str,
+    labels: &BTreeMap<String, String>,
+) -> Result<bool, NodeAffinityError> {
     let mut unreadable = Vec::new();
     let path = Path::new("nodeSelectorTerms");
-    for (index, term) in required.node_selector_terms.iter().enumerate().filter(|(_, term)| !is_empty(term)) {
+    for (index, term) in selector.node_selector_terms.iter().enumerate().filter(|(_, term)| !is_empty(term)) {
         let wrong = check(term, &path.index(index));
-        if wrong.is_empty() && term_matches(term, node, labels) {
+        if wrong.is_empty() && term_matches(term, name, labels) {
             return Ok(true);
         }
         unreadable.extend(wrong);
@@ -51,6 +71,7 @@ pub fn node_matches(pod: &Pod, node: &Node) -> Result<bool, NodeAffinityError> {
 pub fn node_affinity_score(pod: &Pod, node: &Node) -> Result<i64, NodeAffinityError> {
     let none = BTreeMap::new();
     let labels = node.metadata.labels.as_ref().unwrap_or(&none);
+    let name = node.metadata.name.as_deref().unwrap_or_default();
     let affinity = pod.spec.affinity.as_deref().and_then(|affinity| affinity.node_affinity.as_ref());
     let terms = affinity.map_or(&[][..], |affinity| &affinity.preferred_during_scheduling_ignored_during_execution);
     let (mut unreadable, mut score) = (Vec::new(), 0);
@@ -59,7 +80,7 @@ pub fn node_affinity_score(pod: &Pod, node: &Node) -> Result<i64, NodeAffinityEr
             continue;
         }
         let wrong = check(&term.preference, &Path::default().index(index));
-        if wrong.is_empty() && term_matches(&term.preference, node, labels) {
+        if wrong.is_empty() && term_matches(&term.preference, name, labels) {
             score += i64::from(term.weight);
         }
         unreadable.extend(wrong);
@@ -71,8 +92,7 @@ fn is_empty(term: &NodeSelectorTerm) -> bool {
     term.match_expressions.is_empty() && term.match_fields.is_empty()
 }
 
-fn term_matches(term: &NodeSelectorTerm, node: &Node, labels: &BTreeMap<String, String>) -> bool {
-    let name = node.metadata.name.as_deref().unwrap_or_default();
+fn term_matches(term: &NodeSelectorTerm, name: &str, labels: &BTreeMap<String, String>) -> bool {
     // A field other than the name is empty; a node without a name has no fields to compare at all.
     let field = |key: &str| if key == "metadata.name" { name } else { "" };
     term.match_expressions.iter().all(|requirement| label_matches(requirement, labels))

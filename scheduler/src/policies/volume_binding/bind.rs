@@ -1,0 +1,152 @@
+//! Binding a pod's claims once its node is known, and waiting until they have their volumes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use longshore_core::api::pod::Pod;
+use longshore_core::api::pod::helpers::claim_name;
+use longshore_core::api::{
+    CSIDriver, CSIStorageCapacity, Node, ObjectReference, PersistentVolume, PersistentVolumeClaim, StorageClass,
+};
+use longshore_core::client::params::{ListParams, PostParams};
+use longshore_core::client::{Api, Client, Error};
+use longshore_core::clock::Clock;
+use longshore_core::kind::{Described, Kind};
+use longshore_core::scheduling::cluster::Cluster;
+use longshore_core::scheduling::{Binding, PreBind};
+use longshore_core::status;
+
+use super::VolumeBinding;
+use super::claims::Claims;
+use super::find::{SELECTED_NODE, Volumes};
+
+/// Said of a volume whose claim was chosen for it, not by hand.
+const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
+
+/// How often claims are looked at.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long claims may take to get their volumes; upstream's default.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+#[async_trait]
+impl PreBind for VolumeBinding {
+    async fn pre_bind(&self, client: &Arc<dyn Client>, clock: &dyn Clock, binding: &Binding) -> Result<(), Error> {
+        let pod = &*binding.pod;
+        if !pod.spec.volumes.iter().any(|volume| claim_name(pod, volume).is_some()) {
+            return Ok(());
+        }
+        if !bind(client, binding).await? {
+            return Ok(());
+        }
+        let end = clock.elapsed() + PATIENCE;
+        while !are_bound(client, binding).await? {
+            if clock.elapsed() >= end {
+                return Err(refused(pod, "timed out waiting for the condition".to_owned()));
+            }
+            clock.sleep(INTERVAL).await;
+        }
+        Ok(())
+    }
+}
+
+/// Gives every waiting claim a volume, or has one made for the node. Returns whether there were any.
+///
+/// What is there is asked for anew: since the decision another pod may have been quicker, and then an update conflicts and
+/// the pod is tried again.
+async fn bind(client: &Arc<dyn Client>, binding: &Binding) -> Result<bool, Error> {
+    let pod = &*binding.pod;
+    let mut cluster = Cluster::new();
+    put_claims(&mut cluster, client, pod).await?;
+    put_all::<StorageClass>(&mut cluster, client).await?;
+    let claims = Claims::of(pod, &cluster).map_err(|refusal| refused(pod, refusal.to_string()))?;
+    if claims.waiting.is_empty() && !claims.immediate {
+        return Ok(false);
+    }
+    put_all::<PersistentVolume>(&mut cluster, client).await?;
+    put_all::<CSIDriver>(&mut cluster, client).await?;
+    put_all::<CSIStorageCapacity>(&mut cluster, client).await?;
+    let node = Api::<Node>::all(client.clone()).get(&binding.bind.node).await?;
+    let none = BTreeMap::new();
+    let labels = node.metadata.labels.as_ref().unwrap_or(&none);
+    let volumes = Volumes::for_claims(&cluster, &claims);
+    let found = volumes.found(&binding.bind.node, labels, &claims);
+    let found = found.ok_or_else(|| refused(pod, "the node's volumes are no longer available".to_owned()))?;
+    let api: Api<PersistentVolume> = Api::all(client.clone());
+    for (place, volume) in &found.existing {
+        api.update(for_claim(volume, &claims.waiting[*place]), &PostParams::default()).await?;
+    }
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &binding.bind.namespace);
+    for place in &found.to_make {
+        let mut claim = (*claims.waiting[*place]).clone();
+        let annotations = claim.metadata.annotations.get_or_insert_default();
+        if annotations.insert(SELECTED_NODE.to_owned(), binding.bind.node.clone()).as_ref() != Some(&binding.bind.node)
+        {
+            api.update(claim, &PostParams::default()).await?;
+        }
+    }
+    Ok(true)
+}
+
+/// The volume, set aside for the claim.
+fn for_claim(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> PersistentVolume {
+    let mut volume = volume.clone();
+    let meta = &claim.metadata;
+    if !volume.is_for(claim) {
+        volume.metadata.annotations.get_or_insert_default().insert(BOUND_BY_CONTROLLER.to_owned(), "yes".to_owned());
+    }
+    volume.spec.claim_ref = Some(ObjectReference {
+        kind: PersistentVolumeClaim::INFO.kind.to_owned(),
+        api_version: PersistentVolumeClaim::INFO.api_version(),
+        namespace: meta.namespace.clone().unwrap_or_default(),
+        name: meta.name.clone().unwrap_or_default(),
+        uid: meta.uid.clone().unwrap_or_default(),
+        resource_version: meta.resource_version.clone().unwrap_or_default(),
+        ..ObjectReference::default()
+    });
+    volume
+}
+
+/// Whether all of the pod's claims have their volumes.
+async fn are_bound(client: &Arc<dyn Client>, binding: &Binding) -> Result<bool, Error> {
+    let pod = &*binding.pod;
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &binding.bind.namespace);
+    for name in pod.spec.volumes.iter().filter_map(|volume| claim_name(pod, volume)) {
+        let claim = api.get(&name).await?;
+        if claim.is_fully_bound() {
+            continue;
+        }
+        let annotations = claim.metadata.annotations.as_ref();
+        let elsewhere =
+            annotations.and_then(|all| all.get(SELECTED_NODE)).is_some_and(|node| *node != binding.bind.node);
+        if elsewhere {
+            let text = format!("selectedNode of claim {name} no longer is {}", binding.bind.node);
+            return Err(refused(pod, text));
+        }
+        return Ok(false);
+    }
+    Ok(true)
+}
+
+async fn put_claims(cluster: &mut Cluster, client: &Arc<dyn Client>, pod: &Pod) -> Result<(), Error> {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
+    for name in pod.spec.volumes.iter().filter_map(|volume| claim_name(pod, volume)) {
+        cluster.put_object(api.get(&name).await?);
+    }
+    Ok(())
+}
+
+async fn put_all<K: Kind>(cluster: &mut Cluster, client: &Arc<dyn Client>) -> Result<(), Error> {
+    for object in Api::<K>::all(client.clone()).list(&ListParams::default()).await?.items {
+        cluster.put_object(object);
+    }
+    Ok(())
+}
+
+fn refused(pod: &Pod, why: String) -> Error {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    Error::Api(Box::new(status::conflict(&Pod::INFO, name, format!("binding volumes: {why}"))))
+}
