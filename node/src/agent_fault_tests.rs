@@ -6,6 +6,7 @@ use std::time::Duration;
 use longshore_core::api::Pod;
 use longshore_core::api::pod::PodPhase;
 use longshore_core::api::pod::helpers::is_ready;
+use longshore_core::client::params::{Patch, PatchParams};
 use longshore_core::clock::Clock;
 use longshore_core::kind::KindType;
 use longshore_core::runtime::Runtime;
@@ -85,6 +86,26 @@ async fn agents_that_die_at_any_moment_bring_pods_to_their_end() {
                 assert!(world.network.pods.lock().unwrap().is_empty());
             })
             .await;
+    }
+}
+
+#[tokio::test]
+async fn a_report_that_lost_a_race_is_written_again_at_once() {
+    // Each time somebody else touches the pod a turn later.
+    for turns in 0..80 {
+        let world = World::new();
+        world.create(pod("a", json!({}))).await;
+        world
+            .with(async {
+                for _ in 0..turns {
+                    tokio::task::yield_now().await;
+                }
+                let patch = Patch::Merge(json!({"metadata": {"labels": {"touched": "yes"}}}));
+                world.api::<Pod>().patch("a", &patch, &PatchParams::default()).await.unwrap();
+                world.until("ready", || world.pod("a").filter(is_ready)).await;
+            })
+            .await;
+        assert!(world.clock.elapsed() < Duration::from_millis(500), "after {turns} turns");
     }
 }
 

@@ -43,7 +43,8 @@ type Notes = Option<BTreeMap<String, String>>;
 enum Done {
     Step(Step, Outcome),
     Probe(Box<Due>, Result<(), String>),
-    Report(Result<Arc<Pod>, Error>),
+    /// A report about this state of the pod.
+    Report(Arc<Pod>, Result<Arc<Pod>, Error>),
 }
 
 /// A step being carried out.
@@ -231,8 +232,8 @@ impl Worker {
         if waits || self.running.contains_key(&Target::Status) {
             return;
         }
-        let write = report::write(self.shared.clone(), pod.clone(), change);
-        let abort = self.push(Box::pin(async move { Done::Report(write.await) }));
+        let (base, write) = (pod.clone(), report::write(self.shared.clone(), pod.clone(), change));
+        let abort = self.push(Box::pin(async move { Done::Report(base, write.await) }));
         self.running.insert(Target::Status, Running { abort, starts: false, stop: None });
     }
 
@@ -261,14 +262,17 @@ impl Worker {
                 let again = self.shared.is_real();
                 self.probes.result(&due, result.is_ok(), self.shared.clock.elapsed(), again);
             }
-            Done::Report(result) => {
+            Done::Report(base, result) => {
                 self.running.remove(&Target::Status);
+                let pod = self.wanted.borrow().pod.clone();
                 match result {
                     Ok(_) => {
                         self.observed.failures.remove(&Target::Status);
-                        let pod = self.wanted.borrow().pod.clone();
                         report::back_off_pulls(&self.shared.recorder, &pod, &mut self.observed.failures);
                     }
+                    // What the report was about is known by now, so there is nothing to wait for.
+                    Err(error)
+                        if error.is_conflict() && pod.metadata.resource_version != base.metadata.resource_version => {}
                     Err(error) => {
                         if !error.is_conflict() && !error.is_not_found() {
                             tracing::warn!(%error, "cannot report a pod's status, trying again");
