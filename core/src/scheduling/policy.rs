@@ -161,6 +161,13 @@ pub trait Filter: Send + Sync {
         Reach::Cluster
     }
 
+    /// The labels of a node on whose values the answer about it depends, if it depends on nothing else: nodes with the same
+    /// values of these labels, or without the same of them, get the same answer. The engine then asks about one node for
+    /// all that are alike. `None` if the answer depends on more.
+    fn labels<'s>(&self, _state: &'s State) -> Option<Vec<&'s str>> {
+        None
+    }
+
     /// With [`Reach::Cluster`]: brings what [`Filter::pre_filter`] worked out up to date by the changes since, and puts
     /// the nodes into `affected` about which it would now answer differently. Nodes that changed themselves are looked
     /// at in any case. Called after [`PreFilter::Skip`], too: the policy may care now.
@@ -206,9 +213,15 @@ pub trait Score: Send + Sync {
         Reach::Cluster
     }
 
-    /// With [`Reach::Cluster`], after [`PreScore::Score`]: brings what [`Score::pre_score`] worked out up to date by the
-    /// changes since, and puts the nodes into `affected` that would now be scored differently before normalising. Nodes
-    /// that changed themselves, or have become feasible, are scored again in any case.
+    /// The labels of a node on whose values its score depends, if it depends on nothing else; see [`Filter::labels`].
+    fn labels<'s>(&self, _state: &'s State) -> Option<Vec<&'s str>> {
+        None
+    }
+
+    /// With [`Reach::Cluster`]: brings what [`Score::pre_score`] worked out up to date by the changes since, and puts the
+    /// nodes into `affected` that would now be scored differently before normalising. Nodes that changed themselves, or
+    /// have become feasible, are scored again in any case. After [`PreScore::Skip`], [`Update::Done`] means that there is
+    /// still nothing to say.
     fn update(
         &self,
         _cycle: Cycle<'_>,

@@ -7,29 +7,47 @@ use longshore_core::api::pod::Pod;
 use longshore_core::scheduling::cluster::{Change, Cluster};
 use longshore_core::scheduling::{Candidates, Cycle, NodeId, NodeSet, PreFilter, Reach, Refusal, Shape, State, Update};
 
-use super::best::Best;
-use super::column::Column;
+use super::best::Podium;
+use super::groups::{Groups, parts_few};
+use super::ranking::{News, Ranking};
 use crate::Profile;
 
 /// Above this part of the nodes, looking at all is no dearer than looking at the changed ones.
-const COLD_ABOVE: usize = 4;
+pub(super) const COLD_ABOVE: usize = 4;
+
+/// How a filter is asked about a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// It does not care about the pod.
+    Not,
+    /// About each node.
+    Nodes,
+    /// About one node of each group, all of whose nodes get the same answer.
+    Groups,
+}
 
 /// Everything known about one shape under one profile.
 #[derive(Debug, Default)]
 pub(super) struct Cached {
     /// The cluster's generation that this reflects.
     seen: Option<u64>,
-    pub(super) candidates: Candidates,
+    /// What the filters said that are asked about each node.
+    candidates: Candidates,
     /// The policy that refused the pod for every node before any was looked at.
     pub(super) pre_filter: Option<usize>,
     /// Names of the policies that ruled nodes out beforehand, if any did.
     pub(super) ruled_out_by: String,
     restricted: bool,
     states: Vec<State>,
-    /// By place in the profile; a filter that does not care about the pod is not asked.
-    asked: Vec<bool>,
-    columns: Vec<Column>,
-    pub(super) best: Best,
+    /// By place in the profile.
+    asked: Vec<Asked>,
+    /// Nodes parted by the labels on which the answers of some policies depend; `None` if there is no such policy.
+    groups: Option<Groups>,
+    /// By group: whether the filters that are asked about groups let its nodes pass.
+    open: Vec<bool>,
+    /// Nodes that all filters let pass.
+    feasible: NodeSet,
+    ranking: Ranking,
     pub(super) last_used: u64,
 }
 
@@ -64,26 +82,96 @@ impl Cached {
 
     /// A policy's score of a node, after normalising; `None` if it has nothing to say about the pod.
     pub(super) fn score(&self, place: usize, node: NodeId) -> Option<i64> {
-        let column = self.columns.get(place)?;
-        column.active.then(|| column.score.get(node))
+        self.ranking.score(place, node, self.groups.as_ref())
+    }
+
+    /// The nodes by their totals.
+    pub(super) fn best(&self) -> &Podium {
+        &self.ranking.best
+    }
+
+    /// For each node, who refused it and why.
+    pub(super) fn refusals(&self, question: Question<'_>, cluster: &Cluster) -> Candidates {
+        let mut candidates = self.candidates.clone();
+        if self.open.contains(&false) {
+            run_filters(question, cluster, &self.states, &self.asked, Asked::Groups, &mut candidates);
+        }
+        candidates
     }
 
     /// Looks at everything.
     pub(super) fn cold(&mut self, question: Question<'_>, cluster: &mut Cluster) {
-        let policies = question.profile.policies().len();
         self.candidates.reset(cluster.nodes());
-        self.columns.resize_with(policies, Column::default);
-        self.best.reset(cluster.width());
-        for column in &mut self.columns {
-            column.active = false;
-        }
+        self.feasible.clear();
+        self.groups = None;
+        self.open.clear();
+        self.ranking.reset(question.profile.policies().len(), cluster.width());
         if !self.pre_filter_all(question, cluster) {
             return;
         }
-        run_filters(question, cluster, &self.states, &self.asked, &mut self.candidates);
+        self.part_by_filters(question, cluster);
+        run_filters(question, cluster, &self.states, &self.asked, Asked::Nodes, &mut self.candidates);
         let doubtful = cluster.nodes_with_nominations().clone();
         self.filter_with_nominated(question, cluster, &doubtful);
-        self.score_all(question, cluster);
+        self.open = self.verdicts(question, cluster);
+        self.feasible = self.let_pass();
+        let mut keys = self.ranking.pre_score_all(question, cluster, &self.feasible);
+        keys.retain(|key| !self.groups.as_ref().is_some_and(|groups| groups.cover(&[key])));
+        if !keys.is_empty() {
+            keys.extend(self.groups.iter().flat_map(|groups| groups.keys().iter().cloned()));
+            if let Some(finer) = Groups::by(cluster, keys) {
+                self.groups = Some(finer);
+                self.open = self.verdicts(question, cluster);
+            }
+        }
+        let news = News { base: self.candidates.nodes(), feasible: &self.feasible, open: &self.open };
+        self.ranking.score_all(question, cluster, self.groups.as_ref(), news);
+    }
+
+    /// Finds the filters, at the end of their order, whose answers depend on few labels only, and parts the nodes by these.
+    fn part_by_filters(&mut self, question: Question<'_>, cluster: &Cluster) {
+        let mut keys: Vec<String> = Vec::new();
+        let mut grouped = Vec::new();
+        let filters: Vec<_> = question.profile.filters().collect();
+        for (place, filter) in filters.into_iter().rev().filter(|(place, _)| self.asked[*place] != Asked::Not) {
+            let Some(labels) = filter.labels(&self.states[place]) else { break };
+            if !labels.iter().all(|key| parts_few(cluster, key)) {
+                break;
+            }
+            keys.extend(labels.into_iter().map(str::to_owned));
+            grouped.push(place);
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        if keys.is_empty() {
+            return;
+        }
+        self.groups = Groups::by(cluster, keys);
+        if self.groups.is_some() {
+            grouped.into_iter().for_each(|place| self.asked[place] = Asked::Groups);
+        }
+    }
+
+    /// Which groups the filters that are asked about groups let pass.
+    fn verdicts(&self, question: Question<'_>, cluster: &Cluster) -> Vec<bool> {
+        let Some(groups) = &self.groups else { return Vec::new() };
+        if !self.asked.contains(&Asked::Groups) {
+            return vec![true; groups.len()];
+        }
+        let mut firsts = Candidates::new(groups.firsts().iter().copied().collect());
+        run_filters(question, cluster, &self.states, &self.asked, Asked::Groups, &mut firsts);
+        groups.firsts().iter().map(|node| firsts.nodes().contains(*node)).collect()
+    }
+
+    /// The nodes that passed, as far as their groups are open.
+    fn let_pass(&self) -> NodeSet {
+        let mut feasible = self.candidates.nodes().clone();
+        if let Some(groups) = &self.groups {
+            for (group, _) in self.open.iter().enumerate().filter(|(_, open)| !**open) {
+                feasible.subtract(groups.members(group));
+            }
+        }
+        feasible
     }
 
     /// Why the node cannot take the pod, worked out from scratch.
@@ -91,7 +179,7 @@ impl Cached {
         let alone = NodeSet::only(node);
         let mut cached = Self { candidates: Candidates::new(alone.clone()), ..Self::default() };
         if cached.pre_filter_all(question, cluster) {
-            run_filters(question, cluster, &cached.states, &cached.asked, &mut cached.candidates);
+            run_filters(question, cluster, &cached.states, &cached.asked, Asked::Nodes, &mut cached.candidates);
             let doubtful = alone.intersection(cluster.nodes_with_nominations());
             cached.filter_with_nominated(question, cluster, &doubtful);
         }
@@ -104,7 +192,7 @@ impl Cached {
         self.states.clear();
         self.states.resize_with(policies, State::default);
         self.asked.clear();
-        self.asked.resize(policies, false);
+        self.asked.resize(policies, Asked::Not);
         self.pre_filter = None;
         self.ruled_out_by.clear();
         self.restricted = false;
@@ -115,11 +203,11 @@ impl Cached {
             let refusal = match filter.pre_filter(cycle, &mut self.states[place]) {
                 Ok(PreFilter::Skip) => continue,
                 Ok(PreFilter::All) => {
-                    self.asked[place] = true;
+                    self.asked[place] = Asked::Nodes;
                     continue;
                 }
                 Ok(PreFilter::Only(nodes)) => {
-                    self.asked[place] = true;
+                    self.asked[place] = Asked::Nodes;
                     self.restricted = true;
                     named.push(question.profile.name_of(place));
                     let several = only.is_some();
@@ -166,11 +254,11 @@ impl Cached {
             let mut states: Vec<State> = Vec::new();
             states.resize_with(self.states.len(), State::default);
             let mut asked = self.asked.clone();
-            for (place, filter) in question.profile.filters().filter(|(place, _)| self.asked[*place]) {
-                let cycle = question.cycle(cluster);
-                asked[place] = !matches!(filter.pre_filter(cycle, &mut states[place]), Ok(PreFilter::Skip));
+            for (place, filter) in question.profile.filters().filter(|(place, _)| self.asked[*place] != Asked::Not) {
+                let skips = matches!(filter.pre_filter(question.cycle(cluster), &mut states[place]), Ok(PreFilter::Skip));
+                asked[place] = if skips { Asked::Not } else { Asked::Nodes };
             }
-            run_filters(question, cluster, &states, &asked, &mut with);
+            run_filters(question, cluster, &states, &asked, Asked::Nodes, &mut with);
             for pod in &ahead {
                 let meta = &pod.metadata;
                 cluster.remove_pod(
@@ -189,26 +277,6 @@ impl Cached {
         self.restricted && place == short(self.states.len())
     }
 
-    fn score_all(&mut self, question: Question<'_>, cluster: &Cluster) {
-        let feasible = self.candidates.nodes().clone();
-        if feasible.is_empty() {
-            return;
-        }
-        for (place, policy) in question.profile.scores() {
-            let column = &mut self.columns[place];
-            column.state.clear();
-            column.compute(question, cluster, policy, &feasible);
-        }
-        self.total_all(question, &feasible);
-    }
-
-    fn total_all(&mut self, question: Question<'_>, feasible: &NodeSet) {
-        for node in feasible.iter() {
-            self.best.put(node, total(question, &self.columns, node));
-        }
-        self.best.build();
-    }
-
     /// Looks at what changed only; `false` if that is not possible.
     fn warm(&mut self, question: Question<'_>, cluster: &mut Cluster) -> bool {
         let far = question.profile.filters().any(|(_, filter)| filter.reach() == Reach::Cluster)
@@ -218,43 +286,68 @@ impl Cached {
             return false;
         };
         if self.pre_filter.is_some()
-            || (self.restricted && nodes_changed)
+            || (nodes_changed && (self.restricted || self.groups.is_some() || self.asks(question, Reach::Nodes)))
             || affected.len() * COLD_ABOVE > cluster.node_count()
-            || !self.best.has_room(cluster.width())
-            || (nodes_changed && self.asks(question, Reach::Nodes))
-            || self.reads_outside(question)
+            || !self.ranking.best.has_room(cluster.width())
+            || self.asks(question, Reach::Outside)
+            || self.ranking.reads_outside(question)
+            || !self.update_filters(question, cluster, &changes, &mut affected)
         {
             return false;
         }
-        if !changes.is_empty() {
-            let cycle = question.cycle(cluster);
-            for (place, filter) in question.profile.filters().filter(|(_, filter)| filter.reach() == Reach::Cluster) {
-                let state = &mut self.states[place];
-                if filter.update(cycle, state, &changes, &mut affected) == Update::Recompute {
+        let affected = self.filter_again(question, cluster, affected);
+        let mut flipped = false;
+        if !changes.is_empty() && self.groups.is_some() {
+            let open = self.verdicts(question, cluster);
+            flipped = open != self.open;
+            self.open = open;
+        }
+        if flipped || !affected.is_empty() {
+            self.feasible = self.let_pass();
+        }
+        let news = News { base: self.candidates.nodes(), feasible: &self.feasible, open: &self.open };
+        let what = (&affected, nodes_changed, flipped, &*changes);
+        self.ranking.score_again(question, cluster, self.groups.as_ref(), news, what)
+    }
+
+    /// Brings the filters' states up to date, and adds the nodes about which they may now say something else; `false` if that
+    /// is not possible.
+    fn update_filters(
+        &mut self,
+        question: Question<'_>,
+        cluster: &Cluster,
+        changes: &[Change],
+        affected: &mut NodeSet,
+    ) -> bool {
+        if changes.is_empty() {
+            return true;
+        }
+        let cycle = question.cycle(cluster);
+        for (place, filter) in question.profile.filters().filter(|(_, filter)| filter.reach() == Reach::Cluster) {
+            let state = &mut self.states[place];
+            let Some(groups) = self.groups.as_ref().filter(|_| self.asked[place] == Asked::Groups) else {
+                if filter.update(cycle, state, changes, affected) == Update::Recompute {
                     return false;
                 }
+                continue;
+            };
+            let mut own = NodeSet::new();
+            if filter.update(cycle, state, changes, &mut own) == Update::Recompute
+                || !filter.labels(state).is_some_and(|labels| groups.cover(&labels))
+            {
+                return false;
             }
+            // With the pods for which room is being made, each node is looked at by itself.
+            own.intersect(cluster.nodes_with_nominations());
+            affected.union(&own);
         }
-        affected = self.filter_again(question, cluster, affected);
-        self.score_again(question, cluster, &affected, nodes_changed, &changes);
         true
     }
 
     /// Whether a filter of this reach is asked about the pod.
     fn asks(&self, question: Question<'_>, reach: Reach) -> bool {
-        question
-            .profile
-            .filters()
-            .any(|(place, filter)| self.asked.get(place) == Some(&true) && filter.reach() == reach)
-    }
-
-    fn reads_outside(&self, question: Question<'_>) -> bool {
-        self.asks(question, Reach::Outside)
-            || question.profile.scores().any(|(place, score)| self.is_active(place) && score.reach() == Reach::Outside)
-    }
-
-    fn is_active(&self, place: usize) -> bool {
-        self.columns.get(place).is_some_and(|column| column.active)
+        let asked = |place: usize| self.asked.get(place).is_some_and(|asked| *asked != Asked::Not);
+        question.profile.filters().any(|(place, filter)| asked(place) && filter.reach() == reach)
     }
 
     fn filter_again(&mut self, question: Question<'_>, cluster: &mut Cluster, affected: NodeSet) -> NodeSet {
@@ -264,71 +357,12 @@ impl Cached {
         let affected: NodeSet =
             if self.restricted { affected.iter().filter(|node| !ruled_out(node)).collect() } else { affected };
         let mut part = Candidates::new(affected.intersection(cluster.nodes()));
-        run_filters(question, cluster, &self.states, &self.asked, &mut part);
+        run_filters(question, cluster, &self.states, &self.asked, Asked::Nodes, &mut part);
         self.candidates.merge(&part, &affected);
         let doubtful = affected.intersection(cluster.nodes_with_nominations());
         self.filter_with_nominated(question, cluster, &doubtful);
         affected
     }
-
-    fn score_again(
-        &mut self,
-        question: Question<'_>,
-        cluster: &Cluster,
-        affected: &NodeSet,
-        nodes_changed: bool,
-        changes: &[Change],
-    ) {
-        let feasible = self.candidates.nodes();
-        let had_scores = self.best.top().is_some();
-        let mut touched = affected.clone();
-        let mut all_moved = false;
-        for (place, policy) in question.profile.scores() {
-            let column = &mut self.columns[place];
-            let was_active = column.active;
-            let mut own = None;
-            let anew = !had_scores
-                || match policy.reach() {
-                    Reach::Nodes => nodes_changed,
-                    Reach::Cluster if !was_active => true,
-                    Reach::Cluster => {
-                        let more = own.insert(affected.clone());
-                        let cycle = question.cycle(cluster);
-                        policy.update(cycle, &mut column.state, changes, feasible, more) == Update::Recompute
-                    }
-                    // Whether such a policy cares depends on the pod alone.
-                    Reach::Node | Reach::Outside => false,
-                };
-            if anew {
-                column.state.clear();
-                column.compute(question, cluster, policy, feasible);
-                all_moved |= was_active || column.active;
-            } else if was_active {
-                let again = own.as_ref().unwrap_or(affected);
-                let before: NodeSet = again.iter().filter(|node| self.best.score(*node).is_some()).collect();
-                all_moved |= column.compute_again(question, cluster, policy, feasible, again, &before);
-                touched.union(again);
-            }
-        }
-        if all_moved {
-            self.best.reset(cluster.width());
-            let feasible = feasible.clone();
-            if !feasible.is_empty() {
-                self.total_all(question, &feasible);
-            }
-            return;
-        }
-        for node in touched.iter() {
-            let total = feasible.contains(node).then(|| total(question, &self.columns, node));
-            self.best.set(node, total);
-        }
-    }
-}
-
-/// The sum of weight times score.
-fn total(question: Question<'_>, columns: &[Column], node: NodeId) -> i64 {
-    let weighted = question.profile.policies().iter().zip(columns).filter(|(_, column)| column.active);
-    weighted.map(|(enabled, column)| enabled.weight() * column.score.get(node)).sum()
 }
 
 /// The nodes that changed, whether as objects, and, if `all` are wanted, the changes; `None` if they are no longer known.
@@ -343,7 +377,8 @@ fn run_filters(
     question: Question<'_>,
     cluster: &Cluster,
     states: &[State],
-    asked: &[bool],
+    asked: &[Asked],
+    which: Asked,
     candidates: &mut Candidates,
 ) {
     let cycle = question.cycle(cluster);
@@ -351,7 +386,7 @@ fn run_filters(
         if candidates.nodes().is_empty() {
             return;
         }
-        if asked[place] {
+        if asked[place] == which {
             candidates.speak_for(short(place));
             filter.filter(cycle, &states[place], candidates);
         }

@@ -8,96 +8,170 @@ use super::cached::Question;
 /// One scoring policy's columns.
 #[derive(Debug, Default)]
 pub(super) struct Column {
+    /// Whether the policy has something to say about the pod.
     pub(super) active: bool,
+    /// Whether nodes of a group get the same score; then only `by_group` counts.
+    pub(super) grouped: bool,
     pub(super) state: State,
     /// Before normalising; unused if the policy does not normalise.
     raw: Scores,
-    range: Option<ScoreRange>,
+    /// The range of `raw` among the nodes asked about, and among those that are feasible.
+    ranges: [Option<ScoreRange>; 2],
     /// After normalising, before the weight.
     pub(super) score: Scores,
+    /// The same, by group.
+    pub(super) by_group: Vec<i64>,
+    /// Memory for what `score` was.
+    old: Scores,
 }
 
 impl Column {
-    pub(super) fn compute(
+    /// Nothing known, with the memory of what was.
+    pub(super) fn forget(&mut self) {
+        self.active = false;
+        self.grouped = false;
+        self.state.clear();
+    }
+
+    /// Has the policy look at the pod and the nodes that can take it.
+    pub(super) fn pre_score(
         &mut self,
         question: Question<'_>,
         cluster: &Cluster,
         policy: &dyn Score,
         feasible: &NodeSet,
     ) {
-        self.active = false;
-        if feasible.is_empty() {
-            return;
-        }
-        let cycle = question.cycle(cluster);
-        self.active = policy.pre_score(cycle, &mut self.state, feasible) == PreScore::Score;
-        if !self.active {
-            return;
-        }
-        self.score.reset(cluster.width());
-        if policy.is_normalised() {
-            self.raw.reset(cluster.width());
-            policy.score(cycle, &self.state, feasible, &mut self.raw);
-            self.range = self.raw.range(feasible);
-            self.normalise(cycle, policy, feasible);
-        } else {
-            policy.score(cycle, &self.state, feasible, &mut self.score);
-        }
+        self.state.clear();
+        self.active = policy.pre_score(question.cycle(cluster), &mut self.state, feasible) == PreScore::Score;
     }
 
-    /// Scores these nodes again; says whether that moved the scores of others.
-    pub(super) fn compute_again(
+    /// Scores all of these nodes, of which `feasible` count for the range.
+    pub(super) fn score_all(
         &mut self,
         question: Question<'_>,
         cluster: &Cluster,
         policy: &dyn Score,
+        nodes: &NodeSet,
         feasible: &NodeSet,
-        affected: &NodeSet,
-        before: &NodeSet,
-    ) -> bool {
+    ) {
         let cycle = question.cycle(cluster);
-        let now = affected.intersection(feasible);
+        self.score.reset(cluster.width());
+        if !policy.is_normalised() {
+            policy.score(cycle, &self.state, nodes, &mut self.score);
+            return;
+        }
+        self.raw.reset(cluster.width());
+        policy.score(cycle, &self.state, nodes, &mut self.raw);
+        let wide = self.raw.range(nodes);
+        self.ranges = [wide, self.narrow(wide, nodes, feasible)];
+        self.normalise(cycle, policy, nodes);
+    }
+
+    /// The range among the feasible nodes, given that among all.
+    fn narrow(&self, wide: Option<ScoreRange>, nodes: &NodeSet, feasible: &NodeSet) -> Option<ScoreRange> {
+        let constant = wide.is_none_or(|range| range.min == range.max);
+        if constant || nodes == feasible { wide } else { self.raw.range(feasible) }
+    }
+
+    /// Scores `affected` again, of which `before` had a score; `flipped` says that many more or fewer nodes are feasible.
+    /// Other nodes whose score moved are put into `moved`.
+    pub(super) fn score_again(
+        &mut self,
+        question: Question<'_>,
+        cluster: &Cluster,
+        policy: &dyn Score,
+        (nodes, feasible): (&NodeSet, &NodeSet),
+        (affected, before): (&NodeSet, &NodeSet),
+        flipped: bool,
+        moved: &mut NodeSet,
+    ) {
+        let cycle = question.cycle(cluster);
+        let now = affected.intersection(nodes);
         self.score.widen(cluster.width());
         if !policy.is_normalised() {
             for node in now.iter() {
                 self.score.set(node, 0);
             }
             policy.score(cycle, &self.state, &now, &mut self.score);
-            return false;
+            return;
         }
         self.raw.widen(cluster.width());
-        let bound = |range: &Option<ScoreRange>, score: i64| range.is_none_or(|it| score <= it.min || score >= it.max);
-        let mut stale = false;
+        let wide = self.raw_again(cycle, policy, nodes, &now, before);
+        let same = wide == self.ranges[0] && !flipped;
+        let constant = wide.is_none_or(|range| range.min == range.max);
+        let narrow = if same && (constant || nodes == feasible) { wide } else { self.narrow(wide, nodes, feasible) };
+        let unmoved = narrow == self.ranges[1];
+        self.ranges = [wide, narrow];
+        if unmoved {
+            self.normalise(cycle, policy, &now);
+            return;
+        }
+        self.old.clone_from(&self.score);
+        self.normalise(cycle, policy, nodes);
+        for (index, (old, new)) in self.old.as_slice().iter().zip(self.score.as_slice()).enumerate() {
+            if old != new {
+                moved.insert(NodeId::from_index(index));
+            }
+        }
+    }
+
+    /// Brings scores before normalising up to date; returns their range.
+    fn raw_again(
+        &mut self,
+        cycle: Cycle<'_>,
+        policy: &dyn Score,
+        nodes: &NodeSet,
+        now: &NodeSet,
+        before: &NodeSet,
+    ) -> Option<ScoreRange> {
+        let old_range = self.ranges[0];
+        let at_edge = |score: i64| old_range.is_none_or(|it| score <= it.min || score >= it.max);
         let old: Vec<(NodeId, i64)> = before.iter().map(|node| (node, self.raw.get(node))).collect();
         for node in now.iter() {
             self.raw.set(node, 0);
         }
-        policy.score(cycle, &self.state, &now, &mut self.raw);
-        for (node, score) in &old {
+        policy.score(cycle, &self.state, now, &mut self.raw);
+        let stale = old.iter().any(|(node, score)| {
             let gone = !now.contains(*node) || self.raw.get(*node) != *score;
-            stale |= gone && *score != Scores::ABSENT && bound(&self.range, *score);
+            gone && *score != Scores::ABSENT && at_edge(*score)
+        });
+        if stale {
+            return self.raw.range(nodes);
         }
-        let mut range = self.range;
-        for node in now.iter() {
-            let score = self.raw.get(node);
-            if score != Scores::ABSENT {
-                range = Some(range.map_or(ScoreRange { min: score, max: score }, |range| ScoreRange {
-                    min: range.min.min(score),
-                    max: range.max.max(score),
-                }));
+        let more = self.raw.range(now);
+        match (old_range, more) {
+            (Some(a), Some(b)) => Some(ScoreRange { min: a.min.min(b.min), max: a.max.max(b.max) }),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Scores one node of each group, where there is one, for all nodes of the group.
+    pub(super) fn score_groups(
+        &mut self,
+        question: Question<'_>,
+        cluster: &Cluster,
+        policy: &dyn Score,
+        nodes: &[Option<NodeId>],
+    ) {
+        let cycle = question.cycle(cluster);
+        self.raw.widen(cluster.width());
+        self.score.widen(cluster.width());
+        let set: NodeSet = nodes.iter().flatten().copied().collect();
+        for node in set.iter() {
+            self.raw.set(node, 0);
+        }
+        policy.score(cycle, &self.state, &set, &mut self.raw);
+        let range = self.raw.range(&set);
+        if policy.is_normalised() {
+            self.ranges = [range, range];
+            self.normalise(cycle, policy, &set);
+        } else {
+            for node in set.iter() {
+                self.score.set(node, self.raw.get(node));
             }
         }
-        if stale {
-            range = self.raw.range(feasible);
-        }
-        if range == self.range {
-            self.normalise(cycle, policy, &now);
-            false
-        } else {
-            self.range = range;
-            self.normalise(cycle, policy, feasible);
-            true
-        }
+        self.by_group.clear();
+        self.by_group.extend(nodes.iter().map(|node| node.map_or(0, |node| self.score.get(node))));
     }
 
     fn normalise(&mut self, cycle: Cycle<'_>, policy: &dyn Score, nodes: &NodeSet) {
@@ -111,7 +185,7 @@ impl Column {
                 self.score.set(node, raw);
             }
         }
-        if let Some(range) = self.range {
+        if let Some(range) = self.ranges[1] {
             policy.normalise(cycle, &self.state, range, &present, &mut self.score);
         }
     }

@@ -70,13 +70,13 @@ pub struct Diagnosis {
 }
 
 impl Diagnosis {
-    pub(super) fn new(profile: &Arc<Profile>, cached: &Cached, node_count: usize) -> Self {
+    pub(super) fn new(profile: &Arc<Profile>, cached: &Cached, candidates: Candidates, node_count: usize) -> Self {
         Self {
             profile: profile.clone(),
             node_count,
             pre_filter: cached.pre_filter,
             ruled_out_by: cached.ruled_out_by.clone(),
-            candidates: cached.candidates.clone(),
+            candidates,
             post_filter: String::new(),
         }
     }

@@ -70,16 +70,16 @@ impl Engine {
             return Ok(explanation);
         }
         let (profile, seat) = self.look(place, pod);
+        let refusals = self.refusals(&profile, seat, pod);
         let cached = cached_at(&self.known, &self.scratch, seat);
-        let diagnosis = Diagnosis::new(&profile, cached, self.cluster.node_count());
-        for node in cached.candidates.nodes().iter() {
+        let diagnosis = Diagnosis::new(&profile, cached, refusals, self.cluster.node_count());
+        for (node, total) in self.cluster.nodes().iter().filter_map(|node| Some((node, cached.best().score(node)?))) {
             let scores = profile.scores().filter_map(|(place, _)| {
                 let enabled = &profile.policies()[place];
                 let score = cached.score(place, node)?;
                 Some(PolicyScore { policy: enabled.policy().name().to_owned(), score, weight: enabled.weight() })
             });
             let scores = scores.collect();
-            let total = cached.best.score(node).unwrap_or(0);
             explanation.feasible.push(NodeScore { node: self.cluster.name(node).to_owned(), scores, total });
         }
         explanation.feasible.sort_by(|a, b| a.node.cmp(&b.node));

@@ -6,6 +6,8 @@ mod column;
 mod diagnosis;
 mod explain;
 mod gang;
+mod groups;
+mod ranking;
 mod trial;
 
 #[cfg(test)]
@@ -17,7 +19,7 @@ use std::sync::Arc;
 use longshore_core::api::pod::Pod;
 use longshore_core::informer::ObjectKey;
 use longshore_core::scheduling::cluster::Cluster;
-use longshore_core::scheduling::{Cycle, NodeId, Refusal, Reservation, ShapeId, TieBreak, Waiting};
+use longshore_core::scheduling::{Candidates, Cycle, NodeId, Refusal, Reservation, ShapeId, TieBreak, Waiting};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 use rustc_hash::FxHashMap;
@@ -135,23 +137,26 @@ impl Engine {
         let place = self.profile_place(pod).ok_or_else(|| Unplaced::no_profile(pod))?;
         self.held(place, pod)?;
         let (profile, seat) = self.look(place, pod);
-        let cached = cached_at(&self.known, &self.scratch, seat);
-        let Some((score, count)) = cached.best.top() else {
-            return Err(Unplaced::Refused(Box::new(Diagnosis::new(&profile, cached, self.cluster.node_count()))));
+        let best = cached_at(&self.known, &self.scratch, seat).best();
+        let Some((score, count)) = best.top() else {
+            let refusals = self.refusals(&profile, seat, pod);
+            let cached = cached_at(&self.known, &self.scratch, seat);
+            let diagnosis = Diagnosis::new(&profile, cached, refusals, self.cluster.node_count());
+            return Err(Unplaced::Refused(Box::new(diagnosis)));
         };
         let nominated = &pod.status.nominated_node_name;
         let nominated = if nominated.is_empty() { None } else { self.cluster.node_id(nominated) };
-        let chosen = match nominated.and_then(|node| Some((node, cached.best.score(node)?))) {
+        let chosen = match nominated.and_then(|node| Some((node, best.score(node)?))) {
             // Room was made there, for this pod: upstream looks no further.
             Some(chosen) => chosen,
             None => {
                 let node = match self.tie_break {
-                    _ if count == 1 => cached.best.nth(0),
-                    TieBreak::Uniform { .. } => cached.best.nth(self.rng.random_range(0..count)),
+                    _ if count == 1 => best.nth(0),
+                    TieBreak::Uniform { .. } => best.nth(self.rng.random_range(0..count)),
                     TieBreak::ByName => (0..count)
-                        .filter_map(|index| cached.best.nth(index))
+                        .filter_map(|index| best.nth(index))
                         .min_by_key(|node| self.cluster.name(*node)),
-                    _ => cached.best.nth(0),
+                    _ => best.first(),
                 };
                 (node.expect("the tournament counts its best nodes"), score)
             }
@@ -222,6 +227,13 @@ impl Engine {
                 .map_err(|refusal| Unplaced::Held { policy: profile.name_of(place).to_owned(), refusal })?;
         }
         Ok(())
+    }
+
+    /// For each node, who refused the pod and why, from what was found by [`Engine::look`].
+    fn refusals(&mut self, profile: &Profile, seat: Option<(usize, ShapeId)>, pod: &Pod) -> Candidates {
+        let shape = self.cluster.shape(pod);
+        let question = Question { profile, pod, shape: &shape };
+        cached_at(&self.known, &self.scratch, seat).refusals(question, &self.cluster)
     }
 
     /// Brings up to date what policies think of the pod and every node, and says where that is found.

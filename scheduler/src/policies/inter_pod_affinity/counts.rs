@@ -11,6 +11,8 @@ use rustc_hash::FxHashMap;
 pub(super) struct Counts {
     pub(super) keys: Vec<String>,
     pub(super) counts: FxHashMap<(usize, ValueId), i64>,
+    /// Domains whose number is not zero.
+    nonzero: usize,
 }
 
 impl Counts {
@@ -36,6 +38,7 @@ impl Counts {
         let before = *count;
         *count += amount;
         let now = *count;
+        self.nonzero = self.nonzero + usize::from(now != 0) - usize::from(before != 0);
         Some((value, before, now))
     }
 
@@ -45,12 +48,12 @@ impl Counts {
 
     /// Whether there is a domain in which anything counts.
     pub(super) fn any(&self) -> bool {
-        self.counts.values().any(|count| *count != 0)
+        self.nonzero > 0
     }
 
     /// Those of `within` that are in a domain in which something counts.
     pub(super) fn nodes(&self, cluster: &Cluster, within: &NodeSet) -> NodeSet {
-        if self.counts.is_empty() {
+        if !self.any() {
             return NodeSet::new();
         }
         let columns = self.columns(cluster);

@@ -140,6 +140,13 @@ impl Filter for InterPodAffinity {
         candidates.refuse_all(&kept_away, Refusal::unschedulable(reason));
     }
 
+    fn labels<'s>(&self, state: &'s State) -> Option<Vec<&'s str>> {
+        let known = state.get::<Known>()?;
+        let near = known.near.iter().map(|term| term.key.as_str());
+        let away = known.away_counts.keys.iter().chain(&known.kept_away.keys).map(String::as_str);
+        Some(near.chain(away).collect())
+    }
+
     fn update(&self, cycle: Cycle<'_>, state: &mut State, changes: &[Change], affected: &mut NodeSet) -> Update {
         let Some(known) = state.get_mut::<Known>() else {
             // A pod that no term is about stays so as long as no pod with terms comes or goes.

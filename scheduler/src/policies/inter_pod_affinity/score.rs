@@ -73,11 +73,9 @@ impl Score for InterPodAffinity {
             cluster.placed_pods().for_each(|(node, pod)| sums.count(cycle, (node, pod.shape()), 1, None));
         }
         // As upstream, a sum that happens to be zero counts as one.
-        if sums.sums.counts.is_empty() {
-            return PreScore::Skip;
-        }
+        let silent = sums.sums.counts.is_empty();
         state.set(sums);
-        PreScore::Score
+        if silent { PreScore::Skip } else { PreScore::Score }
     }
 
     fn score(&self, cycle: Cycle<'_>, state: &State, nodes: &NodeSet, scores: &mut Scores) {
@@ -104,6 +102,10 @@ impl Score for InterPodAffinity {
         }
     }
 
+    fn labels<'s>(&self, state: &'s State) -> Option<Vec<&'s str>> {
+        Some(state.get::<Sums>()?.sums.keys.iter().map(String::as_str).collect())
+    }
+
     fn update(
         &self,
         cycle: Cycle<'_>,
@@ -112,17 +114,26 @@ impl Score for InterPodAffinity {
         _feasible: &NodeSet,
         affected: &mut NodeSet,
     ) -> Update {
-        let Some(sums) = state.get_mut::<Sums>() else { return Update::Recompute };
+        let Some(sums) = state.get_mut::<Sums>() else {
+            // Nobody has terms: that stays so until a pod with some comes.
+            let unconcerned = changes.iter().all(|change| match change {
+                Change::PodAdded { shape, .. } => !shape.has_pod_affinity(),
+                Change::Node(_) => cycle.cluster().pods_with_affinity().next().is_none(),
+                _ => true,
+            });
+            return if unconcerned { Update::Done } else { Update::Recompute };
+        };
+        let was_silent = sums.sums.counts.is_empty();
         for change in changes {
             match change {
                 Change::Node(_) | Change::Namespace => return Update::Recompute,
                 // The last pod that counts went: the policy may have nothing more to say.
-                Change::PodRemoved { .. } => return Update::Recompute,
+                Change::PodRemoved { .. } if !was_silent => return Update::Recompute,
                 Change::PodAdded { node, shape } => sums.count(cycle, (*node, shape), 1, Some(affected)),
                 _ => {}
             }
         }
-        Update::Done
+        if was_silent && !sums.sums.counts.is_empty() { Update::Recompute } else { Update::Done }
     }
 }
 

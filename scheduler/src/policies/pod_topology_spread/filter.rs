@@ -109,6 +109,11 @@ impl Filter for PodTopologySpread {
         }
     }
 
+    fn labels<'s>(&self, state: &'s State) -> Option<Vec<&'s str>> {
+        let Hard(constraints) = state.get::<Hard>()?;
+        Some(constraints.iter().map(|counted| counted.constraint.key.as_str()).collect())
+    }
+
     fn update(&self, cycle: Cycle<'_>, state: &mut State, changes: &[Change], affected: &mut NodeSet) -> Update {
         // Whether a pod has constraints does not change.
         let Some(Hard(constraints)) = state.get_mut::<Hard>() else { return Update::Done };

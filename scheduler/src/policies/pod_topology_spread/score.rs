@@ -191,6 +191,12 @@ impl Score for PodTopologySpread {
         }
     }
 
+    fn labels<'s>(&self, state: &'s State) -> Option<Vec<&'s str>> {
+        let constraints = &state.get::<Soft>()?.constraints;
+        let by_label = constraints.iter().all(|counted| !counted.is_host());
+        by_label.then(|| constraints.iter().map(|counted| counted.constraint.key.as_str()).collect())
+    }
+
     fn update(
         &self,
         cycle: Cycle<'_>,
@@ -199,7 +205,11 @@ impl Score for PodTopologySpread {
         feasible: &NodeSet,
         affected: &mut NodeSet,
     ) -> Update {
-        let Some(soft) = state.get_mut::<Soft>() else { return Update::Recompute };
+        let Some(soft) = state.get_mut::<Soft>() else {
+            // Constraints by default depend on services and controllers.
+            let objects = changes.iter().any(|change| matches!(change, Change::Object(_)));
+            return if objects { Update::Recompute } else { Update::Done };
+        };
         if changes.iter().any(|change| matches!(change, Change::Node(_) | Change::Object(_))) {
             return Update::Recompute;
         }
