@@ -121,7 +121,10 @@ fn default(_: usize) -> Value {
 fn node_affinity(_: usize) -> Value {
     let expression = json!({ "key": ZONE, "operator": "In", "values": ["zone1", "zone2"] });
     let terms = json!({ "nodeSelectorTerms": [{ "matchExpressions": [expression] }] });
-    small(json!({}), json!({ "affinity": { "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": terms } } }))
+    small(
+        json!({}),
+        json!({ "affinity": { "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": terms } } }),
+    )
 }
 
 fn spread(action: &str) -> Value {
@@ -191,8 +194,10 @@ fn different(index: usize) -> Value {
     let labels = json!({ "app": format!("app-{}", below(1 << 30)), "tier": format!("tier-{}", below(10)) });
     let selector = match below(4) {
         0 => json!({ "nodeSelector": { ZONE: format!("zone{}", 1 + below(3)) } }),
-        1 => json!({ "affinity": { "nodeAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": [{ "weight": 1 + below(100),
-            "preference": { "matchExpressions": [{ "key": ZONE, "operator": "In", "values": [format!("zone{}", 1 + below(3))] }] } }] } } }),
+        1 => {
+            json!({ "affinity": { "nodeAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": [{ "weight": 1 + below(100),
+            "preference": { "matchExpressions": [{ "key": ZONE, "operator": "In", "values": [format!("zone{}", 1 + below(3))] }] } }] } } })
+        }
         _ => json!({}),
     };
     with(labels, requests, selector)

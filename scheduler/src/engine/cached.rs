@@ -255,7 +255,8 @@ impl Cached {
             states.resize_with(self.states.len(), State::default);
             let mut asked = self.asked.clone();
             for (place, filter) in question.profile.filters().filter(|(place, _)| self.asked[*place] != Asked::Not) {
-                let skips = matches!(filter.pre_filter(question.cycle(cluster), &mut states[place]), Ok(PreFilter::Skip));
+                let skips =
+                    matches!(filter.pre_filter(question.cycle(cluster), &mut states[place]), Ok(PreFilter::Skip));
                 asked[place] = if skips { Asked::Not } else { Asked::Nodes };
             }
             run_filters(question, cluster, &states, &asked, Asked::Nodes, &mut with);

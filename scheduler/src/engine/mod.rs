@@ -153,9 +153,9 @@ impl Engine {
                 let node = match self.tie_break {
                     _ if count == 1 => best.nth(0),
                     TieBreak::Uniform { .. } => best.nth(self.rng.random_range(0..count)),
-                    TieBreak::ByName => (0..count)
-                        .filter_map(|index| best.nth(index))
-                        .min_by_key(|node| self.cluster.name(*node)),
+                    TieBreak::ByName => {
+                        (0..count).filter_map(|index| best.nth(index)).min_by_key(|node| self.cluster.name(*node))
+                    }
                     _ => best.first(),
                 };
                 (node.expect("the tournament counts its best nodes"), score)

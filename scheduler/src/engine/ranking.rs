@@ -137,9 +137,8 @@ impl Ranking {
                     let cycle = question.cycle(cluster);
                     let updated = policy.update(cycle, &mut column.state, changes, news.feasible, more);
                     if column.grouped {
-                        let covered = |groups: &Groups| {
-                            policy.labels(&column.state).is_some_and(|labels| groups.cover(&labels))
-                        };
+                        let covered =
+                            |groups: &Groups| policy.labels(&column.state).is_some_and(|labels| groups.cover(&labels));
                         if updated == Update::Recompute || !groups.is_some_and(covered) {
                             return false;
                         }
@@ -186,13 +185,7 @@ impl Ranking {
     }
 
     /// Scores one node of each group for all, and closes groups that are not open.
-    fn score_groups(
-        &mut self,
-        question: Question<'_>,
-        cluster: &Cluster,
-        groups: Option<&Groups>,
-        news: News<'_>,
-    ) {
+    fn score_groups(&mut self, question: Question<'_>, cluster: &Cluster, groups: Option<&Groups>, news: News<'_>) {
         let Some(groups) = groups else { return };
         let representative = |group: usize| {
             let first = groups.firsts()[group];

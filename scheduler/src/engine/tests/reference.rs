@@ -1,6 +1,7 @@
 //! The engine with what it remembers, against a slow, obvious reference that asks every policy about each node by itself
 //! and remembers nothing, over random clusters and random events.
 
+use longshore_core::api::{PersistentVolume, PersistentVolumeClaim, Service, StorageClass};
 use longshore_core::scheduling::{Candidates, NodeSet, PreFilter, PreScore, Scores, State};
 use proptest::prelude::*;
 
@@ -13,47 +14,68 @@ enum Verdict {
     Scored(Vec<(String, i64)>, i64),
 }
 
+/// Who refuses a node and why. With `only_these`, policies that do not care about the pod as the cluster is are not asked.
+fn refusal(
+    cycle: Cycle<'_>,
+    profile: &Profile,
+    node: NodeId,
+    only_these: Option<&[usize]>,
+) -> (Vec<usize>, Option<(String, Refusal)>) {
+    // Everything that looks at the pod comes before anything that looks at the node.
+    let mut asked = Vec::new();
+    for (place, filter) in profile.filters().filter(|(place, _)| only_these.is_none_or(|these| these.contains(place))) {
+        let mut state = State::default();
+        let policy = profile.name_of(place).to_owned();
+        match filter.pre_filter(cycle, &mut state) {
+            Err(refusal) if only_these.is_none() => return (Vec::new(), Some((policy, refusal))),
+            Ok(PreFilter::Skip) => {}
+            Ok(PreFilter::Only(only)) if only_these.is_none() && !only.contains(node) => {
+                let why = format!("node(s) didn't satisfy plugin(s) [{policy}]");
+                return (Vec::new(), Some((policy, Refusal::unresolvable(why))));
+            }
+            _ => asked.push((place, filter, state)),
+        }
+    }
+    let places = asked.iter().map(|(place, ..)| *place).collect();
+    for (place, filter, state) in asked {
+        let mut alone = Candidates::new(NodeSet::only(node));
+        filter.filter(cycle, &state, &mut alone);
+        if let Some((_, refusal)) = alone.refusal(node) {
+            return (places, Some((profile.name_of(place).to_owned(), refusal.clone())));
+        }
+    }
+    (places, None)
+}
+
 fn reference(engine: &mut Engine, pod: &Pod) -> BTreeMap<String, Verdict> {
     let profile = engine.profile_of(pod).unwrap().clone();
     let shape = engine.cluster.shape(pod);
-    let cluster = &engine.cluster;
-    let cycle = Cycle::new(pod, &shape, cluster);
     let mut verdicts = BTreeMap::new();
     let mut feasible = NodeSet::new();
-    'nodes: for node in cluster.nodes().iter() {
-        let name = cluster.name(node).to_owned();
-        // Everything that looks at the pod comes before anything that looks at the node.
-        let mut asked = Vec::new();
-        for (place, filter) in profile.filters() {
-            let mut state = State::default();
-            match filter.pre_filter(cycle, &mut state) {
-                Err(refusal) => {
-                    verdicts.insert(name, Verdict::Refused(profile.name_of(place).to_owned(), refusal));
-                    continue 'nodes;
-                }
-                Ok(PreFilter::Skip) => {}
-                Ok(PreFilter::All) => asked.push((place, filter, state)),
-                Ok(PreFilter::Only(only)) => {
-                    if !only.contains(node) {
-                        let policy = profile.name_of(place).to_owned();
-                        let why = format!("node(s) didn't satisfy plugin(s) [{policy}]");
-                        verdicts.insert(name, Verdict::Refused(policy, Refusal::unresolvable(why)));
-                        continue 'nodes;
-                    }
-                    asked.push((place, filter, state));
-                }
-            }
+    for node in engine.cluster.nodes().clone().iter() {
+        let name = engine.cluster.name(node).to_owned();
+        let (asked, mut refused) = refusal(Cycle::new(pod, &shape, &engine.cluster), &profile, node, None);
+        // The pod must fit together with those for which room is being made, and without them.
+        let ahead: Vec<_> = engine
+            .cluster
+            .nominated(node)
+            .iter()
+            .filter(|other| other.spec.priority.unwrap_or(0) >= 0)
+            .cloned()
+            .collect();
+        if !ahead.is_empty() && !(refused.is_some() && asked.is_empty()) {
+            let mut with = engine.cluster.clone();
+            ahead.into_iter().for_each(|other| with.place(other, node));
+            let together = refusal(Cycle::new(pod, &shape, &with), &profile, node, Some(&asked)).1;
+            refused = together.or(refused);
         }
-        for (place, filter, state) in asked {
-            let mut alone = Candidates::new(NodeSet::only(node));
-            filter.filter(cycle, &state, &mut alone);
-            if let Some((_, refusal)) = alone.refusal(node) {
-                verdicts.insert(name, Verdict::Refused(profile.name_of(place).to_owned(), refusal.clone()));
-                continue 'nodes;
-            }
+        match refused {
+            Some((policy, refusal)) => drop(verdicts.insert(name, Verdict::Refused(policy, refusal))),
+            None => drop(feasible.insert(node)),
         }
-        feasible.insert(node);
     }
+    let cluster = &engine.cluster;
+    let cycle = Cycle::new(pod, &shape, cluster);
     let mut scores: BTreeMap<String, Vec<(String, i64)>> = BTreeMap::new();
     let mut totals: BTreeMap<String, i64> = BTreeMap::new();
     for node in feasible.iter() {
@@ -137,7 +159,30 @@ fn some_pod(name: &str, kind: u8) -> Arc<Pod> {
     let required = "requiredDuringSchedulingIgnoredDuringExecution";
     let preferred = "preferredDuringSchedulingIgnoredDuringExecution";
     let weighted = json!([{ "weight": 10, "podAffinityTerm": term }]);
-    let spec = match kind % 14 {
+    let zone_term = json!({
+        "labelSelector": { "matchLabels": { "app": app } }, "topologyKey": "topology.kubernetes.io/zone",
+    });
+    let host_terms = json!([{ "weight": 7, "podAffinityTerm": {
+        "labelSelector": { "matchLabels": { "app": app } }, "topologyKey": "kubernetes.io/hostname",
+    } }]);
+    let both_spreads = json!([
+        { "maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "DoNotSchedule",
+            "labelSelector": { "matchLabels": { "app": app } } },
+        { "maxSkew": 2, "topologyKey": "size", "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": { "matchLabels": { "app": app } } },
+    ]);
+    let claim = |name: &str| json!({ "volumes": [{ "name": "v", "persistentVolumeClaim": { "claimName": name } }] });
+    let spec = match kind % 20 {
+        14 => json!({ "topologySpreadConstraints": both_spreads }),
+        15 => {
+            json!({ "topologySpreadConstraints": both_spreads, "affinity": { "podAffinity": { preferred: host_terms } } })
+        }
+        16 => {
+            json!({ "affinity": { "podAntiAffinity": { required: [zone_term] }, "podAffinity": { preferred: host_terms } } })
+        }
+        17 => claim("bound"),
+        18 => claim("waiting"),
+        19 => json!({ "volumes": [{ "name": "v", "awsElasticBlockStore": { "volumeID": "d" } }] }),
         0 => json!({ "nodeSelector": { "topology.kubernetes.io/zone": "a" } }),
         1 => json!({ "tolerations": [{ "operator": "Exists" }] }),
         2 => json!({ "affinity": { "podAntiAffinity": { required: [term] } } }),
@@ -177,10 +222,59 @@ fn force(engine: &mut Engine, name: &str, kind: u8, node: u8) {
     engine.cluster_mut().put_pod(Arc::new(placed));
 }
 
+/// Claims and volumes that come and change.
+fn storage(engine: &mut Engine, which: u8, kind: u8) {
+    let zone = ZONES[usize::from(kind) % 3];
+    let cluster = engine.cluster_mut();
+    match which % 4 {
+        0 => {
+            let claim = json!({ "metadata": { "name": "bound", "namespace": "default",
+                    "annotations": { "pv.kubernetes.io/bind-completed": "yes" } },
+                "spec": { "volumeName": "pv", "accessModes": [if kind.is_multiple_of(2) { "ReadWriteOnce" } else { "ReadWriteOncePod" }] } });
+            cluster.put_object(Arc::new(serde_json::from_value::<PersistentVolumeClaim>(claim).unwrap()));
+        }
+        1 => {
+            let claim = json!({ "metadata": { "name": "waiting", "namespace": "default" },
+                "spec": { "storageClassName": "late", "accessModes": ["ReadWriteOnce"],
+                    "resources": { "requests": { "storage": format!("{}Gi", kind % 3) } } } });
+            cluster.put_object(Arc::new(serde_json::from_value::<PersistentVolumeClaim>(claim).unwrap()));
+        }
+        2 => {
+            let term = json!({ "matchExpressions": [{ "key": "topology.kubernetes.io/zone", "operator": "In", "values": [zone] }] });
+            let volume = json!({ "metadata": { "name": if kind.is_multiple_of(2) { "pv" } else { "free" },
+                    "labels": { "topology.kubernetes.io/zone": zone } },
+                "spec": { "storageClassName": "late", "accessModes": ["ReadWriteOnce"], "capacity": { "storage": "1Gi" },
+                    "nodeAffinity": { "required": { "nodeSelectorTerms": [term] } } },
+                "status": { "phase": "Available" } });
+            cluster.put_object(Arc::new(serde_json::from_value::<PersistentVolume>(volume).unwrap()));
+        }
+        _ => {
+            let provisioner = if kind.is_multiple_of(2) { "kubernetes.io/no-provisioner" } else { "csi.example.com" };
+            let class = json!({ "metadata": { "name": "late" }, "provisioner": provisioner,
+                "volumeBindingMode": "WaitForFirstConsumer" });
+            cluster.put_object(Arc::new(serde_json::from_value::<StorageClass>(class).unwrap()));
+        }
+    }
+}
+
 fn apply(engine: &mut Engine, step: usize, event: (u8, u8, u8)) {
     let (what, which, kind) = event;
     let name = format!("p{}", which % 24);
-    match what % 12 {
+    match what % 15 {
+        12 => storage(engine, which, kind),
+        13 => {
+            let selector = if kind.is_multiple_of(2) { json!({ "app": "web" }) } else { json!({}) };
+            let service =
+                json!({ "metadata": { "name": "s", "namespace": "default" }, "spec": { "selector": selector } });
+            engine.cluster_mut().put_object(Arc::new(serde_json::from_value::<Service>(service).unwrap()));
+        }
+        14 => {
+            if let Some(node) = engine.cluster().node_id(&format!("n{}", which % 10)) {
+                let mut pod = Pod::clone(&some_pod("nominated", kind));
+                pod.spec.priority = Some(i32::from(kind % 3));
+                engine.cluster_mut().nominate(Arc::new(pod), node);
+            }
+        }
         0 | 1 => drop(engine.cluster_mut().put_node(some_node(which % 10, kind))),
         2 => drop(engine.cluster_mut().remove_node(&format!("n{}", which % 10))),
         3..=6 => drop(engine.place(&some_pod(&format!("q{step}"), kind))),
