@@ -250,9 +250,9 @@ pub struct Nomination {
 pub struct PostFiltered {
     /// Where room is to be made, if anywhere.
     pub nomination: Option<Nomination>,
-    /// Every way that was found, the one chosen included, by node.
+    /// Every way that was found, the one chosen included, by node; empty unless [`Trial::wants_every_way`].
     pub found: Vec<Nomination>,
-    /// The nodes of those ways that are as good as the one chosen, which is among them.
+    /// The nodes of those ways that are as good as the one chosen, which is among them; empty likewise.
     pub equal: Vec<NodeId>,
     /// For people: what was tried.
     pub message: String,
@@ -266,12 +266,17 @@ pub trait Trial {
     fn cluster(&self) -> &Cluster;
     /// Why the node could not take the pod even if these pods, which are on it, were gone; `None` if it could.
     fn refusal_without(&mut self, node: NodeId, gone: &[ObjectKey]) -> Option<Refusal>;
+    /// Whether what [`Trial::refusal_without`] says about a node depends on this node and its pods alone.
+    fn is_local(&self) -> bool;
+    /// Whether the caller wants to know of every way, not only of the one chosen.
+    fn wants_every_way(&self) -> bool;
 }
 
 /// Does something for a pod that no node can take.
 pub trait PostFilter: Send + Sync {
-    /// Looks for a way to place the pod after all. `refused` says why each node is out.
-    fn post_filter(&self, trial: &mut dyn Trial, refused: &Candidates) -> PostFiltered;
+    /// Looks for a way to place the pod after all. `refused` says why each node is out. `state` is the policy's own, kept
+    /// for the next pod of the same shape.
+    fn post_filter(&self, trial: &mut dyn Trial, refused: &Candidates, state: &mut State) -> PostFiltered;
 }
 
 /// What is set aside for a pod inside its node.

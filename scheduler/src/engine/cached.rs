@@ -5,7 +5,9 @@
 
 use longshore_core::api::pod::Pod;
 use longshore_core::scheduling::cluster::{Change, Cluster};
-use longshore_core::scheduling::{Candidates, Cycle, NodeId, NodeSet, PreFilter, Reach, Refusal, Shape, State, Update};
+use longshore_core::scheduling::{
+    Candidates, Cycle, Filter, NodeId, NodeSet, PreFilter, Reach, Refusal, Shape, State, Update,
+};
 
 use super::best::Podium;
 use super::groups::{Groups, parts_few};
@@ -48,6 +50,8 @@ pub(super) struct Cached {
     /// Nodes that all filters let pass.
     feasible: NodeSet,
     ranking: Ranking,
+    /// By place in the profile: what policies that look for a way after all remember.
+    pub(super) post_filters: Vec<State>,
     pub(super) last_used: u64,
 }
 
@@ -77,7 +81,16 @@ impl Cached {
     /// Nothing known, with the memory of what was.
     pub(super) fn forgotten(mut self: Box<Self>) -> Box<Self> {
         self.seen = None;
+        self.post_filters.clear();
         self
+    }
+
+    /// Whether what filters say about a node and the pod depends on the node and its pods alone.
+    pub(super) fn is_local(&self, profile: &Profile) -> bool {
+        let near = |(place, filter): (usize, &dyn Filter)| {
+            self.asked.get(place) == Some(&Asked::Not) || filter.reach() == Reach::Node
+        };
+        self.seen.is_some() && profile.filters().all(near)
     }
 
     /// A policy's score of a node, after normalising; `None` if it has nothing to say about the pod.
@@ -246,27 +259,21 @@ impl Cached {
             if ahead.is_empty() || self.candidates.refusal(node).is_some_and(|(place, _)| self.is_beforehand(place)) {
                 continue;
             }
-            for pod in &ahead {
-                cluster.place(pod.clone(), node);
-            }
             let alone = NodeSet::only(node);
-            let mut with = Candidates::new(alone.clone());
-            let mut states: Vec<State> = Vec::new();
-            states.resize_with(self.states.len(), State::default);
-            let mut asked = self.asked.clone();
-            for (place, filter) in question.profile.filters().filter(|(place, _)| self.asked[*place] != Asked::Not) {
-                let skips =
-                    matches!(filter.pre_filter(question.cycle(cluster), &mut states[place]), Ok(PreFilter::Skip));
-                asked[place] = if skips { Asked::Not } else { Asked::Nodes };
-            }
-            run_filters(question, cluster, &states, &asked, Asked::Nodes, &mut with);
-            for pod in &ahead {
-                let meta = &pod.metadata;
-                cluster.remove_pod(
-                    meta.namespace.as_deref().unwrap_or_default(),
-                    meta.name.as_deref().unwrap_or_default(),
-                );
-            }
+            let with = cluster.suppose((&ahead, node), &[], |cluster| {
+                let mut with = Candidates::new(alone.clone());
+                let mut states: Vec<State> = Vec::new();
+                states.resize_with(self.states.len(), State::default);
+                let mut asked = self.asked.clone();
+                for (place, filter) in question.profile.filters().filter(|(place, _)| self.asked[*place] != Asked::Not)
+                {
+                    let cycle = question.cycle(cluster);
+                    let skips = matches!(filter.pre_filter(cycle, &mut states[place]), Ok(PreFilter::Skip));
+                    asked[place] = if skips { Asked::Not } else { Asked::Nodes };
+                }
+                run_filters(question, cluster, &states, &asked, Asked::Nodes, &mut with);
+                with
+            });
             if with.nodes().is_empty() {
                 self.candidates.merge(&with, &alone);
             }
@@ -338,9 +345,11 @@ impl Cached {
             {
                 return false;
             }
-            // With the pods for which room is being made, each node is looked at by itself.
-            own.intersect(cluster.nodes_with_nominations());
-            affected.union(&own);
+        }
+        // What a filter with a long reach says about a node together with the pods for which room is being made there, its
+        // state does not tell.
+        if self.asks(question, Reach::Cluster) {
+            affected.union(cluster.nodes_with_nominations());
         }
         true
     }

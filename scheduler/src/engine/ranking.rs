@@ -118,11 +118,20 @@ impl Ranking {
         news: News<'_>,
         (affected, nodes_changed, flipped, changes): (&NodeSet, bool, bool, &[Change]),
     ) -> bool {
-        if !self.scored {
-            return news.feasible.is_empty();
-        }
         if news.feasible.is_empty() {
-            return false;
+            if self.scored {
+                self.reset(self.columns.len(), cluster.width());
+            }
+            return true;
+        }
+        if !self.scored {
+            let keys = self.pre_score_all(question, cluster, news.feasible);
+            let covered = |key: &String| groups.is_some_and(|groups| groups.cover(&[key]));
+            if !keys.iter().all(covered) {
+                return false;
+            }
+            self.score_all(question, cluster, groups, news);
+            return true;
         }
         let mut touched = affected.clone();
         let mut all_moved = false;

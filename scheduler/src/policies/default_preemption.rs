@@ -1,7 +1,7 @@
 //! DefaultPreemption: evicts less important pods for one that no node can take.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -11,9 +11,10 @@ use longshore_core::api::pod::helpers::condition;
 use longshore_core::api::pod::{Pod, PreemptionPolicy};
 use longshore_core::informer::ObjectKey;
 use longshore_core::kind::KindType;
-use longshore_core::scheduling::cluster::Cluster;
+use longshore_core::scheduling::cluster::{Change, Cluster};
 use longshore_core::scheduling::{
-    Candidates, ClusterEvent, Code, NodeId, Nomination, Policy, PostFilter, PostFiltered, Reason, Refusal, Trial,
+    Candidates, ClusterEvent, Code, NodeId, NodeSet, Nomination, Policy, PostFilter, PostFiltered, Reason, Refusal,
+    State, Trial,
 };
 
 use super::selector::Selector;
@@ -44,46 +45,107 @@ impl Policy for DefaultPreemption {
     }
 }
 
+/// What came of trying a node: the pods to evict there, or why that does not help.
+type Outcome = Result<Nomination, Refusal>;
+
+/// What was tried for pods of one shape, kept as long as it holds.
+#[derive(Default)]
+struct Tried {
+    /// The cluster's generation that this reflects.
+    seen: Option<u64>,
+    /// By node.
+    outcomes: Vec<Option<Outcome>>,
+    /// Nodes where evictions help, the least dear first, then by name.
+    ways: BTreeSet<Way>,
+    /// By node: its entry among `ways`.
+    entries: BTreeMap<NodeId, Way>,
+}
+
+type Way = (Price, Arc<str>, NodeId);
+
+impl Tried {
+    /// Forgets what may no longer hold.
+    fn refresh(&mut self, cluster: &Cluster) {
+        let changes = self.seen.and_then(|seen| cluster.changes_since(seen));
+        let changes = changes.filter(|changes| changes.clone().all(|change| change.node().is_some()));
+        match changes {
+            Some(changes) => changes.filter_map(Change::node).for_each(|node| self.forget(node)),
+            None => *self = Self::default(),
+        }
+        self.outcomes.resize(cluster.width(), None);
+        self.seen = Some(cluster.generation());
+    }
+
+    fn forget(&mut self, node: NodeId) {
+        if let Some(outcome) = self.outcomes.get_mut(node.index()) {
+            *outcome = None;
+        }
+        if let Some(way) = self.entries.remove(&node) {
+            self.ways.remove(&way);
+        }
+    }
+}
+
 impl PostFilter for DefaultPreemption {
-    fn post_filter(&self, trial: &mut dyn Trial, refused: &Candidates) -> PostFiltered {
+    fn post_filter(&self, trial: &mut dyn Trial, refused: &Candidates, state: &mut State) -> PostFiltered {
         if let Err(why) = may_preempt(trial.pod(), trial.cluster(), refused) {
             return PostFiltered { message: format!("preemption: {why}"), ..PostFiltered::default() };
         }
-        let mut found = Vec::new();
-        let mut reasons: BTreeMap<Reason, usize> = BTreeMap::new();
-        let mut count = |refusal: Refusal| {
-            for reason in refusal.reasons {
-                *reasons.entry(reason).or_default() += 1;
-            }
-        };
-        let least = priority(trial.pod());
-        let anyone = trial.cluster().lowest_priority().is_some_and(|lowest| lowest < least);
-        let nodes = trial.cluster().nodes().clone();
-        for node in nodes.iter() {
-            let hopeful = refused.refusal(node).is_some_and(|(_, refusal)| refusal.code == Code::Unschedulable);
-            if !hopeful {
-                count(Refusal::unresolvable("Preemption is not helpful for scheduling"));
-            } else if !anyone {
-                count(Refusal::unresolvable(NO_VICTIMS));
-            } else {
-                match victims_on(trial, node) {
-                    Ok(way) => found.push(way),
-                    Err(refusal) => count(refusal),
-                }
-            }
+        if state.get::<Tried>().is_none() || !trial.is_local() {
+            state.set(Tried::default());
         }
-        found.sort_by(|a: &Nomination, b| trial.cluster().name(a.node).cmp(trial.cluster().name(b.node)));
-        let Some(least) = found.iter().map(price).min() else {
-            let mut parts: Vec<String> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-            parts.sort_unstable();
-            let message =
-                format!("preemption: 0/{} nodes are available: {}.", trial.cluster().node_count(), parts.join(", "));
-            return PostFiltered { message, ..PostFiltered::default() };
-        };
-        let equal: Vec<NodeId> = found.iter().filter(|way| price(way) == least).map(|way| way.node).collect();
-        let nomination = found.iter().find(|way| price(way) == least).cloned();
-        PostFiltered { nomination, found, equal, message: String::new() }
+        let Some(tried) = state.get_mut::<Tried>() else { return PostFiltered::default() };
+        tried.refresh(trial.cluster());
+        let nodes = trial.cluster().nodes().clone();
+        for node in nodes.iter().filter(|node| tried.outcomes[node.index()].is_none()).collect::<Vec<_>>() {
+            let outcome = try_on(trial, refused, node);
+            if let Ok(way) = &outcome {
+                let way: Way = (price(way), trial.cluster().name(node).into(), node);
+                tried.entries.insert(node, way.clone());
+                tried.ways.insert(way);
+            }
+            tried.outcomes[node.index()] = Some(outcome);
+        }
+        chosen(trial, tried, &nodes)
     }
+}
+
+fn try_on(trial: &mut dyn Trial, refused: &Candidates, node: NodeId) -> Outcome {
+    let hopeful = refused.refusal(node).is_some_and(|(_, refusal)| refusal.code == Code::Unschedulable);
+    if !hopeful {
+        return Err(Refusal::unresolvable("Preemption is not helpful for scheduling"));
+    }
+    if trial.cluster().lowest_priority().is_none_or(|lowest| lowest >= priority(trial.pod())) {
+        return Err(Refusal::unresolvable(NO_VICTIMS));
+    }
+    victims_on(trial, node)
+}
+
+/// The least dear of the ways that were found.
+fn chosen(trial: &dyn Trial, tried: &Tried, nodes: &NodeSet) -> PostFiltered {
+    let way = |node: NodeId| match tried.outcomes.get(node.index()) {
+        Some(Some(Ok(way))) => Some(way),
+        _ => None,
+    };
+    let Some((least, _, best)) = tried.ways.first() else {
+        let mut reasons: BTreeMap<&Reason, usize> = BTreeMap::new();
+        let refusals = nodes.iter().filter_map(|node| tried.outcomes[node.index()].as_ref()?.as_ref().err());
+        for reason in refusals.flat_map(|refusal| &refusal.reasons) {
+            *reasons.entry(reason).or_default() += 1;
+        }
+        let mut parts: Vec<String> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        parts.sort_unstable();
+        let message =
+            format!("preemption: 0/{} nodes are available: {}.", trial.cluster().node_count(), parts.join(", "));
+        return PostFiltered { message, ..PostFiltered::default() };
+    };
+    let mut result = PostFiltered { nomination: way(*best).cloned(), ..PostFiltered::default() };
+    if trial.wants_every_way() {
+        result.equal = tried.ways.iter().take_while(|(price, ..)| price == least).map(|(.., node)| *node).collect();
+        result.found = nodes.iter().filter_map(way).cloned().collect();
+        result.found.sort_by(|a, b| trial.cluster().name(a.node).cmp(trial.cluster().name(b.node)));
+    }
+    result
 }
 
 fn priority(pod: &Pod) -> i32 {
@@ -175,9 +237,11 @@ fn split_by_budget(cluster: &Cluster, pods: Vec<Arc<Pod>>) -> (Vec<Arc<Pod>>, Ve
     })
 }
 
-/// What a way costs; the least is taken. Of the pods of the highest priority, the youngest shall go: those that began
-/// late have done the least.
-fn price(way: &Nomination) -> (usize, i32, i64, usize, Reverse<Timestamp>) {
+/// What a way costs; the least is taken: violated budgets, the highest priority, the sum of priorities, the number of pods,
+/// and then, of the pods of the highest priority, the youngest shall go: those that began late have done the least.
+type Price = (usize, i32, i64, usize, Reverse<Timestamp>);
+
+fn price(way: &Nomination) -> Price {
     let highest = way.victims.iter().map(|pod| priority(pod)).max().unwrap_or(i32::MIN);
     let sum = way.victims.iter().map(|pod| i64::from(priority(pod)) + i64::from(i32::MAX) + 1).sum();
     let top = way.victims.iter().filter(|pod| priority(pod) == highest);

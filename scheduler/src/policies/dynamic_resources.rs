@@ -47,7 +47,7 @@ impl Filter for DynamicResources {
 }
 
 impl PostFilter for DynamicResources {
-    fn post_filter(&self, _trial: &mut dyn Trial, _refused: &Candidates) -> PostFiltered {
+    fn post_filter(&self, _trial: &mut dyn Trial, _refused: &Candidates, _state: &mut State) -> PostFiltered {
         PostFiltered { message: "no new claims to deallocate".to_owned(), ..PostFiltered::default() }
     }
 }

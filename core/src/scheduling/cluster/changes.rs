@@ -31,6 +31,8 @@ pub enum Change {
     },
     /// The pods for which room is being made on the node changed.
     Nominated(NodeId),
+    /// Something about a pod on the node changed that nothing counts, such as when it was started.
+    Touched(NodeId),
     /// A namespace came, went, or has other labels.
     Namespace,
     /// An object of another kind came, went or changed.
@@ -41,7 +43,7 @@ impl Change {
     /// The node that changed, if it was one.
     pub fn node(&self) -> Option<NodeId> {
         match *self {
-            Self::Node(node) | Self::Nominated(node) => Some(node),
+            Self::Node(node) | Self::Nominated(node) | Self::Touched(node) => Some(node),
             Self::PodAdded { node, .. } | Self::PodRemoved { node, .. } => Some(node),
             Self::Namespace | Self::Object(_) => None,
         }
@@ -54,10 +56,15 @@ pub(super) struct Changes {
     /// Number of the first change kept.
     first: u64,
     kept: VecDeque<Change>,
+    /// Whether something is only tried out.
+    pub(super) paused: bool,
 }
 
 impl Changes {
     pub(super) fn push(&mut self, change: Change) {
+        if self.paused {
+            return;
+        }
         if self.kept.len() >= KEPT {
             self.kept.pop_front();
             self.first += 1;

@@ -261,7 +261,11 @@ impl Cluster {
                 && old.requests == requests
                 && old.is_terminating() == meta.deletion_timestamp.is_some();
             if same {
+                let started = old.pod.status.start_time != pod.status.start_time;
                 old.pod = pod;
+                if let Some(node) = node.filter(|_| started) {
+                    self.changes.push(Change::Touched(node));
+                }
                 return;
             }
             self.take_out(id);
@@ -273,6 +277,27 @@ impl Cluster {
             (None, Some(name)) => self.pods.orphans.entry(name).or_default().push(id),
             (None, None) => {}
         }
+    }
+
+    /// Looks at the cluster as it would be if some pods were on a node and others, wherever they are, were gone. Afterwards
+    /// it is as it was, and no change is recorded.
+    pub fn suppose<R>(
+        &mut self,
+        (here, node): (&[Arc<Pod>], NodeId),
+        gone: &[ObjectKey],
+        look: impl FnOnce(&mut Self) -> R,
+    ) -> R {
+        let was_paused = std::mem::replace(&mut self.changes.paused, true);
+        let gone: Vec<PlacedPod> = gone.iter().filter_map(|key| self.remove_pod(&key.namespace, &key.name)).collect();
+        here.iter().for_each(|pod| self.place(pod.clone(), node));
+        let result = look(self);
+        for pod in here {
+            let meta = &pod.metadata;
+            self.remove_pod(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+        }
+        gone.into_iter().for_each(|pod| self.place_on(pod.pod, pod.node));
+        self.changes.paused = was_paused;
+        result
     }
 
     /// Takes a pod out; says which it was.

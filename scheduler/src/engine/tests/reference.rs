@@ -2,7 +2,7 @@
 //! and remembers nothing, over random clusters and random events.
 
 use longshore_core::api::{PersistentVolume, PersistentVolumeClaim, Service, StorageClass};
-use longshore_core::scheduling::{Candidates, NodeSet, PreFilter, PreScore, Scores, State};
+use longshore_core::scheduling::{Candidates, NodeSet, Nomination, PreFilter, PreScore, Scores, State};
 use proptest::prelude::*;
 
 use super::*;
@@ -60,7 +60,7 @@ fn reference(engine: &mut Engine, pod: &Pod) -> BTreeMap<String, Verdict> {
             .cluster
             .nominated(node)
             .iter()
-            .filter(|other| other.spec.priority.unwrap_or(0) >= 0)
+            .filter(|other| other.spec.priority.unwrap_or(0) >= pod.spec.priority.unwrap_or(0))
             .cloned()
             .collect();
         if !ahead.is_empty() && !(refused.is_some() && asked.is_empty()) {
@@ -118,6 +118,20 @@ fn remembered(engine: &mut Engine, pod: &Pod) -> BTreeMap<String, Verdict> {
         (it.node, Verdict::Scored(scores, it.total))
     });
     refused.chain(scored).collect()
+}
+
+/// What evictions would help, and which are chosen.
+fn evictions(engine: &mut Engine, pod: &Pod) -> Option<String> {
+    let Err(Unplaced::Refused(diagnosis)) = engine.decide(pod) else { return None };
+    let chosen = engine.post_filter(pod, &diagnosis);
+    let all = engine.post_filter_every_way(pod, &diagnosis);
+    let way = |way: &Nomination| {
+        let victims: Vec<_> = way.victims.iter().map(|pod| pod.metadata.name.clone().unwrap_or_default()).collect();
+        format!("{} {victims:?} {}", engine.cluster().name(way.node), way.violations)
+    };
+    let equal: Vec<_> = all.equal.iter().map(|node| engine.cluster().name(*node)).collect();
+    let found: Vec<_> = all.found.iter().map(way).collect();
+    Some(format!("{:?} of {found:?}, {equal:?}: {}", chosen.nomination.as_ref().map(way), all.message))
 }
 
 const ZONES: [&str; 3] = ["a", "b", "c"];
@@ -313,9 +327,14 @@ proptest! {
             apply(&mut engine, step, event);
             // The same shapes again and again, so that most answers come from memory.
             for kind in &asked {
-                let pod = some_pod("asked", *kind);
+                let mut pod = some_pod("asked", *kind);
+                if kind.is_multiple_of(3) {
+                    Arc::make_mut(&mut pod).spec.priority = Some(100);
+                }
                 let expected = reference(&mut engine, &pod);
                 prop_assert_eq!(remembered(&mut engine, &pod), expected, "step {}, kind {}", step, kind);
+                let mut anew = engine.fork(TieBreak::ByName);
+                prop_assert_eq!(evictions(&mut engine, &pod), evictions(&mut anew, &pod), "step {}, kind {}", step, kind);
             }
         }
     }

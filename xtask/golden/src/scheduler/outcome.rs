@@ -35,7 +35,7 @@ pub(super) fn of(case: &Case) -> Value {
     out.insert("best".into(), explanation.best.iter().map(String::as_str).collect());
     let preemption = match engine.decide(&case.pod) {
         Err(Unplaced::Refused(diagnosis)) => {
-            let found = engine.post_filter(&case.pod, &diagnosis);
+            let found = engine.post_filter_every_way(&case.pod, &diagnosis);
             preemption(&engine, &found)
         }
         _ => Value::Null,
