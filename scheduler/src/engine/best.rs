@@ -1,7 +1,7 @@
 //! The best nodes, kept in a tournament: a change of one score costs a path to the root, and choosing among the best
 //! costs a path down, whatever the number of nodes.
 
-use longshore_core::scheduling::NodeId;
+use longshore_core::scheduling::{NodeId, NodeSet};
 
 use super::groups::Groups;
 
@@ -10,73 +10,116 @@ const NONE: i64 = i64::MIN;
 
 /// The best nodes of groups, to all of whose nodes the same may be added, or which may be closed as a whole: that costs
 /// nothing, whatever the number of their nodes. Without groups all nodes are in one.
+///
+/// Many shapes are asked about once only, so the tournaments are not played before a score changes.
 #[derive(Debug, Default)]
 pub(super) struct Podium {
-    tournaments: Vec<Best>,
+    /// By node: its score without its group's bonus, as they were when all was scored.
+    totals: Vec<i64>,
+    /// The nodes that had a score then.
+    nodes: NodeSet,
+    /// By group: the highest of these scores, and how many nodes have it.
+    tops: Vec<(i64, u32)>,
     /// What each group's nodes get more; `None` for closed groups.
     bonus: Vec<Option<i64>>,
-    /// By node: its group and its place in the group's tournament. Empty without groups.
-    seats: Vec<(u32, u32)>,
+    /// By node: its group. Empty without groups.
+    group_of: Vec<u32>,
+    /// The tournaments, once a score changed; until then what stands above holds.
+    played: Option<Played>,
+}
+
+#[derive(Debug, Default)]
+struct Played {
+    /// By group.
+    tournaments: Vec<Best>,
+    /// By node: its place in its group's tournament. Empty without groups.
+    seats: Vec<u32>,
     /// By group, then by place in the tournament. Empty without groups.
     nodes: Vec<Vec<NodeId>>,
 }
 
+impl Played {
+    fn seat(&self, node: NodeId) -> NodeId {
+        self.seats.get(node.index()).map_or(node, |seat| NodeId::from_index(*seat as usize))
+    }
+
+    fn node(&self, group: usize, seat: NodeId) -> NodeId {
+        self.nodes.get(group).map_or(seat, |nodes| nodes[seat.index()])
+    }
+}
+
 impl Podium {
-    /// Starts anew, with no node feasible and all groups open.
-    pub(super) fn reset(&mut self, width: usize, groups: Option<&Groups>) {
-        self.seats.clear();
-        self.nodes.clear();
+    /// Starts anew: these nodes have these scores, and all groups are open.
+    pub(super) fn reset(&mut self, totals: &[i64], nodes: &NodeSet, groups: Option<&Groups>) {
+        self.played = None;
+        self.totals.clear();
+        self.totals.extend_from_slice(totals);
+        self.nodes.copy_from(nodes);
         let count = groups.map_or(1, Groups::len);
-        self.tournaments.resize_with(count, Best::default);
         self.bonus.clear();
         self.bonus.resize(count, Some(0));
-        let Some(groups) = groups else {
-            self.tournaments[0].reset(width);
-            return;
-        };
-        self.seats.resize(width, (0, 0));
-        for group in 0..count {
-            let members: Vec<NodeId> = groups.members(group).iter().collect();
-            for (seat, node) in members.iter().enumerate() {
-                self.seats[node.index()] = (short(group), short(seat));
+        self.group_of.clear();
+        self.group_of.extend_from_slice(groups.map_or(&[], Groups::of_nodes));
+        self.tops.clear();
+        self.tops.resize(count, (NONE, 0));
+        for node in nodes.iter() {
+            let top = &mut self.tops[self.group_of.get(node.index()).map_or(0, |group| *group as usize)];
+            let score = self.totals[node.index()];
+            if score > top.0 {
+                *top = (score, 1);
+            } else if score == top.0 {
+                top.1 += 1;
             }
-            self.tournaments[group].reset(members.len());
-            self.nodes.push(members);
         }
     }
 
     /// Whether there is room for this many nodes.
     pub(super) fn has_room(&self, width: usize) -> bool {
-        if self.nodes.is_empty() {
-            self.tournaments.first().is_some_and(|best| best.has_room(width))
-        } else {
-            width <= self.seats.len()
-        }
+        width <= self.totals.len()
     }
 
-    /// The group of a node, and its seat there.
-    fn seat(&self, node: NodeId) -> (usize, NodeId) {
-        match self.seats.get(node.index()) {
-            Some((group, seat)) => (*group as usize, NodeId::from_index(*seat as usize)),
-            None => (0, node),
-        }
+    fn group(&self, node: NodeId) -> usize {
+        self.group_of.get(node.index()).map_or(0, |group| *group as usize)
     }
 
-    /// Sets a node's score only; [`Podium::build`] must follow.
-    pub(super) fn put(&mut self, node: NodeId, score: i64) {
-        let (group, seat) = self.seat(node);
-        self.tournaments[group].put(seat, score);
-    }
-
-    /// Works out everything from what was put.
-    pub(super) fn build(&mut self) {
-        self.tournaments.iter_mut().for_each(Best::build);
+    /// The tournaments, played if they were not yet.
+    fn play(&mut self, groups: Option<&Groups>) -> &mut Played {
+        let (totals, nodes) = (&self.totals, &self.nodes);
+        self.played.get_or_insert_with(|| {
+            let mut played = Played::default();
+            let mut play = |seats: usize, members: &mut dyn Iterator<Item = (NodeId, NodeId)>| {
+                let mut best = Best::default();
+                best.reset(seats);
+                members
+                    .filter(|(_, node)| nodes.contains(*node))
+                    .for_each(|(seat, node)| best.put(seat, totals[node.index()]));
+                best.build();
+                played.tournaments.push(best);
+            };
+            let Some(groups) = groups else {
+                play(totals.len(), &mut nodes.iter().map(|node| (node, node)));
+                return played;
+            };
+            let (mut seats, mut all) = (vec![0; totals.len()], Vec::new());
+            for group in 0..groups.len() {
+                let members: Vec<NodeId> = groups.members(group).iter().collect();
+                members.iter().zip(0..).for_each(|(node, seat)| seats[node.index()] = seat);
+                let seated = (0..).map(NodeId::from_index).zip(members.iter().copied());
+                play(members.len(), &mut { seated });
+                all.push(members);
+            }
+            played.seats = seats;
+            played.nodes = all;
+            played
+        })
     }
 
     /// Sets the score of a node without its group's bonus, `None` if it is not feasible.
-    pub(super) fn set(&mut self, node: NodeId, score: Option<i64>) {
-        let (group, seat) = self.seat(node);
-        self.tournaments[group].set(seat, score);
+    pub(super) fn set(&mut self, node: NodeId, score: Option<i64>, groups: Option<&Groups>) {
+        let group = self.group(node);
+        let played = self.play(groups);
+        let seat = played.seat(node);
+        played.tournaments[group].set(seat, score);
     }
 
     /// Sets what all nodes of a group get more; `None` closes it.
@@ -84,24 +127,32 @@ impl Podium {
         self.bonus[group] = bonus;
     }
 
+    /// A node's score without its group's bonus, the group closed or not.
+    fn plain(&self, node: NodeId) -> Option<i64> {
+        match &self.played {
+            Some(played) => played.tournaments.get(self.group(node))?.score(played.seat(node)),
+            None => self.nodes.contains(node).then(|| self.totals[node.index()]),
+        }
+    }
+
     /// Whether the node has a score, its group closed or not.
     pub(super) fn has(&self, node: NodeId) -> bool {
-        let (group, seat) = self.seat(node);
-        self.tournaments.get(group).is_some_and(|best| best.score(seat).is_some())
+        self.plain(node).is_some()
     }
 
     /// A node's score, if it is feasible.
     pub(super) fn score(&self, node: NodeId) -> Option<i64> {
-        let (group, seat) = self.seat(node);
-        Some(self.tournaments.get(group)?.score(seat)? + (*self.bonus.get(group)?)?)
+        Some(self.plain(node)? + (*self.bonus.get(self.group(node))?)?)
     }
 
     /// Each open group's place, its highest score and how many nodes have it.
     fn tops(&self) -> impl Iterator<Item = (usize, i64, u32)> {
-        let groups = self.tournaments.iter().zip(&self.bonus).enumerate();
-        groups.filter_map(|(group, (best, bonus))| {
-            let (score, count) = best.top()?;
-            Some((group, score + (*bonus)?, count))
+        self.bonus.iter().enumerate().filter_map(|(group, bonus)| {
+            let top = match &self.played {
+                Some(played) => played.tournaments[group].top()?,
+                None => self.tops[group],
+            };
+            Some((group, top.0.checked_add((*bonus)?)?, top.1)).filter(|(.., count)| *count > 0)
         })
     }
 
@@ -110,13 +161,24 @@ impl Podium {
         self.tops().map(|(_, score, count)| (score, count)).reduce(join)
     }
 
+    /// The `index`-th best node of a group, by place.
+    fn nth_of(&self, group: usize, index: u32) -> Option<NodeId> {
+        match &self.played {
+            Some(played) => Some(played.node(group, played.tournaments[group].nth(index)?)),
+            None => {
+                let (top, _) = self.tops[group];
+                let best = |node: &NodeId| self.totals[node.index()] == top && self.group(*node) == group;
+                self.nodes.iter().filter(best).nth(index as usize)
+            }
+        }
+    }
+
     /// The `index`-th of the best nodes, group by group, in each by place.
     pub(super) fn nth(&self, mut index: u32) -> Option<NodeId> {
         let (top, _) = self.top()?;
         for (group, _, count) in self.tops().filter(|(_, score, _)| *score == top) {
             if index < count {
-                let seat = self.tournaments[group].nth(index)?;
-                return Some(self.nodes.get(group).map_or(seat, |nodes| nodes[seat.index()]));
+                return self.nth_of(group, index);
             }
             index -= count;
         }
@@ -127,16 +189,8 @@ impl Podium {
     pub(super) fn first(&self) -> Option<NodeId> {
         let (top, _) = self.top()?;
         let groups = self.tops().filter(|(_, score, _)| *score == top);
-        let firsts = groups.filter_map(|(group, ..)| {
-            let seat = self.tournaments[group].nth(0)?;
-            Some(self.nodes.get(group).map_or(seat, |nodes| nodes[seat.index()]))
-        });
-        firsts.min()
+        groups.filter_map(|(group, ..)| self.nth_of(group, 0)).min()
     }
-}
-
-fn short(number: usize) -> u32 {
-    u32::try_from(number).expect("a cluster has fewer than 2^32 nodes")
 }
 
 /// A full binary tree over the nodes' places: each knot has the highest score below it and how many nodes have it.
@@ -153,11 +207,6 @@ impl Best {
         self.leaves = width.max(1).next_power_of_two();
         self.knots.clear();
         self.knots.resize(self.leaves * 2, (NONE, 0));
-    }
-
-    /// Whether there is room for this many nodes.
-    fn has_room(&self, width: usize) -> bool {
-        width <= self.leaves
     }
 
     /// Sets a leaf only; [`Best::build`] must follow.

@@ -175,6 +175,18 @@ impl Column {
     }
 
     fn normalise(&mut self, cycle: Cycle<'_>, policy: &dyn Score, nodes: &NodeSet) {
+        if let Some(range) = self.ranges[1].filter(|range| range.min == range.max && self.ranges[0] == self.ranges[1]) {
+            if let Some(first) = nodes.first().filter(|first| self.raw.get(*first) == range.min) {
+                // All alike, unless one has no score.
+                if nodes.iter().all(|node| self.raw.get(node) == range.min) {
+                    self.score.set(first, range.min);
+                    policy.normalise(cycle, &self.state, range, &NodeSet::only(first), &mut self.score);
+                    let score = self.score.get(first);
+                    nodes.iter().for_each(|node| self.score.set(node, score));
+                    return;
+                }
+            }
+        }
         let mut present = nodes.clone();
         for node in nodes.iter() {
             let raw = self.raw.get(node);

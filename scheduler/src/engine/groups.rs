@@ -68,6 +68,11 @@ impl Groups {
         self.of_node[node.index()] as usize
     }
 
+    /// By node: its group.
+    pub(super) fn of_nodes(&self) -> &[u32] {
+        &self.of_node
+    }
+
     /// The nodes of a group.
     pub(super) fn members(&self, group: usize) -> &NodeSet {
         &self.members[group]

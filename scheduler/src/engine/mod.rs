@@ -22,7 +22,7 @@ use longshore_core::scheduling::cluster::Cluster;
 use longshore_core::scheduling::{Candidates, Cycle, NodeId, Refusal, Reservation, ShapeId, TieBreak, Waiting};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use self::cached::{Cached, Question};
 use crate::{Error, Profile};
@@ -35,6 +35,9 @@ pub use gang::GangRefused;
 const REMEMBERED_BYTES: usize = 96 << 20;
 /// Bytes, roughly, that one shape takes for each node: a few columns of scores and a tournament.
 const BYTES_PER_NODE: usize = 200;
+
+/// So many shapes are known to have been asked about before.
+const ASKED_ONCE: usize = 4096;
 
 /// Where a pod goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +61,8 @@ pub struct Engine {
     tie_break: TieBreak,
     rng: Pcg64,
     known: Known,
+    /// Shapes that were asked about once, of late.
+    asked_once: FxHashSet<(usize, ShapeId)>,
     /// For pods about which nothing is remembered.
     scratch: Box<Cached>,
     used: u64,
@@ -90,6 +95,7 @@ impl Engine {
             tie_break,
             rng: Pcg64::seed_from_u64(seed),
             known: FxHashMap::default(),
+            asked_once: FxHashSet::default(),
             scratch: Box::default(),
             used: 0,
         }
@@ -254,6 +260,14 @@ impl Engine {
         }
         self.used += 1;
         let key = (place, shape.id());
+        // Many shapes never come again, and are not worth the memory, nor its being out of reach of the processor's caches.
+        if !self.known.contains_key(&key) && self.asked_once.insert(key) {
+            if self.asked_once.len() > ASKED_ONCE {
+                self.asked_once.clear();
+            }
+            self.scratch.cold(question, &mut self.cluster);
+            return (profile, None);
+        }
         let most = (REMEMBERED_BYTES / (BYTES_PER_NODE * self.cluster.width().max(1))).clamp(4, 256);
         if self.known.len() >= most && !self.known.contains_key(&key) {
             let oldest = self.known.iter().min_by_key(|(_, cached)| cached.last_used).map(|(key, _)| *key);

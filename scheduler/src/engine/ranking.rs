@@ -45,7 +45,9 @@ impl Ranking {
         self.columns.resize_with(policies, Column::default);
         self.columns.iter_mut().for_each(Column::forget);
         self.scored = false;
-        self.best.reset(width, None);
+        self.totals.clear();
+        self.totals.resize(width, 0);
+        self.best.reset(&self.totals, &NodeSet::new(), None);
     }
 
     /// Whether a policy has something to say that depends on more than the cluster.
@@ -92,7 +94,6 @@ impl Ranking {
         groups: Option<&Groups>,
         news: News<'_>,
     ) {
-        self.best.reset(cluster.width(), groups);
         if news.feasible.is_empty() {
             return;
         }
@@ -105,7 +106,7 @@ impl Ranking {
                 column.score_all(question, cluster, policy, news.asked(policy), news.feasible);
             }
         }
-        self.total_all(question, news.base);
+        self.total_all(question, cluster, news.base, groups);
         self.score_groups(question, cluster, groups, news);
     }
 
@@ -181,12 +182,11 @@ impl Ranking {
             }
         }
         if all_moved || touched.len() * COLD_ABOVE > news.base.len() {
-            self.best.reset(cluster.width(), groups);
-            self.total_all(question, news.base);
+            self.total_all(question, cluster, news.base, groups);
         } else {
             for node in touched.iter() {
                 let total = news.base.contains(node).then(|| self.total(question, node));
-                self.best.set(node, total);
+                self.best.set(node, total, groups);
             }
         }
         self.score_groups(question, cluster, groups, news);
@@ -233,23 +233,17 @@ impl Ranking {
         weighted.map(|(enabled, column)| enabled.weight() * column.score.get(node)).sum()
     }
 
-    fn total_all(&mut self, question: Question<'_>, nodes: &NodeSet) {
+    fn total_all(&mut self, question: Question<'_>, cluster: &Cluster, nodes: &NodeSet, groups: Option<&Groups>) {
         // Column by column, nodes that are out of the race included: that is quicker than to pick.
         self.totals.clear();
+        self.totals.resize(cluster.width(), 0);
         let weighted = question.profile.policies().iter().zip(&self.columns);
         for (enabled, column) in weighted.filter(|(_, column)| column.active && !column.grouped) {
-            let scores = column.score.as_slice();
-            if self.totals.len() < scores.len() {
-                self.totals.resize(scores.len(), 0);
-            }
-            for (total, score) in self.totals.iter_mut().zip(scores) {
+            for (total, score) in self.totals.iter_mut().zip(column.score.as_slice()) {
                 *total = total.wrapping_add(enabled.weight().wrapping_mul(*score));
             }
         }
-        for node in nodes.iter() {
-            self.best.put(node, self.totals.get(node.index()).copied().unwrap_or(0));
-        }
-        self.best.build();
+        self.best.reset(&self.totals, nodes, groups);
     }
 }
 

@@ -1,7 +1,9 @@
 //! ImageLocality: nodes that already have the images start pods sooner.
 
 use longshore_core::api::pod::Pod;
+use longshore_core::scheduling::cluster::Image;
 use longshore_core::scheduling::{ClusterEvent, Cycle, MAX_NODE_SCORE, NodeSet, Policy, Reach, Score, Scores, State};
+use smallvec::SmallVec;
 
 const MIB: i64 = 1024 * 1024;
 /// Less than this of images on a node is worth nothing.
@@ -31,7 +33,11 @@ impl Policy for ImageLocality {
 impl Score for ImageLocality {
     fn score(&self, cycle: Cycle<'_>, _state: &State, nodes: &NodeSet, scores: &mut Scores) {
         let (cluster, images) = (cycle.cluster(), cycle.shape().images());
-        for image in images.iter().filter_map(|name| cluster.image(name)) {
+        let present: SmallVec<[&Image; 2]> = images.iter().filter_map(|name| cluster.image(name)).collect();
+        if present.is_empty() {
+            return;
+        }
+        for image in present {
             #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "as upstream")]
             let worth = {
                 let spread = image.nodes().len() as f64 / cluster.node_count() as f64;
