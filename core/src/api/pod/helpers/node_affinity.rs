@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use crate::api::Node;
-use crate::api::pod::{NodeAffinity, NodeSelector, NodeSelectorOperator, NodeSelectorRequirement, NodeSelectorTerm, Pod};
+use crate::api::pod::{
+    NodeAffinity, NodeSelector, NodeSelectorOperator, NodeSelectorRequirement, NodeSelectorTerm, Pod,
+};
 use crate::validation::names::{is_qualified_name, is_valid_label_value};
 use crate::validation::{Path, join_once};
 
