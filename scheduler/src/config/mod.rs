@@ -43,6 +43,14 @@ pub struct Configuration {
     leader: Option<LeaderConfig>,
 }
 
+impl Default for Configuration {
+    /// Upstream's default profile, and an election of a leader.
+    fn default() -> Self {
+        let leader = leader(&LeaderElection::default());
+        Self { profiles: vec![Profile::default_scheduler()], backoff: Backoff::default(), leader }
+    }
+}
+
 impl Configuration {
     /// Reads a configuration, in YAML or JSON, whose policies are the built-in ones.
     ///

@@ -284,7 +284,7 @@ fn pods_without_constraints_get_those_of_the_configuration() {
     let any = pod("p", json!({}), json!({}));
     let mut engine = world(hard);
     assert_eq!(engine.refusals(&any), [""; 0], "no service selects the pod");
-    engine.0.cluster_mut().put_object(service.clone());
+    engine.0.cluster_mut().put_object(Arc::new(service.clone()));
     let reason = "PodTopologySpread: node(s) didn't match pod topology spread constraints";
     let full = [format!("a: {reason}"), format!("c: {reason} (missing required label)")];
     assert_eq!(engine.refusals(&any), full, "what is remembered follows the services");
@@ -293,7 +293,7 @@ fn pods_without_constraints_get_those_of_the_configuration() {
     assert_eq!(engine.refusals(&pod("p", json!({}), own)), [""; 0], "the pod's own come first");
     let scores = |args: &str| {
         let mut engine = world(args);
-        engine.0.cluster_mut().put_object(service.clone());
+        engine.0.cluster_mut().put_object(Arc::new(service.clone()));
         engine.scores("PodTopologySpread", &any)
     };
     let soft = "{ defaultingType: List, defaultConstraints: [{ maxSkew: 1, topologyKey: rack, whenUnsatisfiable: ScheduleAnyway }] }";
@@ -337,9 +337,9 @@ fn the_other_arguments_are_checked() {
     profile("pluginConfig: [{ name: VolumeBinding, args: { bindTimeoutSeconds: 0 } }]");
     refused(
         "VolumeBinding",
-        "{ shape: [{ utilization: 0, score: 0 }] }",
+        "{ shape: [{ score: 1 }] }",
         &[
-            ".shape: Invalid value: [{\"score\":0,\"utilization\":0}]: unexpected field `shape`, remove it or turn on the feature gate StorageCapacityScoring",
+            ".shape: Invalid value: [{\"score\":1}]: unexpected field `shape`, remove it or turn on the feature gate StorageCapacityScoring",
         ],
     );
     profile(
