@@ -78,7 +78,7 @@ profiles:
         let pod = |name: &str| {
             format!(
                 r#"{{"apiVersion": "v1", "kind": "Pod", "metadata": {{"name": "{name}"}}, "spec": {{"schedulerName": "packing",
-                "containers": [{{"name": "c", "image": "web:1", "resources": {{"requests": {{"cpu": "100m"}}}}}}]}}}}"#
+                "containers": [{{"name": "c", "image": "web:1", "resources": {{"requests": {{"cpu": "2"}}}}}}]}}}}"#
             )
         };
         for name in ["a", "b", "c"] {
