@@ -93,6 +93,7 @@ impl Profile {
     }
 
     /// With a policy more, whose scores are multiplied by `weight`; one of the same name is replaced in its place.
+    /// It takes part wherever it has a say.
     #[must_use]
     pub fn with_weight(mut self, policy: impl Policy, weight: i64) -> Self {
         self.put(Enabled { policy: Arc::new(policy), weight });

@@ -68,7 +68,7 @@ struct DynamicResourcesArgs {
     binding_timeout: Option<GoDuration>,
 }
 
-/// The timeouts are checked, and mean nothing as long as there are no claims.
+/// What is given is checked, and means nothing as long as there are no claims.
 fn dynamic_resources(args: &Args<'_>) -> Result<DynamicResources, ConfigError> {
     let read: DynamicResourcesArgs = args.read_own()?;
     let mut errors = ErrorList::new();
@@ -76,9 +76,9 @@ fn dynamic_resources(args: &Args<'_>) -> Result<DynamicResources, ConfigError> {
         let text = read.filter_timeout.text.as_str();
         errors.push(Error::invalid(&args.at().child("filterTimeout"), text, "must be zero or positive"));
     }
-    if let Some(timeout) = read.binding_timeout.filter(|timeout| timeout.nanos < 1_000_000_000) {
-        let text = timeout.text.as_str();
-        errors.push(Error::invalid(&args.at().child("bindingTimeout"), text, "must be at least 1 second"));
+    if read.binding_timeout.is_some() {
+        let detail = "DRADeviceBindingConditions or DRAResourceClaimDeviceStatus feature gate is disabled";
+        errors.push(Error::forbidden(&args.at().child("bindingTimeout"), detail));
     }
     ConfigError::no_errors(&errors)?;
     Ok(DynamicResources)

@@ -16,6 +16,11 @@ impl ConfigError {
         Self(vec![if at.is_empty() { reason.to_string() } else { format!("{at}: {reason}") }])
     }
 
+    /// One thing that is wrong, in words that name its place.
+    pub(super) fn of(message: String) -> Self {
+        Self(vec![message])
+    }
+
     /// What is wrong, each with its place.
     pub fn messages(&self) -> &[String] {
         &self.0

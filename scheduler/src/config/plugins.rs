@@ -38,7 +38,7 @@ pub(super) fn profile(
 ) -> Result<Profile, ConfigError> {
     check_names(document, &at.child("plugins"), registry)?;
     let all = multi_point(&document.plugins);
-    let mut made = make(document, &all, at, registry)?;
+    let made = make(document, &all, at, registry)?;
     let plugins = at.child("plugins");
     let mut order = Order::default();
     for point in ExtensionPoint::ALL {
@@ -60,7 +60,7 @@ pub(super) fn profile(
         let plugin = score.iter().chain(&all).find(|plugin| plugin.name == name);
         plugin.map_or(1, |plugin| plugin.weight).max(1)
     };
-    let policies = made.drain(..).map(|(name, policy)| Enabled::new(policy, weight(&name))).collect();
+    let policies = made.into_iter().map(|(name, policy)| Enabled::new(policy, weight(&name))).collect();
     Ok(Profile::ordered(name, policies, order))
 }
 
@@ -139,44 +139,38 @@ fn make(
     registry: &Registry,
 ) -> Result<IndexMap<String, Arc<dyn Policy>>, ConfigError> {
     let mut messages = Vec::new();
-    let mut made: IndexMap<String, Arc<dyn Policy>> = IndexMap::new();
-    let mut keep = |result: Result<Arc<dyn Policy>, ConfigError>| match result {
-        Ok(policy) => Some(policy),
-        Err(error) => {
-            messages.extend(error.into_messages());
-            None
-        }
-    };
-    let mut configured: BTreeMap<&str, Arc<dyn Policy>> = BTreeMap::new();
-    let mut problems = Vec::new();
+    let mut keep =
+        |made: Result<Arc<dyn Policy>, ConfigError>| made.map_err(|error| messages.extend(error.into_messages())).ok();
+    // Nothing stands for what could not be made.
+    let mut configured: BTreeMap<&str, Option<Arc<dyn Policy>>> = BTreeMap::new();
     for (index, config) in document.plugin_config.iter().enumerate() {
         let at = at.child("pluginConfig").index(index);
         let name = config.name.as_str();
-        if document.plugin_config[..index].iter().any(|other| other.name == name) {
-            problems.push(Error::duplicate(&at, name).message());
+        let wrong = if configured.contains_key(name) {
+            Some(Error::duplicate(&at, name).message())
         } else if REMOVED.contains(&name) {
-            problems.push(removed(&at, name));
+            Some(removed(&at, name))
         } else if !registry.knows(name) {
-            problems.push(unknown(&at, "plugin", name, registry));
-        } else if let Some(policy) = keep(registry.make(&Args::new(name, config.args.as_ref(), at.child("args")))) {
-            configured.insert(name, policy);
-        }
+            Some(unknown(&at, "plugin", name, registry))
+        } else {
+            None
+        };
+        let args = Args::new(name, config.args.as_ref(), at.child("args"));
+        configured.insert(name, keep(wrong.map_or_else(|| registry.make(&args), |text| Err(ConfigError::of(text)))));
     }
+    let mut made = IndexMap::new();
     let named = document.plugins.values().flat_map(|set| &set.enabled);
     for Plugin { name, .. } in all.iter().chain(named) {
-        let is_wrong =
-            document.plugin_config.iter().any(|config| config.name == *name) && !configured.contains_key(&**name);
-        if made.contains_key(name) || is_wrong {
+        if made.contains_key(name) {
             continue;
         }
-        let policy = configured.get(name.as_str()).cloned();
-        let policy = policy.or_else(|| keep(registry.make(&Args::new(name, None, at.child("plugins")))));
-        if let Some(policy) = policy {
-            made.insert(name.clone(), policy);
-        }
+        let policy = match configured.get(name.as_str()) {
+            Some(policy) => policy.clone(),
+            None => keep(registry.make(&Args::new(name, None, at.child("plugins")))),
+        };
+        made.extend(policy.map(|policy| (name.clone(), policy)));
     }
-    problems.append(&mut messages);
-    ConfigError::none_of(problems)?;
+    ConfigError::none_of(messages)?;
     Ok(made)
 }
 
@@ -189,7 +183,10 @@ fn places(
     plugins: &Path,
 ) -> Result<Vec<usize>, ConfigError> {
     let takes_part = |name: &str| made.get(name).is_some_and(|policy| point.is_of(&**policy));
-    let mut own = PluginSet::default();
+    let none = PluginSet::default();
+    // What looks at pods first belongs to what comes after it. Enabling a policy there enables it here; for a score that has no
+    // effect of its own.
+    let (mut own, mut first) = (&none, &none);
     for (stage, set) in document.plugins.iter().filter(|(stage, _)| stage.point() == Some(point)) {
         for (index, plugin) in set.enabled.iter().enumerate() {
             let name = plugin.name.as_str();
@@ -201,28 +198,24 @@ fn places(
             }
         }
         match stage {
-            // Comes before Filter, which has the last word.
-            Stage::PreFilter => own.enabled.clone_from(&set.enabled),
-            // Without effect of its own.
+            Stage::PreFilter => first = set,
             Stage::PreScore => {}
-            Stage::Filter => {
-                let before = std::mem::replace(&mut own, set.clone());
-                let more = before.enabled.into_iter().filter(|plugin| !disables(set, &plugin.name));
-                let more: Vec<Plugin> =
-                    more.filter(|plugin| set.enabled.iter().all(|other| other.name != plugin.name)).collect();
-                own.enabled.extend(more);
-            }
-            _ => own = set.clone(),
+            _ => own = set,
         }
     }
-    let is_own = |name: &str| own.enabled.iter().any(|plugin| plugin.name == name);
-    let from_all: Vec<&str> = if own.disabled.iter().any(|plugin| plugin.name == ALL) {
-        Vec::new()
-    } else {
-        all.iter().map(|plugin| plugin.name.as_str()).filter(|name| !disables(&own, name)).collect()
-    };
-    let (over, rest): (Vec<&str>, Vec<&str>) =
-        own.enabled.iter().map(|plugin| plugin.name.as_str()).partition(|name| from_all.contains(name));
-    let names = over.into_iter().chain(from_all.iter().copied().filter(|name| !is_own(name))).chain(rest);
-    Ok(names.filter(|name| takes_part(name)).filter_map(|name| made.get_index_of(name)).collect())
+    let from_all: Vec<&str> = names(all).filter(|name| !disables(own, name)).collect();
+    let (over, more): (Vec<&str>, Vec<&str>) = names(&own.enabled).partition(|name| from_all.contains(name));
+    let mut order: Vec<&str> = over.clone();
+    order.extend(from_all.iter().filter(|name| !over.contains(name)));
+    order.extend(more);
+    for name in names(&first.enabled).filter(|name| !disables(own, name)) {
+        if !order.contains(&name) {
+            order.push(name);
+        }
+    }
+    Ok(order.into_iter().filter(|name| takes_part(name)).filter_map(|name| made.get_index_of(name)).collect())
+}
+
+fn names(plugins: &[Plugin]) -> impl Iterator<Item = &str> {
+    plugins.iter().map(|plugin| plugin.name.as_str())
 }

@@ -152,20 +152,15 @@ impl<'a> Args<'a> {
     pub(super) fn read_own<T: DeserializeOwned + Default>(&self) -> Result<T, ConfigError> {
         let said = |field: &str| self.value.and_then(|value| value.get(field)).and_then(Value::as_str);
         let (plugin, own) = (self.plugin, format!("{}Args", self.plugin));
-        match said("kind") {
-            Some(kind) if kind != own => {
-                let text = format!("args for plugin {plugin} were not of type {own}.{GROUP}, got {kind}.{GROUP}");
-                return Err(ConfigError::new(&self.at, text));
-            }
-            _ => {}
+        if let Some(kind) = said("kind").filter(|kind| *kind != own) {
+            let text = format!("args for plugin {plugin} were not of type {own}.{GROUP}, got {kind}.{GROUP}");
+            return Err(ConfigError::new(&self.at, text));
         }
-        match said("apiVersion") {
-            Some(version) if version != API_VERSION => {
-                let text = format!("no kind {own:?} is registered for version {version:?}");
-                return Err(ConfigError::new(&self.at.child("apiVersion"), text));
-            }
-            _ => self.read(),
+        if let Some(version) = said("apiVersion").filter(|version| *version != API_VERSION) {
+            let text = format!("no kind {own:?} is registered for version {version:?}");
+            return Err(ConfigError::new(&self.at.child("apiVersion"), text));
         }
+        self.read()
     }
 
     /// For a policy without arguments.

@@ -367,7 +367,7 @@ fn the_other_arguments_are_checked() {
         "{ filterTimeout: -5s, bindingTimeout: 500ms }",
         &[
             ".filterTimeout: Invalid value: \"-5s\": must be zero or positive",
-            ".bindingTimeout: Invalid value: \"500ms\": must be at least 1 second",
+            ".bindingTimeout: Forbidden: DRADeviceBindingConditions or DRAResourceClaimDeviceStatus feature gate is disabled",
         ],
     );
     profile("pluginConfig: [{ name: Gang, args: { timeoutSeconds: 5 } }]");

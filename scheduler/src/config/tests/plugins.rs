@@ -110,6 +110,9 @@ fn looking_at_the_pod_first_is_part_of_filtering() {
     check(Filter, &named(&both), &["NodeAffinity", "NodeName", "NodePorts"]);
     let not = format!("{pre}, filter: {{ {}, disabled: [{{ name: NodePorts }}] }}", enabled(&["NodeName"]));
     check(Filter, &named(&not), &["NodeName", "NodeAffinity"]);
+    // The order in which nodes are refused does not change by that.
+    let again = "plugins: { preFilter: { enabled: [{ name: NodeResourcesFit }] } }";
+    assert_eq!(names(&profile(again), Filter), names(&Profile::default_scheduler(), Filter));
     let disabled = "plugins: { preFilter: { disabled: [{ name: NodePorts }] } }";
     assert!(names(&profile(disabled), Filter).contains(&"NodePorts"));
 }
