@@ -33,7 +33,7 @@ pub fn node_matches(pod: &Pod, node: &Node) -> Result<bool, NodeAffinityError> {
     else {
         return Ok(true);
     };
-    any_term_matches(required, node.metadata.name.as_deref().unwrap_or_default(), labels)
+    node_selector_selects(required, node)
 }
 
 /// Whether a node is what a selector demands, by its labels and its name.
