@@ -75,7 +75,7 @@ enum Command {
     /// Run an API server alone
     Apiserver(part::ApiserverOptions),
     /// Run a scheduler alone
-    Scheduler(part::RemoteOptions),
+    Scheduler(part::SchedulerOptions),
     /// Run the controllers alone
     Controllers(part::RemoteOptions),
     /// Run a node agent alone

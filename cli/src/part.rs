@@ -1,12 +1,14 @@
 //! `longshore apiserver`, `scheduler`, `controllers`, `node` and `certificate`: one part a process.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use longshore_cluster::remote::{self, AddressRange, Role};
-use longshore_cluster::{Error, RuntimeKind, StoreKind, Unsupported};
+use longshore_cluster::{
+    Error, RuntimeKind, SchedulerConfiguration, StoreKind, Unsupported, read_scheduler_configuration,
+};
 
 use crate::output::say;
 use crate::{Place, signals};
@@ -40,6 +42,16 @@ pub(crate) struct RemoteOptions {
     /// How to reach the API server
     #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
     kubeconfig: PathBuf,
+}
+
+/// Options of `scheduler`.
+#[derive(Debug, Args)]
+pub(crate) struct SchedulerOptions {
+    #[command(flatten)]
+    remote: RemoteOptions,
+    /// Kubernetes' KubeSchedulerConfiguration: profiles, plugins and their arguments
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 /// Options of `node`.
@@ -115,9 +127,15 @@ pub(crate) async fn apiserver(options: ApiserverOptions) -> Result<ExitCode, Err
 }
 
 /// Runs a scheduler.
-pub(crate) async fn scheduler(options: RemoteOptions) -> Result<ExitCode, Error> {
-    let run = async |cancel| remote::scheduler(&options.kubeconfig, cancel).await;
+pub(crate) async fn scheduler(options: SchedulerOptions) -> Result<ExitCode, Error> {
+    let configuration = scheduler_configuration(options.config.as_deref())?;
+    let run = async |cancel| remote::scheduler(&options.remote.kubeconfig, configuration, cancel).await;
     signals::until_asked(run).await.map(|()| ExitCode::SUCCESS)
+}
+
+/// The configuration in a file; without one, that of Kubernetes' default scheduler.
+pub(crate) fn scheduler_configuration(file: Option<&Path>) -> Result<SchedulerConfiguration, Error> {
+    file.map_or_else(|| Ok(SchedulerConfiguration::default()), read_scheduler_configuration)
 }
 
 /// Runs the controllers.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use longshore_cluster::{Cluster, Error, Progress, RuntimeKind, StoreKind, Unsupported, UpOptions, demo, read};
 
+use crate::part::scheduler_configuration;
 use crate::{Place, install, output, signals};
 
 /// How long workloads may take to become ready.
@@ -44,6 +45,9 @@ pub(crate) struct Options {
     /// What to do about fields that nothing acts on yet and that it would be unsafe to ignore
     #[arg(long, value_name = "refuse|warn", default_value = "refuse")]
     unsupported: Unsupported,
+    /// How pods are placed: Kubernetes' KubeSchedulerConfiguration
+    #[arg(long, value_name = "FILE")]
+    scheduler_config: Option<PathBuf>,
     /// Go on in the background once everything is ready
     #[arg(long)]
     detach: bool,
@@ -91,6 +95,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Error> {
             nodes: options.nodes,
             listen: options.listen,
             unsupported: options.unsupported,
+            scheduler: scheduler_configuration(options.scheduler_config.as_deref())?,
             manifests,
             demo: options.demo,
         };

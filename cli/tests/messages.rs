@@ -37,6 +37,62 @@ fn wrong_options_are_refused_with_what_to_do() {
 }
 
 #[test]
+fn a_scheduler_configuration_that_cannot_be_used_is_named() {
+    let machine = Machine::new();
+    let wrong = machine.write(
+        "scheduler.yaml",
+        "apiVersion: kubescheduler.config.k8s.io/v1
+kind: KubeSchedulerConfiguration
+profiles: [{ plugins: { score: { enabled: [{ name: NodeName }] } } }]",
+    );
+    let place = "profiles[0].plugins.score.enabled[0]: plugin \"NodeName\" does not extend ScorePlugin plugin";
+    let mut scheduler = Command::new(env!("CARGO_BIN_EXE_longshore"));
+    let (code, said) = fails(scheduler.args(["scheduler", "--kubeconfig", "/no/such/kubeconfig", "--config", &wrong]));
+    assert_eq!((code, said.trim()), (1, format!("error: {wrong}: {place}").as_str()));
+    let up = ["--runtime", "simulated", "--scheduler-config"];
+    let (code, said) = fails(machine.longshore(&["up"]).args(up).arg(&wrong));
+    assert_eq!((code, said.trim()), (1, format!("error: {wrong}: {place}").as_str()));
+    let (_, said) = fails(machine.longshore(&["up"]).args(up).arg("/no/such/file"));
+    assert!(said.contains("/no/such/file"), "{said}");
+    assert!(!machine.data_dir().exists(), "nothing was made");
+}
+
+#[test]
+fn a_cluster_places_pods_by_the_profiles_of_its_configuration() {
+    on_own_network(&["kubectl"], || {
+        let machine = Machine::new();
+        let config = machine.write(
+            "scheduler.yaml",
+            "apiVersion: kubescheduler.config.k8s.io/v1
+kind: KubeSchedulerConfiguration
+profiles:
+- schedulerName: default-scheduler
+- schedulerName: packing
+  pluginConfig:
+  - name: NodeResourcesFit
+    args: { scoringStrategy: { type: MostAllocated } }
+  plugins: { score: { disabled: [{ name: '*' }], enabled: [{ name: NodeResourcesFit }] } }",
+        );
+        let up = ["--runtime", "simulated", "--nodes", "3", "--store", "memory", "--scheduler-config", &config];
+        machine.up(&up);
+        let pod = |name: &str| {
+            format!(
+                r#"{{"apiVersion": "v1", "kind": "Pod", "metadata": {{"name": "{name}"}}, "spec": {{"schedulerName": "packing",
+                "containers": [{{"name": "c", "image": "web:1", "resources": {{"requests": {{"cpu": "2"}}}}}}]}}}}"#
+            )
+        };
+        for name in ["a", "b", "c"] {
+            let manifest = machine.write("pod.yaml", &pod(name));
+            machine.ask(&["apply", "-f", &manifest]);
+            machine.ask(&["wait", "--for=condition=PodScheduled", &format!("pod/{name}"), "--timeout=60s"]);
+        }
+        let nodes = machine.ask(&["get", "pods", "-o", "jsonpath={.items[*].spec.nodeName}"]);
+        let first = nodes.split(' ').next().unwrap_or_default();
+        assert_eq!(nodes, [first; 3].join(" "), "all on one node");
+    });
+}
+
+#[test]
 fn a_directory_that_cannot_be_written_is_named() {
     let output = Command::new(env!("CARGO_BIN_EXE_longshore"))
         .args(["up", "--runtime", "simulated", "--data-dir", "/proc/longshore"])

@@ -70,7 +70,10 @@ fn parts_in_processes_of_their_own_make_a_cluster() {
         let admins = ["user", "part", "--group", "system:masters"];
         let kubeconfig = certificate(&machine, temp.path(), "part", &admins);
         let controllers = Part::start(&mut part("controllers", &kubeconfig), "lead");
-        let scheduler = Part::start(&mut part("scheduler", &kubeconfig), "lead");
+        let config = temp.path().join("scheduler.yaml");
+        let text = "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n";
+        std::fs::write(&config, text).unwrap();
+        let scheduler = Part::start(part("scheduler", &kubeconfig).arg("--config").arg(&config), "lead");
         let role = ["node", "worker", "--address", "127.0.0.1"];
         let kubeconfig = certificate(&machine, temp.path(), "worker", &role);
         let mut node = part("node", &kubeconfig);

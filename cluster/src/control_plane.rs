@@ -11,6 +11,7 @@ use longshore_core::client::Client;
 use longshore_core::clock::Clock;
 use longshore_core::store::Store;
 use longshore_node::NodeAgent;
+use longshore_scheduler::config::Configuration;
 use longshore_scheduler::{Options as SchedulerOptions, Scheduler};
 
 use crate::Error;
@@ -48,6 +49,15 @@ impl ControlPlaneOptions {
     #[must_use]
     pub fn unsupported(mut self, unsupported: Unsupported) -> Self {
         self.registry.admission = built_in(unsupported);
+        self
+    }
+
+    /// Has pods placed as a configuration says. There is one scheduler, so none is elected.
+    #[must_use]
+    pub fn scheduler_configuration(mut self, configuration: Configuration) -> Self {
+        if let Some(options) = &mut self.scheduler {
+            *options = SchedulerOptions { seed: options.seed, ..configuration.options() };
+        }
         self
     }
 

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use longshore_scheduler::config::ConfigError;
+
 /// Why a cluster could not be started, found or ended.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -60,6 +62,14 @@ pub enum Error {
         document: usize,
         /// What is wrong.
         reason: String,
+    },
+    /// A scheduler's configuration cannot be used.
+    #[error("{file}: {reason}", file = .file.display())]
+    SchedulerConfiguration {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong where in it.
+        reason: ConfigError,
     },
     /// The machine lacks something.
     #[error("{what}: {remedy}")]

@@ -16,6 +16,7 @@ mod random;
 mod readiness;
 pub mod remote;
 mod requirements;
+mod scheduling;
 mod status;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -29,10 +30,12 @@ pub use down::down;
 pub use error::Error;
 pub use local::{Cluster, RuntimeKind, StoreKind, UpOptions};
 pub use longshore_apiserver::admission::Unsupported;
+pub use longshore_scheduler::config::Configuration as SchedulerConfiguration;
 pub use manifests::{Entry, apply, parse, read};
 pub use progress::{Observer, Progress, Row};
 pub use readiness::{Readiness, readiness};
 pub use requirements::missing_programs;
+pub use scheduling::read_scheduler_configuration;
 pub use status::{Report, kubeconfig, status};
 
 /// What a program must do, before anything else, when its first argument is `shim`: it is then the process that stays

@@ -16,6 +16,7 @@ use longshore_core::client::Client;
 use longshore_core::clock::{Clock, SystemClock};
 use longshore_core::kind::{DynObject, KindType};
 use longshore_core::store::{MemoryStore, Store};
+use longshore_scheduler::config::Configuration;
 use longshore_storage_embedded::EmbeddedStore;
 use tokio_util::sync::CancellationToken;
 
@@ -98,6 +99,8 @@ pub struct UpOptions {
     pub listen: Option<SocketAddr>,
     /// What is done about fields that nothing acts on yet and that it would be unsafe to ignore.
     pub unsupported: Unsupported,
+    /// How pods are placed.
+    pub scheduler: Configuration,
     /// Objects to apply once the API serves.
     pub manifests: Vec<Entry>,
     /// Whether the demonstration's image is to be made.
@@ -155,6 +158,7 @@ impl Cluster {
             ControlPlaneOptions::new(seed)
                 .root_ca(authority.certificate())
                 .service_range(services)
+                .scheduler_configuration(options.scheduler)
                 .unsupported(options.unsupported),
         )
         .await?;
@@ -325,6 +329,7 @@ mod tests {
             runtime: None,
             nodes: None,
             listen: None,
+            scheduler: Configuration::default(),
             unsupported: Unsupported::Refuse,
             manifests: Vec::new(),
             demo: false,

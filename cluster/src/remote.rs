@@ -22,6 +22,7 @@ use longshore_core::decode::{self, Format};
 use longshore_core::leader::{Ended, LeaderConfig, LeaderElector};
 use longshore_node::Options as NodeOptions;
 use longshore_node::http::{serve, server_config};
+use longshore_scheduler::config::Configuration;
 use longshore_scheduler::{Options as SchedulerOptions, Scheduler};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -191,12 +192,16 @@ pub(crate) fn remote_client(kubeconfig: &str) -> Result<Arc<dyn Client>, String>
 ///
 /// # Errors
 /// [`Error::File`] if the kubeconfig cannot be used.
-pub async fn scheduler(kubeconfig: &Path, cancel: CancellationToken) -> Result<(), Error> {
+pub async fn scheduler(
+    kubeconfig: &Path,
+    configuration: Configuration,
+    cancel: CancellationToken,
+) -> Result<(), Error> {
     let Connection { client, .. } = connect(kubeconfig)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let seed = random::seed().map_err(failed("randomness"))?;
-    let leader = Some(LeaderConfig::new(LEASES, "kube-scheduler", &identity(seed)?));
-    let options = SchedulerOptions { seed, leader, ..SchedulerOptions::default() };
+    let leader = configuration.leader(&identity(seed)?);
+    let options = SchedulerOptions { seed, leader, ..configuration.options() };
     Scheduler::new(client, clock, options).map_err(failed("scheduler"))?.run(cancel).await;
     Ok(())
 }

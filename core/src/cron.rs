@@ -1,13 +1,12 @@
 //! Schedules in cron's five fields, as upstream's CronJob takes them (`github.com/robfig/cron/v3`): when is the next time?
 
-mod duration;
 mod field;
 mod next;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::go_format;
+use crate::{go_duration, go_format};
 
 /// When a job is to run.
 ///
@@ -99,7 +98,7 @@ impl Schedule {
                 let Some(duration) = text.strip_prefix("@every ") else {
                     return Err(ParseError(format!("unrecognized descriptor: {text}")));
                 };
-                let nanos = duration::parse(duration)
+                let nanos = go_duration::parse(duration)
                     .map_err(|error| ParseError(format!("failed to parse duration {text}: {error}")))?;
                 return Ok(Self(Kind::Every((nanos / 1_000_000_000).max(1))));
             }

@@ -11,6 +11,7 @@ pub mod cron;
 pub mod decode;
 pub mod downward;
 pub mod events;
+pub mod go_duration;
 mod go_format;
 pub mod informer;
 pub mod int_or_string;

@@ -28,7 +28,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod config;
 mod engine;
+mod point;
 pub mod policies;
 mod profile;
 mod shell;
@@ -36,8 +38,9 @@ mod shell;
 pub use engine::{
     Diagnosis, Engine, Explanation, GangRefused, NodeRefusal, NodeScore, Placement, PolicyScore, Unplaced,
 };
+pub use point::ExtensionPoint;
 pub use profile::{DEFAULT_SCHEDULER_NAME, Enabled, Profile};
-pub use shell::{Options, Scheduler};
+pub use shell::{Backoff, Options, Scheduler};
 
 /// What can be wrong with how a scheduler is put together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,5 +59,15 @@ pub enum Error {
     DuplicateProfile {
         /// The name.
         profile: String,
+    },
+    /// There is one queue, and two profiles would order it in different ways.
+    #[error("different queue sort plugins for profile {profile:?}: {other:?}, first: {first:?}")]
+    QueueOrder {
+        /// The profile.
+        profile: String,
+        /// The policy that orders the queue by its choice.
+        other: String,
+        /// The policy that orders the queue by the first profile's.
+        first: String,
     },
 }

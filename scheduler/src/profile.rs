@@ -6,8 +6,8 @@ use longshore_core::scheduling::{
     Binder, Filter, Permit, Policy, PostBind, PostFilter, PreBind, PreEnqueue, QueueOrder, Reserve, Score,
 };
 
-use crate::Error;
 use crate::policies;
+use crate::{Error, ExtensionPoint};
 
 /// The name under which pods ask for the default profile.
 pub const DEFAULT_SCHEDULER_NAME: &str = "default-scheduler";
@@ -20,6 +20,10 @@ pub struct Enabled {
 }
 
 impl Enabled {
+    pub(crate) fn new(policy: Arc<dyn Policy>, weight: i64) -> Self {
+        Self { policy, weight }
+    }
+
     /// The policy.
     pub fn policy(&self) -> &dyn Policy {
         &*self.policy
@@ -47,22 +51,32 @@ impl Enabled {
 pub struct Profile {
     name: Arc<str>,
     policies: Vec<Enabled>,
+    order: Order,
+    percentage_of_nodes_to_score: Option<u8>,
 }
+
+/// By extension point, the places of the policies that take part, in the order in which they are asked.
+pub(crate) type Order = [Vec<usize>; ExtensionPoint::COUNT];
 
 impl Profile {
     /// A profile without policies. It needs at least one that orders the queue and one that binds to be run by a
     /// [`Scheduler`](crate::Scheduler); the [`Engine`](crate::Engine) alone needs none.
     pub fn empty(name: &str) -> Self {
-        Self { name: name.into(), policies: Vec::new() }
+        Self::ordered(name, Vec::new(), Order::default())
     }
 
     /// Upstream's default profile.
     pub fn default_scheduler() -> Self {
-        let profile = Self::empty(DEFAULT_SCHEDULER_NAME);
-        policies::default_profile().into_iter().fold(profile, |mut profile, (policy, weight)| {
-            profile.policies.push(Enabled { policy, weight });
-            profile
-        })
+        let mut profile = Self::empty(DEFAULT_SCHEDULER_NAME);
+        for (policy, weight) in policies::default_profile() {
+            profile.put(Enabled { policy, weight });
+        }
+        profile
+    }
+
+    /// A profile whose policies take part where `order` says.
+    pub(crate) fn ordered(name: &str, policies: Vec<Enabled>, order: Order) -> Self {
+        Self { name: name.into(), policies, order, percentage_of_nodes_to_score: None }
     }
 
     /// The same profile under another name.
@@ -79,20 +93,61 @@ impl Profile {
     }
 
     /// With a policy more, whose scores are multiplied by `weight`; one of the same name is replaced in its place.
+    /// It takes part wherever it has a say.
     #[must_use]
     pub fn with_weight(mut self, policy: impl Policy, weight: i64) -> Self {
-        let enabled = Enabled { policy: Arc::new(policy), weight };
-        match self.policies.iter_mut().find(|old| old.policy.name() == enabled.policy.name()) {
-            Some(old) => *old = enabled,
-            None => self.policies.push(enabled),
-        }
+        self.put(Enabled { policy: Arc::new(policy), weight });
         self
+    }
+
+    fn put(&mut self, enabled: Enabled) {
+        let place = self.place_of(enabled.policy.name()).unwrap_or(self.policies.len());
+        for point in ExtensionPoint::ALL {
+            let order = &mut self.order[point as usize];
+            match (order.iter().position(|other| *other == place), point.is_of(&*enabled.policy)) {
+                (None, true) => {
+                    let next = order.iter().position(|other| *other > place).unwrap_or(order.len());
+                    order.insert(next, place);
+                }
+                (Some(at), false) => drop(order.remove(at)),
+                _ => {}
+            }
+        }
+        if place < self.policies.len() {
+            self.policies[place] = enabled;
+        } else {
+            self.policies.push(enabled);
+        }
     }
 
     /// Without the policy of this name.
     #[must_use]
     pub fn without(mut self, name: &str) -> Self {
-        self.policies.retain(|enabled| enabled.policy.name() != name);
+        if let Some(place) = self.place_of(name) {
+            self.policies.remove(place);
+            for order in &mut self.order {
+                order.retain(|other| *other != place);
+                order.iter_mut().filter(|other| **other > place).for_each(|other| *other -= 1);
+            }
+        }
+        self
+    }
+
+    /// With the policy of this name taking part everywhere but here.
+    #[must_use]
+    pub fn without_at(mut self, name: &str, point: ExtensionPoint) -> Self {
+        if let Some(place) = self.place_of(name) {
+            self.order[point as usize].retain(|other| *other != place);
+        }
+        self
+    }
+
+    fn place_of(&self, name: &str) -> Option<usize> {
+        self.policies.iter().position(|enabled| enabled.policy.name() == name)
+    }
+
+    pub(crate) fn with_percentage_of_nodes_to_score(mut self, percentage: Option<u8>) -> Self {
+        self.percentage_of_nodes_to_score = percentage;
         self
     }
 
@@ -106,14 +161,26 @@ impl Profile {
         &self.policies
     }
 
+    /// The policies that take part here, in the order in which they are asked.
+    pub fn at(&self, point: ExtensionPoint) -> impl Iterator<Item = &Enabled> {
+        self.order[point as usize].iter().map(|place| &self.policies[*place])
+    }
+
+    /// Which part of the nodes, in per cent, are enough to choose from, as a
+    /// [`Configuration`](crate::config::Configuration) says; `None` leaves it to the scheduler. Nothing samples nodes yet:
+    /// all are looked at.
+    pub fn percentage_of_nodes_to_score(&self) -> Option<u8> {
+        self.percentage_of_nodes_to_score
+    }
+
     pub(crate) fn check_for_shell(&self) -> Result<(), Error> {
         let missing = |what| Error::Profile { profile: self.name().to_owned(), reason: what };
-        match self.all(Policy::as_queue_order).count() {
+        match self.order[ExtensionPoint::QueueOrder as usize].len() {
             1 => {}
             0 => return Err(missing("it has no policy that orders the queue; add PrioritySort")),
             _ => return Err(missing("it has several policies that order the queue; keep one")),
         }
-        if self.all(Policy::as_binder).next().is_none() {
+        if self.order[ExtensionPoint::Bind as usize].is_empty() {
             return Err(missing("it has no policy that binds; add DefaultBinder"));
         }
         Ok(())
@@ -122,51 +189,55 @@ impl Profile {
     /// The places and policies that take part in an extension point.
     fn all<'p, T: ?Sized>(
         &'p self,
-        point: fn(&'p dyn Policy) -> Option<&'p T>,
-    ) -> impl Iterator<Item = (usize, &'p T)> {
-        let all = self.policies.iter().enumerate();
-        all.filter_map(move |(place, enabled)| Some((place, point(&*enabled.policy)?)))
+        point: ExtensionPoint,
+        of: fn(&'p dyn Policy) -> Option<&'p T>,
+    ) -> impl DoubleEndedIterator<Item = (usize, &'p T)> {
+        let places = self.order[point as usize].iter();
+        places.filter_map(move |&place| Some((place, of(&*self.policies[place].policy)?)))
     }
 
     pub(crate) fn pre_enqueue(&self) -> impl Iterator<Item = (usize, &dyn PreEnqueue)> {
-        self.all(|policy| policy.as_pre_enqueue())
+        self.all(ExtensionPoint::PreEnqueue, |policy| policy.as_pre_enqueue())
     }
 
     pub(crate) fn queue_order(&self) -> Option<&dyn QueueOrder> {
-        self.all(|policy| policy.as_queue_order()).next().map(|(_, order)| order)
+        self.all(ExtensionPoint::QueueOrder, |policy| policy.as_queue_order()).next().map(|(_, order)| order)
+    }
+
+    pub(crate) fn queue_order_name(&self) -> &str {
+        self.order[ExtensionPoint::QueueOrder as usize].first().map_or("", |place| self.name_of(*place))
     }
 
     pub(crate) fn filters(&self) -> impl Iterator<Item = (usize, &dyn Filter)> {
-        self.all(|policy| policy.as_filter())
+        self.all(ExtensionPoint::Filter, |policy| policy.as_filter())
     }
 
     pub(crate) fn post_filters(&self) -> impl Iterator<Item = (usize, &dyn PostFilter)> {
-        self.all(|policy| policy.as_post_filter())
+        self.all(ExtensionPoint::PostFilter, |policy| policy.as_post_filter())
     }
 
     pub(crate) fn scores(&self) -> impl Iterator<Item = (usize, &dyn Score)> {
-        self.all(|policy| policy.as_score())
+        self.all(ExtensionPoint::Score, |policy| policy.as_score())
     }
 
     pub(crate) fn reserves(&self) -> impl DoubleEndedIterator<Item = (usize, &dyn Reserve)> {
-        let all = self.policies.iter().enumerate();
-        all.filter_map(|(place, enabled)| Some((place, enabled.policy.as_reserve()?)))
+        self.all(ExtensionPoint::Reserve, |policy| policy.as_reserve())
     }
 
     pub(crate) fn permits(&self) -> impl Iterator<Item = (usize, &dyn Permit)> {
-        self.all(|policy| policy.as_permit())
+        self.all(ExtensionPoint::Permit, |policy| policy.as_permit())
     }
 
     pub(crate) fn pre_binds(&self) -> impl Iterator<Item = (usize, &dyn PreBind)> {
-        self.all(|policy| policy.as_pre_bind())
+        self.all(ExtensionPoint::PreBind, |policy| policy.as_pre_bind())
     }
 
     pub(crate) fn binders(&self) -> impl Iterator<Item = (usize, &dyn Binder)> {
-        self.all(|policy| policy.as_binder())
+        self.all(ExtensionPoint::Bind, |policy| policy.as_binder())
     }
 
     pub(crate) fn post_binds(&self) -> impl Iterator<Item = (usize, &dyn PostBind)> {
-        self.all(|policy| policy.as_post_bind())
+        self.all(ExtensionPoint::PostBind, |policy| policy.as_post_bind())
     }
 
     pub(crate) fn name_of(&self, place: usize) -> &str {

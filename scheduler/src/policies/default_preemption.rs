@@ -23,7 +23,8 @@ use super::selector::Selector;
 const NO_VICTIMS: &str = "No preemption victims found for incoming pod";
 
 /// Looks, on each node that evictions could help, for the least dear set of less important pods without which the pod would
-/// fit, and takes the least dear of those.
+/// fit, and takes the least dear of those. Every node is tried: upstream's `minCandidateNodesPercentage` and
+/// `minCandidateNodesAbsolute` say how many it must at least try, so they have no effect here.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DefaultPreemption;
 

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use longshore_core::api::Node;
+use longshore_core::api::pod::helpers::{node_matches, node_selector_selects};
 use longshore_core::api::pod::{
-    NodeSelectorOperator, NodeSelectorRequirement, NodeSelectorTerm, Pod, PreferredSchedulingTerm,
+    self, NodeSelectorOperator, NodeSelectorRequirement, NodeSelectorTerm, Pod, PreferredSchedulingTerm,
 };
 use longshore_core::scheduling::cluster::{Cluster, LabelColumn};
 use longshore_core::scheduling::{
@@ -15,8 +17,27 @@ use longshore_core::scheduling::{
 const NAME: &str = "metadata.name";
 
 /// Refuses nodes that `nodeSelector` or the required node affinity excludes, and prefers those that preferred terms name.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NodeAffinity;
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct NodeAffinity {
+    added: pod::NodeAffinity,
+}
+
+impl NodeAffinity {
+    /// The policy with an affinity that every pod has beside its own. Nodes must meet both.
+    pub fn with_added(added: pod::NodeAffinity) -> Self {
+        Self { added }
+    }
+
+    fn may_take(&self, pod: &Pod, node: &Node) -> bool {
+        let added = self.added.required_during_scheduling_ignored_during_execution.as_ref();
+        added.is_none_or(|added| node_selector_selects(added, node).unwrap_or(false))
+            && node_matches(pod, node).unwrap_or(false)
+    }
+
+    fn preferred<'p>(&'p self, pod: &'p Pod) -> impl Iterator<Item = &'p PreferredSchedulingTerm> {
+        self.added.preferred_during_scheduling_ignored_during_execution.iter().chain(preferred(pod))
+    }
+}
 
 impl Policy for NodeAffinity {
     fn name(&self) -> &str {
@@ -24,7 +45,7 @@ impl Policy for NodeAffinity {
     }
 
     fn may_help(&self, pod: &Pod, event: &ClusterEvent<'_>) -> bool {
-        let wants = |node| longshore_core::api::pod::helpers::node_matches(pod, node).unwrap_or(false);
+        let wants = |node| self.may_take(pod, node);
         match event {
             ClusterEvent::NodeAdded(node) => wants(node),
             ClusterEvent::NodeUpdated { old, new } => wants(new) && !wants(old),
@@ -71,14 +92,19 @@ pub(super) fn allowed(cluster: &Cluster, pod: &Pod, within: &NodeSet) -> NodeSet
         }
         allowed.intersect(&with);
     }
-    if let Some(terms) = required(pod) {
-        let mut any = NodeSet::new();
-        for term in terms {
-            any.union(&matching(cluster, term, &allowed));
-        }
-        allowed = any;
+    match required(pod) {
+        Some(terms) => matching_any(cluster, terms, &allowed),
+        None => allowed,
     }
-    allowed
+}
+
+/// Those of `within` that one of the terms selects.
+fn matching_any(cluster: &Cluster, terms: &[NodeSelectorTerm], within: &NodeSet) -> NodeSet {
+    let mut any = NodeSet::new();
+    for term in terms {
+        any.union(&matching(cluster, term, within));
+    }
+    any
 }
 
 /// Those of `within` that the term selects. A term that is empty or cannot be read selects none.
@@ -179,7 +205,7 @@ fn names(terms: &[NodeSelectorTerm]) -> Option<BTreeSet<&str>> {
 
 impl Filter for NodeAffinity {
     fn pre_filter(&self, cycle: Cycle<'_>, _state: &mut State) -> Result<PreFilter, Refusal> {
-        if !demands(cycle.pod()) {
+        if !demands(cycle.pod()) && self.added.required_during_scheduling_ignored_during_execution.is_none() {
             return Ok(PreFilter::Skip);
         }
         match required(cycle.pod()).and_then(names) {
@@ -193,6 +219,11 @@ impl Filter for NodeAffinity {
     }
 
     fn filter(&self, cycle: Cycle<'_>, _state: &State, candidates: &mut Candidates) {
+        if let Some(added) = &self.added.required_during_scheduling_ignored_during_execution {
+            let selected = matching_any(cycle.cluster(), &added.node_selector_terms, candidates.nodes());
+            let reason = "node(s) didn't match scheduler-enforced node affinity";
+            candidates.keep_only(&selected, Refusal::unresolvable(reason));
+        }
         let allowed = allowed(cycle.cluster(), cycle.pod(), candidates.nodes());
         candidates.keep_only(&allowed, Refusal::unresolvable("node(s) didn't match Pod's node affinity/selector"));
     }
@@ -204,11 +235,11 @@ impl Filter for NodeAffinity {
 
 impl Score for NodeAffinity {
     fn pre_score(&self, cycle: Cycle<'_>, _state: &mut State, _feasible: &NodeSet) -> PreScore {
-        if preferred(cycle.pod()).is_empty() { PreScore::Skip } else { PreScore::Score }
+        if self.preferred(cycle.pod()).next().is_none() { PreScore::Skip } else { PreScore::Score }
     }
 
     fn score(&self, cycle: Cycle<'_>, _state: &State, nodes: &NodeSet, scores: &mut Scores) {
-        for term in preferred(cycle.pod()) {
+        for term in self.preferred(cycle.pod()) {
             for node in matching(cycle.cluster(), &term.preference, nodes).iter() {
                 scores.add(node, i64::from(term.weight));
             }

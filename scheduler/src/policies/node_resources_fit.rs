@@ -1,5 +1,7 @@
 //! NodeResourcesFit: a node must have what the pod asks for, and prefers to be packed or spread.
 
+use std::collections::BTreeSet;
+
 use longshore_core::api::pod::Pod;
 use longshore_core::scheduling::cluster::{Cluster, ResourceId};
 use longshore_core::scheduling::{
@@ -16,6 +18,13 @@ pub enum Strategy {
     LeastAllocated(Vec<(String, i64)>),
     /// Fuller nodes, by these resources with these weights.
     MostAllocated(Vec<(String, i64)>),
+    /// Nodes whose use, in per cent, a line through points gives the highest score.
+    RequestedToCapacityRatio {
+        /// The resources, with their weights.
+        resources: Vec<(String, i64)>,
+        /// Points of the line, each a use in per cent and a score from 0 to 10, by ascending use; at least one.
+        shape: Vec<(i64, i64)>,
+    },
 }
 
 impl Strategy {
@@ -38,6 +47,8 @@ pub(super) fn cpu_and_memory() -> Vec<(String, i64)> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeResourcesFit {
     strategy: Strategy,
+    ignored: BTreeSet<String>,
+    ignored_groups: BTreeSet<String>,
 }
 
 impl Default for NodeResourcesFit {
@@ -49,7 +60,35 @@ impl Default for NodeResourcesFit {
 impl NodeResourcesFit {
     /// The policy with a strategy.
     pub fn new(strategy: Strategy) -> Self {
-        Self { strategy }
+        Self { strategy, ignored: BTreeSet::new(), ignored_groups: BTreeSet::new() }
+    }
+
+    /// Refuses no node for lack of these extended resources, nor of any in these groups (what is before the `/` of their
+    /// names). Scores count them all the same.
+    #[must_use]
+    pub fn ignoring(
+        mut self,
+        resources: impl IntoIterator<Item = String>,
+        groups: impl IntoIterator<Item = String>,
+    ) -> Self {
+        self.ignored.extend(resources);
+        self.ignored_groups.extend(groups);
+        self
+    }
+
+    /// What the pod asks for and the node must have.
+    fn demands<'c>(&'c self, cycle: Cycle<'c>) -> impl Iterator<Item = (ResourceId, i64)> + 'c {
+        let ignores = !self.ignored.is_empty() || !self.ignored_groups.is_empty();
+        let amounts = cycle.shape().requests().amounts().iter().copied();
+        amounts.filter(move |&(resource, amount)| {
+            amount > 0 && !(ignores && self.ignores(cycle.cluster().resource_name(resource)))
+        })
+    }
+
+    fn ignores(&self, resource: &str) -> bool {
+        let Some((group, _)) = resource.split_once('/') else { return false };
+        let is_extended = !resource.contains("kubernetes.io/") && !resource.starts_with("requests.");
+        is_extended && (self.ignored.contains(resource) || self.ignored_groups.contains(group))
     }
 }
 
@@ -100,9 +139,8 @@ impl Filter for NodeResourcesFit {
         let cluster = cycle.cluster();
         // Columns are looked up once, not for every node.
         let pods = (cluster.allocatable(ResourceId::PODS), cluster.pod_counts());
-        let wanted: SmallVec<[Wanted<'_>; 4]> = (cycle.shape().requests().amounts().iter())
-            .filter(|(_, amount)| *amount > 0)
-            .map(|&(resource, amount)| Wanted {
+        let wanted: SmallVec<[Wanted<'_>; 4]> = (self.demands(cycle))
+            .map(|(resource, amount)| Wanted {
                 amount,
                 allocatable: cluster.allocatable(resource),
                 requested: cluster.requested(resource),
@@ -125,7 +163,7 @@ impl Filter for NodeResourcesFit {
             let why = match said.iter().find(|(key, _)| *key == (lack, never)) {
                 Some((_, why)) => *why,
                 None => {
-                    let why = candidates.reason(refusal(cycle, lack, never));
+                    let why = candidates.reason(self.refusal(cycle, lack, never));
                     said.push(((lack, never), why));
                     why
                 }
@@ -139,23 +177,24 @@ impl Filter for NodeResourcesFit {
     }
 }
 
-fn refusal(cycle: Cycle<'_>, lack: Lack, never: bool) -> Refusal {
-    let mut reasons: SmallVec<[Reason; 1]> = SmallVec::new();
-    if lack & 1 != 0 {
-        reasons.push("Too many pods".into());
-    }
-    let amounts = cycle.shape().requests().amounts().iter().filter(|(_, amount)| *amount > 0);
-    for (index, (resource, _)) in amounts.enumerate() {
-        if lack & (2 << index.min(62)) != 0 {
-            reasons.push(match *resource {
-                ResourceId::CPU => "Insufficient cpu".into(),
-                ResourceId::MEMORY => "Insufficient memory".into(),
-                other => format!("Insufficient {}", cycle.cluster().resource_name(other)).into(),
-            });
+impl NodeResourcesFit {
+    fn refusal(&self, cycle: Cycle<'_>, lack: Lack, never: bool) -> Refusal {
+        let mut reasons: SmallVec<[Reason; 1]> = SmallVec::new();
+        if lack & 1 != 0 {
+            reasons.push("Too many pods".into());
         }
+        for (index, (resource, _)) in self.demands(cycle).enumerate() {
+            if lack & (2 << index.min(62)) != 0 {
+                reasons.push(match resource {
+                    ResourceId::CPU => "Insufficient cpu".into(),
+                    ResourceId::MEMORY => "Insufficient memory".into(),
+                    other => format!("Insufficient {}", cycle.cluster().resource_name(other)).into(),
+                });
+            }
+        }
+        let code = if never { Code::UnschedulableAndUnresolvable } else { Code::Unschedulable };
+        Refusal { code, reasons }
     }
-    let code = if never { Code::UnschedulableAndUnresolvable } else { Code::Unschedulable };
-    Refusal { code, reasons }
 }
 
 impl Score for NodeResourcesFit {
@@ -163,6 +202,9 @@ impl Score for NodeResourcesFit {
         let (resources, rate): (_, fn(i64, i64) -> i64) = match &self.strategy {
             Strategy::LeastAllocated(resources) => (resources, least),
             Strategy::MostAllocated(resources) => (resources, most),
+            Strategy::RequestedToCapacityRatio { resources, shape } => {
+                return score_by_ratio(&Usage::of(cycle, resources, true), shape, nodes, scores);
+            }
         };
         let usage = Usage::of(cycle, resources, true);
         for node in nodes.iter() {
@@ -188,6 +230,39 @@ fn least(requested: i64, allocatable: i64) -> i64 {
 
 fn most(requested: i64, allocatable: i64) -> i64 {
     requested.min(allocatable) * MAX_NODE_SCORE / allocatable
+}
+
+/// Scores by a line over the use of each resource. As upstream, resources with score 0 do not count for the mean, and the mean
+/// is rounded, not truncated.
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "as upstream, and at most 100")]
+fn score_by_ratio(usage: &Usage<'_>, shape: &[(i64, i64)], nodes: &NodeSet, scores: &mut Scores) {
+    for node in nodes.iter() {
+        let (mut sum, mut weights) = (0, 0);
+        usage.each(node, |weight, requested, allocatable| {
+            let used = i128::from(requested.clamp(0, allocatable)) * 100 / i128::from(allocatable);
+            let score = on_line(shape, used as i64);
+            if score > 0 {
+                sum += weight * score;
+                weights += weight;
+            }
+        });
+        if weights > 0 {
+            scores.add(node, (sum as f64 / weights as f64).round() as i64);
+        }
+    }
+}
+
+/// The score at a use in per cent, from 0 to [`MAX_NODE_SCORE`]. Before the first point and after the last one the line is flat.
+fn on_line(shape: &[(i64, i64)], at: i64) -> i64 {
+    let scaled = |score: i64| score * (MAX_NODE_SCORE / 10);
+    let next = shape.partition_point(|(used, _)| *used < at);
+    match (next.checked_sub(1).and_then(|before| shape.get(before)), shape.get(next)) {
+        (Some((from, low)), Some((to, high))) => {
+            scaled(*low) + (scaled(*high) - scaled(*low)) * (at - from) / (to - from)
+        }
+        (Some((_, score)), None) | (None, Some((_, score))) => scaled(*score),
+        (None, None) => 0,
+    }
 }
 
 /// How full nodes would be with the pod, by resource with its weight.

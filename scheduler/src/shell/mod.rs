@@ -14,6 +14,7 @@ mod work;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use longshore_core::api::pod::Pod;
 use longshore_core::client::{Bind, Client};
@@ -34,10 +35,28 @@ pub struct Options {
     /// With others of the same configuration, only the one that holds this lease places pods. `None`: places pods at once,
     /// beside others if there are any; against a server with a ledger that is safe.
     pub leader: Option<LeaderConfig>,
+    /// How long pods wait that found no place.
+    pub backoff: Backoff,
     /// How many bindings may be under way at once.
     pub bindings: usize,
     /// Seed of the jitter in retries.
     pub seed: u64,
+}
+
+/// How long a pod that found no place waits before it is tried again, once something happened that may help it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// After the first try; doubles with each.
+    pub initial: Duration,
+    /// The longest.
+    pub max: Duration,
+}
+
+impl Default for Backoff {
+    /// Upstream's: 1 s to 10 s.
+    fn default() -> Self {
+        Self { initial: Duration::from_secs(1), max: Duration::from_secs(10) }
+    }
 }
 
 impl Default for Options {
@@ -47,6 +66,7 @@ impl Default for Options {
             profiles: vec![Profile::default_scheduler()],
             tie_break: TieBreak::default(),
             leader: None,
+            backoff: Backoff::default(),
             bindings: 64,
             seed: 0,
         }
@@ -73,12 +93,18 @@ impl Scheduler {
     /// A scheduler that does nothing until [`Scheduler::run`].
     ///
     /// # Errors
-    /// A profile lacks a policy that orders the queue or one that binds, or two profiles have one name.
+    /// A profile lacks a policy that orders the queue or one that binds, or two profiles have one name or order the queue in
+    /// different ways.
     pub fn new(client: Arc<dyn Client>, clock: Arc<dyn Clock>, options: Options) -> Result<Self, Error> {
         for (index, profile) in options.profiles.iter().enumerate() {
             profile.check_for_shell()?;
             if options.profiles[..index].iter().any(|other| other.name() == profile.name()) {
                 return Err(Error::DuplicateProfile { profile: profile.name().to_owned() });
+            }
+            let sorts = |profile: &Profile| profile.queue_order_name().to_owned();
+            let (first, other) = (sorts(&options.profiles[0]), sorts(profile));
+            if first != other {
+                return Err(Error::QueueOrder { profile: profile.name().to_owned(), other, first });
             }
         }
         Ok(Self { client, clock, options })

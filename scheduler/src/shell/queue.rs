@@ -14,15 +14,14 @@ use longshore_core::informer::ObjectKey;
 use longshore_core::scheduling::{ClusterEvent, QueuedPod};
 use rustc_hash::FxHashMap;
 
+use super::Backoff;
 use crate::Profile;
 
-/// Wait after the first failure; doubles up to [`BACKOFF_MAX`], as upstream.
-const BACKOFF_BASE: Duration = Duration::from_secs(1);
-const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// After this time a pod is tried again even though no event seemed to help.
 const UNSCHEDULABLE_MAX: Duration = Duration::from_secs(300);
-/// Wait after the first refusal by a ledger, where somebody else was quicker; doubles up to [`BACKOFF_BASE`].
+/// Wait after the first refusal by a ledger, where somebody else was quicker; doubles up to [`CONFLICT_MAX`].
 const CONFLICT_BASE: Duration = Duration::from_millis(10);
+const CONFLICT_MAX: Duration = Duration::from_secs(1);
 
 /// Where a pod is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,9 +103,15 @@ pub(super) struct Queue {
     backoff: BTreeSet<(Duration, u64, ObjectKey)>,
     unschedulable: BTreeSet<(Duration, u64, ObjectKey)>,
     next: u64,
+    backoff_times: Backoff,
 }
 
 impl Queue {
+    /// An empty queue.
+    pub(super) fn new(backoff: Backoff) -> Self {
+        Self { backoff_times: backoff, ..Self::default() }
+    }
+
     /// A pod came, or changed. One that is out stays out.
     pub(super) fn put(&mut self, pod: Arc<Pod>, profile: &Arc<Profile>, now: Duration) {
         let key = ObjectKey::of(&*pod);
@@ -194,18 +199,19 @@ impl Queue {
 
     /// A try ended without a place. Nothing happens if the pod is gone meanwhile.
     pub(super) fn failed(&mut self, key: &ObjectKey, failure: Failure, now: Duration) {
+        let times = self.backoff_times;
         let Some(entry) = self.entries.get_mut(key) else { return };
         entry.since = now;
         match failure {
             Failure::Conflict => {
                 entry.conflicts += 1;
-                let wait = doubled(CONFLICT_BASE, entry.conflicts, BACKOFF_BASE);
+                let wait = doubled(CONFLICT_BASE, entry.conflicts, CONFLICT_MAX);
                 self.back_off(key, now + wait);
             }
             Failure::Error => {
                 entry.attempts += 1;
                 entry.refused_by.clear();
-                let wait = doubled(BACKOFF_BASE, entry.attempts, BACKOFF_MAX);
+                let wait = doubled(times.initial, entry.attempts, times.max);
                 self.back_off(key, now + wait);
             }
             Failure::Refused(policies) => {
@@ -306,8 +312,9 @@ impl Queue {
     /// Out of the unschedulable ones: to be tried at once, or when its back-off is over.
     fn release(&mut self, key: &ObjectKey, now: Duration) {
         self.take(key);
+        let times = self.backoff_times;
         let Some(entry) = self.entries.get(key) else { return };
-        let due = entry.since + doubled(BACKOFF_BASE, entry.attempts, BACKOFF_MAX);
+        let due = entry.since + doubled(times.initial, entry.attempts, times.max);
         if due > now {
             self.back_off(key, due);
         } else {

@@ -81,6 +81,25 @@ fn back_off_doubles_up_to_ten_seconds() {
 }
 
 #[test]
+fn the_back_off_is_as_long_as_the_caller_says() {
+    let backoff = Backoff { initial: Duration::from_millis(300), max: Duration::from_secs(1) };
+    let (mut queue, profile) = (Queue::new(backoff), profile());
+    queue.put(pod("a", 0), &profile, at(0));
+    let mut now = at(0);
+    let mut waits = Vec::new();
+    for _ in 0..4 {
+        queue.tick(now);
+        assert_eq!(pop(&mut queue).unwrap(), "a");
+        queue.failed(&key("a"), Failure::Refused(vec!["NodeResourcesFit".to_owned()]), now);
+        queue.event(&ClusterEvent::NodeAdded(&Node::default()), now);
+        let due = queue.next_due().unwrap();
+        waits.push((due - now).as_millis());
+        now = due;
+    }
+    assert_eq!(waits, [300, 600, 1000, 1000]);
+}
+
+#[test]
 fn after_five_minutes_a_pod_is_tried_whatever_happened() {
     let (mut queue, profile) = (Queue::default(), profile());
     queue.put(pod("a", 0), &profile, at(0));

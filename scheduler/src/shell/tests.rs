@@ -11,7 +11,7 @@ use longshore_core::client::params::PostParams;
 use longshore_core::client::{Api, Client};
 use longshore_core::clock::{Clock, VirtualClock};
 use longshore_core::kind::{Kind, KindType};
-use longshore_core::scheduling::TieBreak;
+use longshore_core::scheduling::{Policy, QueueOrder, QueuedPod, TieBreak};
 use longshore_core::testing::client::FakeServer;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -272,6 +272,25 @@ async fn an_important_pod_gets_the_room_of_a_lesser_one() {
     world.stop().await;
 }
 
+#[derive(Debug)]
+struct NewestFirst;
+
+impl Policy for NewestFirst {
+    fn name(&self) -> &str {
+        "NewestFirst"
+    }
+
+    fn as_queue_order(&self) -> Option<&dyn QueueOrder> {
+        Some(self)
+    }
+}
+
+impl QueueOrder for NewestFirst {
+    fn compare(&self, a: QueuedPod<'_>, b: QueuedPod<'_>) -> std::cmp::Ordering {
+        b.since.cmp(&a.since)
+    }
+}
+
 #[tokio::test]
 async fn profiles_that_cannot_work_are_refused() {
     let world = World::new();
@@ -282,4 +301,8 @@ async fn profiles_that_cannot_work_are_refused() {
     let twice = build(vec![Profile::default_scheduler(), Profile::default_scheduler()]).unwrap_err();
     assert_eq!(twice.to_string(), "two profiles are called \"default-scheduler\"; give each scheduler name once");
     assert!(build(vec![Profile::default_scheduler(), Profile::default_scheduler().named("other")]).is_ok());
+    let newest = Profile::default_scheduler().named("newest").without("PrioritySort").with(NewestFirst);
+    let two_orders = build(vec![Profile::default_scheduler(), newest]).unwrap_err();
+    let text = "different queue sort plugins for profile \"newest\": \"NewestFirst\", first: \"PrioritySort\"";
+    assert_eq!(two_orders.to_string(), text);
 }

@@ -62,7 +62,7 @@ impl Loop {
             informers,
             feed,
             engine,
-            queue: Queue::default(),
+            queue: Queue::new(options.backoff),
             assumed: FxHashMap::default(),
             waiting: Room::default(),
             bindings_max: options.bindings.max(1),

@@ -274,15 +274,9 @@ fn storage(engine: &mut Engine, which: u8, kind: u8) {
 fn apply(engine: &mut Engine, step: usize, event: (u8, u8, u8)) {
     let (what, which, kind) = event;
     let name = format!("p{}", which % 24);
-    match what % 15 {
+    match what % 14 {
         12 => storage(engine, which, kind),
         13 => {
-            let selector = if kind.is_multiple_of(2) { json!({ "app": "web" }) } else { json!({}) };
-            let service =
-                json!({ "metadata": { "name": "s", "namespace": "default" }, "spec": { "selector": selector } });
-            engine.cluster_mut().put_object(Arc::new(serde_json::from_value::<Service>(service).unwrap()));
-        }
-        14 => {
             if let Some(node) = engine.cluster().node_id(&format!("n{}", which % 10)) {
                 let mut pod = Pod::clone(&some_pod("nominated", kind));
                 pod.spec.priority = Some(i32::from(kind % 3));
@@ -294,6 +288,14 @@ fn apply(engine: &mut Engine, step: usize, event: (u8, u8, u8)) {
         3..=6 => drop(engine.place(&some_pod(&format!("q{step}"), kind))),
         7 | 8 => force(engine, &name, kind, which % 10),
         9 => drop(engine.cluster_mut().remove_pod("default", &name)),
+        10 if kind.is_multiple_of(2) => {
+            let service = json!({
+                "metadata": { "name": "web", "namespace": "default" },
+                "spec": { "selector": { "app": if which.is_multiple_of(2) { "web" } else { "nothing" } } },
+            });
+            let service: Service = serde_json::from_value(service).unwrap();
+            engine.cluster_mut().put_object(Arc::new(service));
+        }
         10 => {
             let labels = [("team".to_owned(), (kind % 3).to_string())].into();
             engine.cluster_mut().put_namespace("default", &labels);
@@ -319,23 +321,69 @@ proptest! {
         events in prop::collection::vec((any::<u8>(), any::<u8>(), any::<u8>()), 1..60),
         asked in prop::collection::vec(any::<u8>(), 1..4),
     ) {
-        let mut engine = Engine::new(Profile::default_scheduler(), TieBreak::Uniform { seed: 3 });
-        for which in 0..6 {
-            engine.cluster_mut().put_node(some_node(which, which * 37));
-        }
-        for (step, event) in events.into_iter().enumerate() {
-            apply(&mut engine, step, event);
-            // The same shapes again and again, so that most answers come from memory.
-            for kind in &asked {
-                let mut pod = some_pod("asked", *kind);
-                if kind.is_multiple_of(3) {
-                    Arc::make_mut(&mut pod).spec.priority = Some(100);
-                }
-                let expected = reference(&mut engine, &pod);
-                prop_assert_eq!(remembered(&mut engine, &pod), expected, "step {}, kind {}", step, kind);
-                let mut anew = engine.fork(TieBreak::ByName);
-                prop_assert_eq!(evictions(&mut engine, &pod), evictions(&mut anew, &pod), "step {}, kind {}", step, kind);
+        agree(Profile::default_scheduler(), events, &asked)?;
+    }
+
+    #[test]
+    fn so_it_does_with_other_arguments(
+        events in prop::collection::vec((any::<u8>(), any::<u8>(), any::<u8>()), 1..60),
+        asked in prop::collection::vec(any::<u8>(), 1..4),
+    ) {
+        agree(with_arguments(), events, &asked)?;
+    }
+}
+
+/// The default policies, each with arguments that make it do something else.
+fn with_arguments() -> Profile {
+    let text = "
+apiVersion: kubescheduler.config.k8s.io/v1
+kind: KubeSchedulerConfiguration
+profiles:
+- plugins: { score: { enabled: [{ name: InterPodAffinity, weight: 3 }], disabled: [{ name: ImageLocality }] } }
+  pluginConfig:
+  - name: InterPodAffinity
+    args: { hardPodAffinityWeight: 20, ignorePreferredTermsOfExistingPods: true }
+  - name: NodeAffinity
+    args:
+      addedAffinity:
+        requiredDuringSchedulingIgnoredDuringExecution:
+          nodeSelectorTerms: [{ matchExpressions: [{ key: size, operator: Lt, values: ['200'] }] }]
+        preferredDuringSchedulingIgnoredDuringExecution:
+        - { weight: 5, preference: { matchExpressions: [{ key: size, operator: Gt, values: ['80'] }] } }
+  - name: NodeResourcesFit
+    args:
+      scoringStrategy:
+        type: RequestedToCapacityRatio
+        resources: [{ name: cpu, weight: 2 }, { name: memory }]
+        requestedToCapacityRatio: { shape: [{ utilization: 0, score: 0 }, { utilization: 70, score: 10 }] }
+  - name: PodTopologySpread
+    args:
+      defaultingType: List
+      defaultConstraints:
+      - { maxSkew: 1, topologyKey: topology.kubernetes.io/zone, whenUnsatisfiable: DoNotSchedule }
+      - { maxSkew: 2, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: ScheduleAnyway }
+";
+    crate::config::Configuration::from_yaml(text).unwrap().profiles.remove(0)
+}
+
+fn agree(profile: Profile, events: Vec<(u8, u8, u8)>, asked: &[u8]) -> Result<(), TestCaseError> {
+    let mut engine = Engine::new(profile, TieBreak::Uniform { seed: 3 });
+    for which in 0..6 {
+        engine.cluster_mut().put_node(some_node(which, which * 37));
+    }
+    for (step, event) in events.into_iter().enumerate() {
+        apply(&mut engine, step, event);
+        // The same shapes again and again, so that most answers come from memory.
+        for kind in asked {
+            let mut pod = some_pod("asked", *kind);
+            if kind.is_multiple_of(3) {
+                Arc::make_mut(&mut pod).spec.priority = Some(100);
             }
+            let expected = reference(&mut engine, &pod);
+            prop_assert_eq!(remembered(&mut engine, &pod), expected, "step {}, kind {}", step, kind);
+            let mut anew = engine.fork(TieBreak::ByName);
+            prop_assert_eq!(evictions(&mut engine, &pod), evictions(&mut anew, &pod), "step {}, kind {}", step, kind);
         }
     }
+    Ok(())
 }

@@ -13,13 +13,12 @@ use super::InterPodAffinity;
 use super::counts::Counts;
 use super::term::{Term, own_namespace_labels, preferred_away, preferred_near, required_near};
 
-/// What a required affinity of a pod that is there counts for in the score.
-const HARD_POD_AFFINITY_WEIGHT: i64 = 1;
-
 /// What the score knows: for each domain, what it adds to its nodes.
 struct Sums {
     namespace: BTreeMap<String, String>,
     own: Vec<(Term, i64)>,
+    /// What a required affinity of a pod that is there counts for.
+    hard_weight: i64,
     sums: Counts,
     worth: FxHashMap<ShapeId, Vec<(usize, i64)>>,
 }
@@ -35,7 +34,7 @@ impl Sums {
         mut affected: Option<&mut NodeSet>,
     ) {
         if !self.worth.contains_key(&there.id()) {
-            let worth = worth_of(there, cycle.shape(), &self.namespace, &self.own);
+            let worth = worth_of(there, cycle.shape(), self);
             let worth = worth.into_iter().map(|(key, amount)| (self.sums.key(&key), amount)).collect();
             self.worth.insert(there.id(), worth);
         }
@@ -57,6 +56,9 @@ impl Score for InterPodAffinity {
         if !shape.has_pod_affinity() && cluster.pods_with_affinity().next().is_none() {
             return PreScore::Skip;
         }
+        if self.own_preferences_only && preferred_near(shape).is_empty() && preferred_away(shape).is_empty() {
+            return PreScore::Skip;
+        }
         let weighted = |terms: &[WeightedPodAffinityTerm], sign: i64| -> Vec<(Term, i64)> {
             let incoming = |term: &WeightedPodAffinityTerm| {
                 (Term::of_incoming(&term.pod_affinity_term, shape, cluster), sign * i64::from(term.weight))
@@ -66,7 +68,8 @@ impl Score for InterPodAffinity {
         let mut own = weighted(preferred_near(shape), 1);
         own.extend(weighted(preferred_away(shape), -1));
         let namespace = own_namespace_labels(cycle);
-        let mut sums = Sums { namespace, own, sums: Counts::default(), worth: FxHashMap::default() };
+        let (hard_weight, worth) = (self.hard_weight, FxHashMap::default());
+        let mut sums = Sums { namespace, own, hard_weight, sums: Counts::default(), worth };
         if sums.own.is_empty() {
             cluster.pods_with_affinity().for_each(|(node, pod)| sums.count(cycle, (node, pod.shape()), 1, None));
         } else {
@@ -138,23 +141,20 @@ impl Score for InterPodAffinity {
 }
 
 /// What a pod of shape `there` adds to its domains for a pod of shape `incoming`.
-fn worth_of(
-    there: &Shape,
-    incoming: &Shape,
-    namespace: &BTreeMap<String, String>,
-    own: &[(Term, i64)],
-) -> Vec<(String, i64)> {
+fn worth_of(there: &Shape, incoming: &Shape, sums: &Sums) -> Vec<(String, i64)> {
     let mut worth = Vec::new();
-    for (term, weight) in own.iter().filter(|(term, _)| term.matches_listed(there)) {
+    for (term, weight) in sums.own.iter().filter(|(term, _)| term.matches_listed(there)) {
         worth.push((term.key.clone(), *weight));
     }
-    let theirs = required_near(there).iter().map(|term| (term, HARD_POD_AFFINITY_WEIGHT));
+    // With weight 0 they do not even count as a sum of zero.
+    let hard = required_near(there).iter().filter(|_| sums.hard_weight > 0);
+    let theirs = hard.map(|term| (term, sums.hard_weight));
     let weight = |term: &WeightedPodAffinityTerm| i64::from(term.weight);
     let theirs = theirs.chain(preferred_near(there).iter().map(|term| (&term.pod_affinity_term, weight(term))));
     let theirs = theirs.chain(preferred_away(there).iter().map(|term| (&term.pod_affinity_term, -weight(term))));
     for (term, weight) in theirs {
         let term = Term::of(term, there);
-        if term.matches(incoming, namespace) {
+        if term.matches(incoming, &sums.namespace) {
             worth.push((term.key, weight));
         }
     }

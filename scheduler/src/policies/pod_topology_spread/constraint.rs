@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use longshore_core::api::node::{Taint, TaintEffect};
 use longshore_core::api::pod::helpers::find_untolerated_taint;
-use longshore_core::api::pod::{NodeInclusionPolicy, Pod, TopologySpreadConstraint, UnsatisfiableConstraintAction};
+use longshore_core::api::pod::{NodeInclusionPolicy, TopologySpreadConstraint, UnsatisfiableConstraintAction};
 use longshore_core::api::{ReplicaSet, ReplicationController, Service, StatefulSet};
 use longshore_core::scheduling::cluster::Cluster;
-use longshore_core::scheduling::{Cycle, NodeId, NodeSet, Shape, ShapeId};
+use longshore_core::scheduling::{Cycle, NodeId, NodeSet, ShapeId};
 use rustc_hash::FxHashMap;
 
+use super::PodTopologySpread;
 use crate::policies::node_affinity;
 use crate::policies::selector::Selector;
 
@@ -28,7 +29,7 @@ pub(super) struct Constraint {
 }
 
 impl Constraint {
-    pub(super) fn of(constraint: &TopologySpreadConstraint, labels: &BTreeMap<String, String>) -> Self {
+    fn of(constraint: &TopologySpreadConstraint, labels: &BTreeMap<String, String>) -> Self {
         let mut selector = Selector::of(constraint.label_selector.as_ref());
         let keys = constraint.match_label_keys.iter().filter_map(|key| Some((key.clone(), labels.get(key)?.clone())));
         let own: BTreeMap<String, String> = keys.collect();
@@ -45,29 +46,46 @@ impl Constraint {
         }
     }
 
-    pub(super) fn soft(key: &str, max_skew: i64, selector: Selector) -> Self {
-        let (honors_affinity, honors_taints) = (true, false);
+    fn soft(key: &str, max_skew: i64) -> Self {
+        let (selector, honors_affinity, honors_taints) = (Selector::Nothing, true, false);
         Self { key: key.to_owned(), max_skew, min_domains: 1, selector, honors_affinity, honors_taints }
     }
 }
 
-/// The pod's own constraints with this action.
-pub(super) fn own_constraints(pod: &Pod, shape: &Shape, action: &UnsatisfiableConstraintAction) -> Vec<Constraint> {
-    let all = pod.spec.topology_spread_constraints.iter().filter(|constraint| constraint.when_unsatisfiable == *action);
-    all.map(|constraint| Constraint::of(constraint, shape.labels())).collect()
-}
-
-/// How pods are spread that say nothing about it.
-pub(super) fn default_constraints(cycle: Cycle<'_>) -> Vec<Constraint> {
-    let selector = kind_selector(cycle);
-    if selector.is_empty() {
-        return Vec::new();
+impl PodTopologySpread {
+    /// The constraints with this action: the pod's own; if it has none at all, those by default.
+    pub(super) fn constraints(&self, cycle: Cycle<'_>, action: &UnsatisfiableConstraintAction) -> Vec<Constraint> {
+        let own = &cycle.pod().spec.topology_spread_constraints;
+        let of_action = |all: &[TopologySpreadConstraint]| -> Vec<Constraint> {
+            let all = all.iter().filter(|constraint| constraint.when_unsatisfiable == *action);
+            all.map(|constraint| Constraint::of(constraint, cycle.shape().labels())).collect()
+        };
+        if !own.is_empty() {
+            return of_action(own);
+        }
+        let system = || match action {
+            UnsatisfiableConstraintAction::ScheduleAnyway => {
+                vec![Constraint::soft(HOSTNAME, 3), Constraint::soft(ZONE, 5)]
+            }
+            _ => Vec::new(),
+        };
+        let mut constraints = self.defaults.as_deref().map_or_else(system, of_action);
+        if constraints.is_empty() {
+            return constraints;
+        }
+        let selector = kind_selector(cycle);
+        if selector.is_empty() {
+            return Vec::new();
+        }
+        for constraint in &mut constraints {
+            constraint.selector = selector.clone();
+        }
+        constraints
     }
-    vec![Constraint::soft(HOSTNAME, 3, selector.clone()), Constraint::soft(ZONE, 5, selector)]
 }
 
 /// Selects the pods of the same kind: what the services and the controller of the pod select.
-pub(super) fn kind_selector(cycle: Cycle<'_>) -> Selector {
+fn kind_selector(cycle: Cycle<'_>) -> Selector {
     let (cluster, shape) = (cycle.cluster(), cycle.shape());
     let mut labels: BTreeMap<String, String> = BTreeMap::new();
     for service in cluster.objects_in::<Service>(shape.namespace()) {

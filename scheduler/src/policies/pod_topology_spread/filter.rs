@@ -6,7 +6,7 @@ use longshore_core::scheduling::{Candidates, Cycle, Filter, NodeId, NodeSet, Pre
 use rustc_hash::FxHashMap;
 
 use super::PodTopologySpread;
-use super::constraint::{Constraint, Counter, included, labelled, own_constraints};
+use super::constraint::{Constraint, Counter, included, labelled};
 
 /// What the filter knows about one constraint.
 #[derive(Debug)]
@@ -81,8 +81,7 @@ struct Hard(Vec<Counted>);
 
 impl Filter for PodTopologySpread {
     fn pre_filter(&self, cycle: Cycle<'_>, state: &mut State) -> Result<PreFilter, Refusal> {
-        let action = UnsatisfiableConstraintAction::DoNotSchedule;
-        let constraints = own_constraints(cycle.pod(), cycle.shape(), &action);
+        let constraints = self.constraints(cycle, &UnsatisfiableConstraintAction::DoNotSchedule);
         if constraints.is_empty() {
             return Ok(PreFilter::Skip);
         }
@@ -115,7 +114,12 @@ impl Filter for PodTopologySpread {
     }
 
     fn update(&self, cycle: Cycle<'_>, state: &mut State, changes: &[Change], affected: &mut NodeSet) -> Update {
-        // Whether a pod has constraints does not change.
+        // Which constraints a pod has by default depends on its services and its controller.
+        let by_default = self.defaults.is_some() && cycle.pod().spec.topology_spread_constraints.is_empty();
+        if by_default && changes.iter().any(|change| matches!(change, Change::Object(_))) {
+            return Update::Recompute;
+        }
+        // Otherwise whether it has some does not change.
         let Some(Hard(constraints)) = state.get_mut::<Hard>() else { return Update::Done };
         if changes.iter().any(|change| matches!(change, Change::Node(_))) {
             return Update::Recompute;

@@ -4,15 +4,28 @@ mod constraint;
 mod filter;
 mod score;
 
-use longshore_core::api::pod::Pod;
+use longshore_core::api::pod::{Pod, TopologySpreadConstraint};
 use longshore_core::api::{ReplicaSet, ReplicationController, Service, StatefulSet};
 use longshore_core::kind::KindType;
 use longshore_core::scheduling::{ClusterEvent, Filter, Policy, Score};
 
 /// Refuses nodes whose domain has too many pods of the kind already, and prefers domains that have few. Pods without
-/// constraints of their own that a service or controller selects are spread softly over hosts and zones.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct PodTopologySpread;
+/// constraints of their own that a service or controller selects are spread softly over hosts and zones, unless other
+/// constraints are given for them.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PodTopologySpread {
+    /// `None` for upstream's.
+    defaults: Option<Vec<TopologySpreadConstraint>>,
+}
+
+impl PodTopologySpread {
+    /// The policy with these constraints for pods that have none; which pods count follows from the services and the
+    /// controller of the pod, whatever the constraints' selectors. With such defaults, unlike with upstream's own, nodes
+    /// that lack a topology label are not scored.
+    pub fn with_defaults(constraints: Vec<TopologySpreadConstraint>) -> Self {
+        Self { defaults: Some(constraints) }
+    }
+}
 
 impl Policy for PodTopologySpread {
     fn name(&self) -> &str {

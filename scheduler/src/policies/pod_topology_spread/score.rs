@@ -8,7 +8,7 @@ use longshore_core::scheduling::{
 use rustc_hash::FxHashMap;
 
 use super::PodTopologySpread;
-use super::constraint::{Constraint, Counter, HOSTNAME, default_constraints, included, labelled, own_constraints};
+use super::constraint::{Constraint, Counter, HOSTNAME, included, labelled};
 
 /// What the score knows.
 struct Soft {
@@ -16,7 +16,7 @@ struct Soft {
     feasible: NodeSet,
     /// Nodes that lack a topology label and are not scored.
     ignored: NodeSet,
-    /// Whether nodes must have all the labels; default constraints put up with nodes that lack one.
+    /// Whether nodes must have all the labels; upstream's defaults put up with nodes that lack one.
     strict: bool,
 }
 
@@ -131,12 +131,8 @@ impl Soft {
 impl Score for PodTopologySpread {
     fn pre_score(&self, cycle: Cycle<'_>, state: &mut State, feasible: &NodeSet) -> PreScore {
         let cluster = cycle.cluster();
-        let strict = !cycle.pod().spec.topology_spread_constraints.is_empty();
-        let constraints = if strict {
-            own_constraints(cycle.pod(), cycle.shape(), &UnsatisfiableConstraintAction::ScheduleAnyway)
-        } else {
-            default_constraints(cycle)
-        };
+        let strict = self.defaults.is_some() || !cycle.pod().spec.topology_spread_constraints.is_empty();
+        let constraints = self.constraints(cycle, &UnsatisfiableConstraintAction::ScheduleAnyway);
         if constraints.is_empty() {
             return PreScore::Skip;
         }

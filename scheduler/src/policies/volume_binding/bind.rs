@@ -28,9 +28,6 @@ const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
 /// How often claims are looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long claims may take to get their volumes; upstream's default.
-const PATIENCE: Duration = Duration::from_secs(600);
-
 #[async_trait]
 impl PreBind for VolumeBinding {
     async fn pre_bind(&self, client: &Arc<dyn Client>, clock: &dyn Clock, binding: &Binding) -> Result<(), Error> {
@@ -41,7 +38,7 @@ impl PreBind for VolumeBinding {
         if !bind(client, binding).await? {
             return Ok(());
         }
-        let end = clock.elapsed() + PATIENCE;
+        let end = clock.elapsed() + self.patience;
         while !are_bound(client, binding).await? {
             if clock.elapsed() >= end {
                 return Err(refused(pod, "timed out waiting for the condition".to_owned()));

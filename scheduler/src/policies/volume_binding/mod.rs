@@ -4,6 +4,8 @@ mod bind;
 mod claims;
 mod find;
 
+use std::time::Duration;
+
 use longshore_core::api::pod::Pod;
 use longshore_core::api::{CSIDriver, CSINode, CSIStorageCapacity, PersistentVolume, StorageClass};
 use longshore_core::kind::KindType;
@@ -17,8 +19,24 @@ use claims::Claims;
 
 /// Refuses nodes that cannot reach a volume of the pod, and nodes where a claim that waits for its pod would find none and
 /// get none; binds such claims before the pod is bound.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct VolumeBinding;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VolumeBinding {
+    patience: Duration,
+}
+
+impl Default for VolumeBinding {
+    /// With upstream's patience of 600 seconds.
+    fn default() -> Self {
+        Self::new(Duration::from_secs(600))
+    }
+}
+
+impl VolumeBinding {
+    /// The policy; claims may take this long to get their volumes once the pod has a node.
+    pub fn new(patience: Duration) -> Self {
+        Self { patience }
+    }
+}
 
 impl Policy for VolumeBinding {
     fn name(&self) -> &str {

@@ -10,7 +10,10 @@ mod taints;
 
 pub use affinity_keys::merge_label_keys;
 pub use claims::{claim_name, owns_claim};
-pub use node_affinity::{NodeAffinityError, node_affinity_score, node_matches, node_selector_matches};
+pub use node_affinity::{
+    NodeAffinityError, node_affinity_errors, node_affinity_score, node_matches, node_selector_matches,
+    node_selector_selects,
+};
 pub use readiness::{
     condition, containers_ready, is_available, is_ready, is_terminal, set_condition, update_condition,
 };

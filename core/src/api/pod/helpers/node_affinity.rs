@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use crate::api::Node;
-use crate::api::pod::{NodeSelector, NodeSelectorOperator, NodeSelectorRequirement, NodeSelectorTerm, Pod};
+use crate::api::pod::{
+    NodeAffinity, NodeSelector, NodeSelectorOperator, NodeSelectorRequirement, NodeSelectorTerm, Pod,
+};
 use crate::validation::names::{is_qualified_name, is_valid_label_value};
 use crate::validation::{Path, join_once};
 
@@ -31,7 +33,18 @@ pub fn node_matches(pod: &Pod, node: &Node) -> Result<bool, NodeAffinityError> {
     else {
         return Ok(true);
     };
-    any_term_matches(required, node.metadata.name.as_deref().unwrap_or_default(), labels)
+    node_selector_selects(required, node)
+}
+
+/// Whether a node is what a selector demands, by its labels and its name.
+///
+/// # Errors
+///
+/// No term matches and at least one cannot be read.
+pub fn node_selector_selects(selector: &NodeSelector, node: &Node) -> Result<bool, NodeAffinityError> {
+    let none = BTreeMap::new();
+    let labels = node.metadata.labels.as_ref().unwrap_or(&none);
+    any_term_matches(selector, node.metadata.name.as_deref().unwrap_or_default(), labels)
 }
 
 /// Whether labels of a node are what a selector demands, as volumes have it. Fields are not looked at.
@@ -61,6 +74,22 @@ fn any_term_matches(
         unreadable.extend(wrong);
     }
     if unreadable.is_empty() { Ok(false) } else { Err(NodeAffinityError(unreadable)) }
+}
+
+/// What of a node affinity cannot be read, each with its place below `at`. Terms that select nothing or weigh nothing are not
+/// looked at.
+pub fn node_affinity_errors(affinity: &NodeAffinity, at: &Path) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if let Some(required) = &affinity.required_during_scheduling_ignored_during_execution {
+        let at = at.child("requiredDuringSchedulingIgnoredDuringExecution").child("nodeSelectorTerms");
+        let terms = required.node_selector_terms.iter().enumerate().filter(|(_, term)| !is_empty(term));
+        wrong.extend(terms.flat_map(|(index, term)| check(term, &at.index(index))));
+    }
+    let at = at.child("preferredDuringSchedulingIgnoredDuringExecution");
+    let preferred = affinity.preferred_during_scheduling_ignored_during_execution.iter().enumerate();
+    let preferred = preferred.filter(|(_, term)| term.weight != 0 && !is_empty(&term.preference));
+    wrong.extend(preferred.flat_map(|(index, term)| check(&term.preference, &at.index(index))));
+    wrong
 }
 
 /// The sum of the weights of the preferred terms that the node meets.

@@ -2,11 +2,11 @@
 
 use crate::go_format::quote;
 
-/// Nanoseconds.
+/// Reads a duration; in nanoseconds.
 ///
 /// # Errors
 /// Go's text of what is wrong.
-pub(super) fn parse(text: &str) -> Result<i64, String> {
+pub fn parse(text: &str) -> Result<i64, String> {
     let invalid = || format!("time: invalid duration {}", quote(text));
     let (negative, mut rest) = match text.as_bytes().first() {
         Some(b'-') => (true, &text[1..]),
