@@ -1,7 +1,6 @@
 //! Nodes by number, and sets of them as bits.
 
 use std::fmt;
-use std::ops::Range;
 
 use smallvec::SmallVec;
 
@@ -137,33 +136,19 @@ impl NodeSet {
 
     /// The nodes, in order.
     pub fn iter(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.words
-            .iter()
-            .zip(self.skipped..)
-            .flat_map(|(&word, place)| Bits(word).map(move |bit| NodeId::from_index(place * 64 + bit as usize)))
-    }
-
-    /// The nodes as ranges of places without a gap, in order: the quickest way through a set of most nodes.
-    pub fn runs(&self) -> impl Iterator<Item = Range<usize>> + '_ {
-        let mut at = 0;
+        let first = NodeId::from_index(self.skipped * 64).0;
+        let mut words = self.words.iter().zip((first..).step_by(64));
+        let mut word = 0;
+        let mut start = 0;
         std::iter::from_fn(move || {
-            let start = self.next_from(at, false)?;
-            let end = self.next_from(start, true).unwrap_or(self.words.len() * 64);
-            at = end;
-            Some(self.skipped * 64 + start..self.skipped * 64 + end)
+            while word == 0 {
+                let (next, place) = words.next()?;
+                (word, start) = (*next, place);
+            }
+            let bit = word.trailing_zeros();
+            word &= word - 1;
+            Some(NodeId(start + bit))
         })
-    }
-
-    /// The first place from `at` on, counted from the first word kept, that is in the set, or is not.
-    fn next_from(&self, at: usize, absent: bool) -> Option<usize> {
-        let flip = if absent { u64::MAX } else { 0 };
-        let mut place = at / 64;
-        let mut word = (self.words.get(place)? ^ flip) & (u64::MAX << (at % 64));
-        while word == 0 {
-            place += 1;
-            word = self.words.get(place)? ^ flip;
-        }
-        Some(place * 64 + word.trailing_zeros() as usize)
     }
 
     /// Keeps what is in `other`, too.
@@ -252,22 +237,6 @@ impl FromIterator<NodeId> for NodeSet {
     }
 }
 
-/// The places of the bits that are set, lowest first.
-struct Bits(u64);
-
-impl Iterator for Bits {
-    type Item = u32;
-
-    fn next(&mut self) -> Option<u32> {
-        if self.0 == 0 {
-            return None;
-        }
-        let bit = self.0.trailing_zeros();
-        self.0 &= self.0 - 1;
-        Some(bit)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -286,9 +255,6 @@ mod tests {
         assert_eq!(all, set(&[0, 3, 64, 65, 200]));
         assert_eq!(all.len(), 5);
         assert_eq!(all.iter().map(NodeId::index).collect::<Vec<_>>(), [0, 3, 64, 65, 200]);
-        assert_eq!(all.runs().collect::<Vec<_>>(), [0..1, 3..4, 64..66, 200..201]);
-        assert_eq!((130..400).map(NodeId::from_index).collect::<NodeSet>().runs().collect::<Vec<_>>(), [130..400]);
-        assert_eq!(NodeSet::new().runs().count(), 0);
         assert!(a.intersects(&b) && !set(&[1]).intersects(&b));
         assert!(all.remove(NodeId(200)) && !all.remove(NodeId(200)) && !all.remove(NodeId(9000)));
         assert!(!all.contains(NodeId(200)) && all.contains(NodeId(65)));

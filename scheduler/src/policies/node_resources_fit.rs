@@ -199,22 +199,12 @@ impl NodeResourcesFit {
 
 impl Score for NodeResourcesFit {
     fn score(&self, cycle: Cycle<'_>, _state: &State, nodes: &NodeSet, scores: &mut Scores) {
-        let (resources, rate): (_, fn(i64, i64) -> i64) = match &self.strategy {
-            Strategy::LeastAllocated(resources) => (resources, least),
-            Strategy::MostAllocated(resources) => (resources, most),
+        let usage = |resources| Usage::of(cycle, resources, true);
+        match &self.strategy {
+            Strategy::LeastAllocated(resources) => score_by_rate(&usage(resources), least, nodes, scores),
+            Strategy::MostAllocated(resources) => score_by_rate(&usage(resources), most, nodes, scores),
             Strategy::RequestedToCapacityRatio { resources, shape } => {
-                return score_by_ratio(&Usage::of(cycle, resources, true), shape, nodes, scores);
-            }
-        };
-        let usage = Usage::of(cycle, resources, true);
-        for node in nodes.iter() {
-            let (mut sum, mut weights) = (0, 0);
-            usage.each(node, |weight, requested, allocatable| {
-                sum += weight * rate(requested, allocatable);
-                weights += weight;
-            });
-            if weights > 0 {
-                scores.add(node, sum / weights);
+                score_by_ratio(&usage(resources), shape, nodes, scores);
             }
         }
     }
@@ -224,12 +214,42 @@ impl Score for NodeResourcesFit {
     }
 }
 
+/// Scores by the weighted mean of a rate of each resource. Generic, so that the rate is compiled into the loop.
+fn score_by_rate(usage: &Usage<'_>, rate: impl Fn(i64, i64) -> i64, nodes: &NodeSet, scores: &mut Scores) {
+    for node in nodes.iter() {
+        let (mut sum, mut weights) = (0, 0);
+        usage.each(node, |weight, requested, allocatable| {
+            sum += weight * rate(requested, allocatable);
+            weights += weight;
+        });
+        // Two resources of weight 1 are the usual case, and a division is dear.
+        match weights {
+            0 => {}
+            2 => scores.add(node, sum / 2),
+            _ => scores.add(node, sum / weights),
+        }
+    }
+}
+
 fn least(requested: i64, allocatable: i64) -> i64 {
-    if requested > allocatable { 0 } else { (allocatable - requested) * MAX_NODE_SCORE / allocatable }
+    if requested > allocatable { 0 } else { quotient((allocatable - requested) * MAX_NODE_SCORE, allocatable) }
+}
+
+/// The quotient of numbers that are not negative, truncated: quicker than the processor's own division where both have few
+/// bits, as they mostly do.
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "below 2^52, and then corrected")]
+fn quotient(dividend: i64, divisor: i64) -> i64 {
+    const EXACT: i64 = 1 << 52;
+    if dividend >= EXACT || divisor >= EXACT {
+        return dividend / divisor;
+    }
+    // Rounding may have reached the next whole number, never passed it.
+    let near = (dividend as f64 / divisor as f64) as i64;
+    near - i64::from(near * divisor > dividend)
 }
 
 fn most(requested: i64, allocatable: i64) -> i64 {
-    requested.min(allocatable) * MAX_NODE_SCORE / allocatable
+    quotient(requested.min(allocatable) * MAX_NODE_SCORE, allocatable)
 }
 
 /// Scores by a line over the use of each resource. As upstream, resources with score 0 do not count for the mean, and the mean

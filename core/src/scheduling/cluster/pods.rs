@@ -247,7 +247,7 @@ impl Cluster {
         self.place_on(pod, Some(node));
     }
 
-    fn place_on(&mut self, pod: Arc<Pod>, node: Option<NodeId>) {
+    fn place_on(&mut self, pod: Arc<Pod>, node: Option<NodeId>) -> PodId {
         let shape = self.shape_as(&pod, Wanted::default());
         let requests = self.requests_by_status(&pod, &shape);
         let meta = &pod.metadata;
@@ -266,7 +266,7 @@ impl Cluster {
                 if let Some(node) = node.filter(|_| started) {
                     self.changes.push(Change::Touched(node));
                 }
-                return;
+                return id;
             }
             self.take_out(id);
         }
@@ -277,10 +277,11 @@ impl Cluster {
             (None, Some(name)) => self.pods.orphans.entry(name).or_default().push(id),
             (None, None) => {}
         }
+        id
     }
 
     /// Looks at the cluster as it would be if some pods were on a node and others, wherever they are, were gone. Afterwards
-    /// it is as it was, and no change is recorded.
+    /// it is as it was, the order of the pods on each node included, and no change is recorded.
     pub fn suppose<R>(
         &mut self,
         (here, node): (&[Arc<Pod>], NodeId),
@@ -288,14 +289,30 @@ impl Cluster {
         look: impl FnOnce(&mut Self) -> R,
     ) -> R {
         let was_paused = std::mem::replace(&mut self.changes.paused, true);
-        let gone: Vec<PlacedPod> = gone.iter().filter_map(|key| self.remove_pod(&key.namespace, &key.name)).collect();
+        let gone: Vec<PodId> = gone.iter().filter_map(|key| self.pods.find(&key.namespace, &key.name)).collect();
+        let mut orders: BTreeMap<NodeId, [Vec<PodId>; 2]> = BTreeMap::new();
+        for node in gone.iter().filter_map(|id| self.pods.get(*id)?.node) {
+            let slot = &self.slots[node.index()];
+            orders.entry(node).or_insert_with(|| [slot.pods.clone(), slot.with_volumes.clone()]);
+        }
+        let gone: Vec<(PodId, PlacedPod)> =
+            gone.into_iter().filter_map(|id| self.take_out(id).map(|pod| (id, pod))).collect();
         here.iter().for_each(|pod| self.place(pod.clone(), node));
         let result = look(self);
         for pod in here {
             let meta = &pod.metadata;
             self.remove_pod(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
         }
-        gone.into_iter().for_each(|pod| self.place_on(pod.pod, pod.node));
+        let mut renamed: FxHashMap<PodId, PodId> = FxHashMap::default();
+        for (old, pod) in gone {
+            let new = self.place_on(pod.pod, pod.node);
+            renamed.insert(old, new);
+        }
+        for (node, [pods, with_volumes]) in orders {
+            let named = |ids: Vec<PodId>| ids.into_iter().map(|id| renamed.get(&id).copied().unwrap_or(id)).collect();
+            let slot = &mut self.slots[node.index()];
+            (slot.pods, slot.with_volumes) = (named(pods), named(with_volumes));
+        }
         self.changes.paused = was_paused;
         result
     }

@@ -168,6 +168,10 @@ impl Filter for InterPodAffinity {
                 _ => {}
             }
         }
+        // What no term is about any more is no longer asked about.
+        if known.near.is_empty() && known.away.is_empty() && !known.kept_away.any() {
+            return Update::Recompute;
+        }
         // The first of its kind may go anywhere, the second may not.
         if known.near_counts.any() == had_any { Update::Done } else { Update::Recompute }
     }
