@@ -34,7 +34,8 @@ mod profile;
 mod shell;
 
 pub use engine::{
-    Diagnosis, Engine, Explanation, GangRefused, NodeRefusal, NodeScore, Placement, PolicyScore, Unplaced,
+    Change, Diagnosis, Engine, Explanation, GangRefused, NodeRefusal, NodeScore, Placement, PolicyScore, Remedy,
+    Unplaced, Utilisation, WhatIf,
 };
 pub use profile::{DEFAULT_SCHEDULER_NAME, Enabled, Profile};
 pub use shell::{Options, Scheduler};

@@ -2,11 +2,14 @@
 
 mod best;
 mod cached;
+mod change;
 mod column;
 mod diagnosis;
 mod explain;
 mod gang;
+mod remedies;
 mod trial;
+mod what_if;
 
 #[cfg(test)]
 mod tests;
@@ -25,9 +28,12 @@ use rustc_hash::FxHashMap;
 use self::cached::{Cached, Question};
 use crate::{Error, Profile};
 
+pub use change::Change;
 pub use diagnosis::{Diagnosis, Unplaced};
 pub use explain::{Explanation, NodeRefusal, NodeScore, PolicyScore};
 pub use gang::GangRefused;
+pub use remedies::Remedy;
+pub use what_if::{Utilisation, WhatIf};
 
 /// Bytes, roughly, for what was worked out about shapes. Beyond that the shape not asked for longest is forgotten.
 const REMEMBERED_BYTES: usize = 96 << 20;
