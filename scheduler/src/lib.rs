@@ -38,7 +38,10 @@ pub use engine::{
     Unplaced, Utilisation, WhatIf,
 };
 pub use profile::{DEFAULT_SCHEDULER_NAME, Enabled, Profile};
-pub use shell::{Options, Scheduler};
+pub use shell::{
+    AskError, Decision, DecisionFilter, Options, PodExplanation, PolicyRefusal, RefusedNode, RemedyText, Scheduler,
+    SchedulerHandle, Verdict,
+};
 
 /// What can be wrong with how a scheduler is put together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -2,11 +2,12 @@
 
 use longshore_core::api::pod::Pod;
 use longshore_core::scheduling::Refusal;
+use serde::Serialize;
 
 use super::{Diagnosis, Engine, Unplaced, cached_at};
 
 /// What one policy thinks of a node that can take the pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PolicyScore {
     /// The policy.
     pub policy: String,
@@ -17,7 +18,7 @@ pub struct PolicyScore {
 }
 
 /// A node that can take the pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NodeScore {
     /// The node.
     pub node: String,

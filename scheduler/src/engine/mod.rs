@@ -33,6 +33,7 @@ pub use diagnosis::{Diagnosis, Unplaced};
 pub use explain::{Explanation, NodeRefusal, NodeScore, PolicyScore};
 pub use gang::GangRefused;
 pub use remedies::Remedy;
+pub(crate) use what_if::unbound;
 pub use what_if::{Utilisation, WhatIf};
 
 /// Bytes, roughly, for what was worked out about shapes. Beyond that the shape not asked for longest is forgotten.
@@ -112,6 +113,11 @@ impl Engine {
     /// A copy of the engine to try things out on, with a random sequence of its own.
     pub fn fork(&self, tie_break: TieBreak) -> Self {
         Self { cluster: self.cluster.clone(), ..Self::build(self.profiles.clone(), tie_break) }
+    }
+
+    /// A [fork](Self::fork) that breaks ties in the same way.
+    pub(crate) fn twin(&self) -> Self {
+        self.fork(self.tie_break)
     }
 
     /// The profiles.

@@ -60,7 +60,7 @@ impl Engine {
     /// given. Touches nothing: neither cluster nor random sequence. Pods that are placed already are taken out first, all of
     /// them, so that this also tells how they would be packed anew. Nobody is evicted, and nobody waits for permission.
     pub fn what_if(&self, profile: Option<Profile>, pods: &[Arc<Pod>]) -> WhatIf {
-        self.fork(self.tie_break).try_out(profile, pods)
+        self.twin().try_out(profile, pods)
     }
 
     /// [`Engine::what_if`] on a copy that is needed no more.

@@ -4,9 +4,13 @@
 //! What waits for the server (bindings, conditions, evictions) runs beside it in tasks that the loop owns.
 
 mod bind;
+mod explained;
 mod feed;
+mod handle;
 mod queue;
+mod record;
 mod report;
+mod text;
 mod waiting;
 mod work;
 
@@ -22,7 +26,12 @@ use longshore_core::leader::{Ended, LeaderConfig, LeaderElector};
 use longshore_core::scheduling::TieBreak;
 use tokio_util::sync::CancellationToken;
 
+use self::handle::Seat;
 use crate::{Error, Profile};
+
+pub use explained::{PodExplanation, PolicyRefusal, RefusedNode, RemedyText};
+pub use handle::{AskError, SchedulerHandle};
+pub use record::{Decision, DecisionFilter, Verdict};
 
 /// How a scheduler works.
 #[derive(Debug, Clone)]
@@ -36,18 +45,21 @@ pub struct Options {
     pub leader: Option<LeaderConfig>,
     /// How many bindings may be under way at once.
     pub bindings: usize,
+    /// How many of the last decisions are kept, to be looked up by [`SchedulerHandle::decisions`]; 0 for none.
+    pub decisions: usize,
     /// Seed of the jitter in retries.
     pub seed: u64,
 }
 
 impl Default for Options {
-    /// Upstream's default profile, ties broken at random with seed 0, no leader, 64 bindings at once.
+    /// Upstream's default profile, ties broken at random with seed 0, no leader, 64 bindings at once, 1024 decisions kept.
     fn default() -> Self {
         Self {
             profiles: vec![Profile::default_scheduler()],
             tie_break: TieBreak::default(),
             leader: None,
             bindings: 64,
+            decisions: 1024,
             seed: 0,
         }
     }
@@ -59,6 +71,7 @@ pub struct Scheduler {
     client: Arc<dyn Client>,
     clock: Arc<dyn Clock>,
     options: Options,
+    seat: Arc<Seat>,
 }
 
 /// A pod that has a node, not bound yet.
@@ -81,7 +94,12 @@ impl Scheduler {
                 return Err(Error::DuplicateProfile { profile: profile.name().to_owned() });
             }
         }
-        Ok(Self { client, clock, options })
+        Ok(Self { client, clock, options, seat: Arc::default() })
+    }
+
+    /// A way to ask the scheduler while it runs.
+    pub fn handle(&self) -> SchedulerHandle {
+        SchedulerHandle::new(self.seat.clone())
     }
 
     /// Places pods until cancelled; with a leader configured, whenever it leads. All it started has ended when it returns.
@@ -99,6 +117,6 @@ impl Scheduler {
     }
 
     async fn lead(&self, cancel: CancellationToken) {
-        work::Loop::new(self.client.clone(), self.clock.clone(), &self.options).run(cancel).await;
+        work::Loop::new(self.client.clone(), self.clock.clone(), &self.options, self.seat.take()).run(cancel).await;
     }
 }

@@ -96,6 +96,16 @@ pub(super) enum Failure {
     Conflict,
 }
 
+/// A pod that is to be tried now.
+#[derive(Debug)]
+pub(super) struct Try {
+    pub(super) key: ObjectKey,
+    pub(super) pod: Arc<Pod>,
+    pub(super) profile: Arc<Profile>,
+    /// Which try it is, from 1.
+    pub(super) attempt: u32,
+}
+
 /// The queue; see the [module](self).
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -183,13 +193,26 @@ impl Queue {
         self.entries.get(key).map(|entry| &entry.pod)
     }
 
+    /// Where the pod waits, in upstream's words; `None` if it is not known or out.
+    pub(super) fn place_of(&self, key: &ObjectKey) -> Option<&'static str> {
+        let entry = self.entries.get(key)?;
+        match entry.place {
+            Place::Active => Some("active"),
+            Place::Backoff(_) => Some("backoff"),
+            Place::Unschedulable(_) if entry.is_held => Some("gated"),
+            Place::Unschedulable(_) => Some("unschedulable"),
+            Place::Out => None,
+        }
+    }
+
     /// The next pod to try. It is out until [`Queue::failed`] or [`Queue::remove`].
-    pub(super) fn pop(&mut self) -> Option<(ObjectKey, Arc<Pod>, Arc<Profile>)> {
+    pub(super) fn pop(&mut self) -> Option<Try> {
         let turn = self.active.pop_first()?;
         let key = ObjectKey::of(&*turn.pod);
         let entry = self.entries.get_mut(&key)?;
         entry.place = Place::Out;
-        Some((key, entry.pod.clone(), entry.profile.clone()))
+        let attempt = entry.attempts + entry.conflicts + 1;
+        Some(Try { key, pod: entry.pod.clone(), profile: entry.profile.clone(), attempt })
     }
 
     /// A try ended without a place. Nothing happens if the pod is gone meanwhile.

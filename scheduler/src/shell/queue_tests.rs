@@ -22,7 +22,7 @@ fn profile() -> Arc<Profile> {
 }
 
 fn pop(queue: &mut Queue) -> Option<String> {
-    queue.pop().map(|(key, _, _)| key.name.into())
+    queue.pop().map(|next| next.key.name.into())
 }
 
 /// How many pods are active, backing off and unschedulable.

@@ -1,5 +1,6 @@
 //! The loop: takes in news, tries the next pod, binds.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +13,15 @@ use longshore_core::events::{EventRecorder, EventWriter, Severity, events};
 use longshore_core::informer::{Informers, ObjectKey};
 use longshore_core::scheduling::{Binding, ClusterEvent, Cycle, Nomination, Permitted, Refusal, Waiting};
 use rustc_hash::FxHashMap;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::bind::{Outcome, bind};
 use super::feed::Feed;
-use super::queue::{Failure, Queue};
+use super::handle::Question;
+use super::queue::{Failure, Queue, Try};
+use super::record::{Decision, Record, Verdict};
 use super::report::{Errand, short};
 use super::waiting::Room;
 use super::{Options, Placed};
@@ -41,6 +45,8 @@ pub(super) struct Loop {
     /// Pods that were given a node and are not known to be bound, with their uid.
     pub(super) assumed: FxHashMap<ObjectKey, Option<String>>,
     pub(super) waiting: Room,
+    pub(super) record: Record,
+    questions: mpsc::Receiver<Question>,
     bindings_max: usize,
     bindings: JoinSet<(ObjectKey, Binding, Outcome)>,
     errands: JoinSet<()>,
@@ -49,7 +55,12 @@ pub(super) struct Loop {
 }
 
 impl Loop {
-    pub(super) fn new(client: Arc<dyn Client>, clock: Arc<dyn Clock>, options: &Options) -> Self {
+    pub(super) fn new(
+        client: Arc<dyn Client>,
+        clock: Arc<dyn Clock>,
+        options: &Options,
+        questions: mpsc::Receiver<Question>,
+    ) -> Self {
         let informers = Informers::new(client.clone(), clock.clone(), options.seed);
         let engine = Engine::with_profiles(options.profiles.clone(), options.tie_break);
         let engine = engine.expect("the scheduler's constructor refused profiles of the same name");
@@ -65,6 +76,8 @@ impl Loop {
             queue: Queue::default(),
             assumed: FxHashMap::default(),
             waiting: Room::default(),
+            record: Record::new(options.decisions),
+            questions,
             bindings_max: options.bindings.max(1),
             bindings: JoinSet::new(),
             errands: JoinSet::new(),
@@ -114,8 +127,8 @@ impl Loop {
             self.time_passed();
             let mut tried = 0;
             while tried < TRIES && self.bindings.len() < self.bindings_max && self.errands.len() < ERRANDS_MAX {
-                let Some((key, pod, profile)) = self.queue.pop() else { break };
-                self.try_pod(&key, pod, &profile);
+                let Some(next) = self.queue.pop() else { break };
+                self.try_pod(next);
                 tried += 1;
             }
             self.settle();
@@ -124,6 +137,9 @@ impl Loop {
                 tokio::task::yield_now().await;
                 while let Some(ended) = self.bindings.try_join_next() {
                     self.binding_ended(ended);
+                }
+                if let Ok(question) = self.questions.try_recv() {
+                    self.answer(question);
                 }
             } else {
                 self.wait().await;
@@ -150,6 +166,7 @@ impl Loop {
             change = self.feed.namespaces.next() => self.namespace_changed(change),
             () = self.feed.others.news.notified() => {}
             change = self.feed.pods.next() => self.pod_changed(change),
+            Some(question) = self.questions.recv() => self.answer(question),
             () = timer => {}
         }
     }
@@ -169,16 +186,52 @@ impl Loop {
         (profile.name() == name).then(|| profile.clone())
     }
 
-    fn try_pod(&mut self, key: &ObjectKey, pod: Arc<Pod>, profile: &Arc<Profile>) {
-        match self.engine.place(&pod) {
-            Ok(placement) => self.placed(key, pod, profile, placement),
-            Err(Unplaced::Refused(diagnosis)) => self.refused(key, &pod, profile, *diagnosis),
+    fn try_pod(&mut self, next: Try) {
+        let started = self.clock.elapsed();
+        match self.engine.place(&next.pod) {
+            Ok(placement) => {
+                let verdict = Verdict::Placed { node: placement.node.clone(), score: placement.score };
+                self.decided(&next, started, verdict);
+                self.placed(&next.key, next.pod, &next.profile, placement);
+            }
+            Err(Unplaced::Refused(diagnosis)) => {
+                let verdict = self.refused(&next, *diagnosis);
+                self.decided(&next, started, verdict);
+            }
             Err(why) => {
-                let policies = why.policies();
-                self.tell(&pod, "Unschedulable", why.to_string(), None);
-                self.queue.failed(key, Failure::Refused(policies), self.clock.elapsed());
+                let (policies, message) = (why.policies(), why.to_string());
+                self.tell(&next.pod, "Unschedulable", message.clone(), None);
+                self.queue.failed(&next.key, Failure::Refused(policies.clone()), self.clock.elapsed());
+                let verdict = Verdict::Refused { message, reasons: BTreeMap::new(), policies, nominated: None };
+                self.decided(&next, started, verdict);
             }
         }
+    }
+
+    /// Notes a decision.
+    fn decided(&mut self, next: &Try, started: Duration, verdict: Verdict) {
+        if !self.record.is_kept() {
+            return;
+        }
+        let took = self.clock.elapsed().saturating_sub(started);
+        self.record.push(Decision {
+            number: 0,
+            namespace: next.key.namespace.clone(),
+            name: next.key.name.clone(),
+            uid: next.pod.metadata.uid.clone().unwrap_or_default(),
+            time: self.clock.now(),
+            profile: next.profile.name().to_owned(),
+            attempt: next.attempt,
+            micros: took.as_micros().try_into().unwrap_or(u64::MAX),
+            verdict,
+        });
+    }
+
+    /// Notes that a pod does not get the node it was given.
+    fn lost(&mut self, key: &ObjectKey, node: &str, message: &str) {
+        let Some(last) = self.record.last_of(key).cloned() else { return };
+        let verdict = Verdict::Lost { node: node.to_owned(), message: message.to_owned() };
+        self.record.push(Decision { time: self.clock.now(), verdict, ..last });
     }
 
     /// The pod has a node: asks for permission, and binds if everyone gives it.
@@ -215,6 +268,7 @@ impl Loop {
 
     fn not_permitted(&mut self, key: &ObjectKey, placed: &Placed, place: usize, why: &Refusal) {
         let policy = placed.profile.name_of(place).to_owned();
+        self.lost(key, &placed.bind.node, &why.to_string());
         self.assumed.remove(key);
         self.forget(key);
         self.tell(&placed.pod, "Unschedulable", why.to_string(), None);
@@ -270,10 +324,12 @@ impl Loop {
             Outcome::Bound => {}
             Outcome::Gone => self.queue.remove(&key),
             Outcome::Conflict(why) => {
+                self.lost(&key, &bind.node, &why);
                 tracing::debug!(pod = %key, node = bind.node, why, "somebody else was quicker; trying again");
                 self.queue.failed(&key, Failure::Conflict, now);
             }
             Outcome::Failed(why) => {
+                self.lost(&key, &bind.node, &why);
                 self.tell(&binding.pod, "SchedulerError", format!("binding rejected: {why}"), None);
                 self.queue.failed(&key, Failure::Error, now);
             }
@@ -293,12 +349,16 @@ impl Loop {
     }
 
     /// No node can take the pod: room may be made.
-    fn refused(&mut self, key: &ObjectKey, pod: &Arc<Pod>, profile: &Arc<Profile>, mut diagnosis: Diagnosis) {
+    fn refused(&mut self, next: &Try, mut diagnosis: Diagnosis) -> Verdict {
+        let pod = &next.pod;
         let found = self.engine.post_filter(pod, &diagnosis);
-        let nominated = found.nomination.map(|way| self.make_room(pod, profile, &way));
+        let nominated = found.nomination.map(|way| self.make_room(pod, &next.profile, &way));
         diagnosis.post_filter = found.message;
-        self.tell(pod, "Unschedulable", diagnosis.to_string(), nominated);
-        self.queue.failed(key, Failure::Refused(diagnosis.policies()), self.clock.elapsed());
+        let (policies, message) = (diagnosis.policies(), diagnosis.to_string());
+        self.tell(pod, "Unschedulable", message.clone(), nominated.clone());
+        self.queue.failed(&next.key, Failure::Refused(policies.clone()), self.clock.elapsed());
+        let reasons = diagnosis.reasons().into_iter().map(|(reason, nodes)| (reason.to_owned(), nodes)).collect();
+        Verdict::Refused { message, reasons, policies, nominated }
     }
 
     /// Evicts the victims and keeps their room for the pod. Says on which node.
