@@ -2,6 +2,7 @@
 //! happens; the work is done by the crates below.
 
 mod completion;
+mod explain;
 mod image;
 mod install;
 mod output;
@@ -69,6 +70,8 @@ enum Command {
     Status(Place),
     /// Print a kubeconfig for kubectl
     Kubeconfig(Place),
+    /// Say where a pod can go, why not elsewhere, and what would help
+    Explain(explain::Options),
     /// Images on this machine
     #[command(subcommand)]
     Image(image::Command),
@@ -93,7 +96,9 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let level = match cli.command {
         Command::Up(ref options) if !options.is_detached_child() => "warn",
-        Command::Down(_) | Command::Status(_) | Command::Kubeconfig(_) | Command::Image(_) => "warn",
+        Command::Down(_) | Command::Status(_) | Command::Kubeconfig(_) | Command::Explain(_) | Command::Image(_) => {
+            "warn"
+        }
         _ => "info",
     };
     if let Err(error) = log(&cli.logging, level) {
@@ -115,6 +120,7 @@ fn main() -> ExitCode {
             Command::Down(options) => view::down(options).await,
             Command::Status(place) => view::status(&place).await,
             Command::Kubeconfig(place) => view::kubeconfig(&place),
+            Command::Explain(options) => explain::run(options).await,
             Command::Image(command) => image::run(command).await,
             Command::Apiserver(options) => part::apiserver(options).await,
             Command::Scheduler(options) => part::scheduler(options).await,

@@ -11,9 +11,10 @@ use longshore_core::client::Client;
 use longshore_core::clock::Clock;
 use longshore_core::store::Store;
 use longshore_node::NodeAgent;
-use longshore_scheduler::{Options as SchedulerOptions, Scheduler};
+use longshore_scheduler::{Options as SchedulerOptions, Scheduler, SchedulerHandle};
 
 use crate::Error;
+use crate::explain::LocalExplainer;
 use crate::parts::Parts;
 
 /// What a control plane is made of.
@@ -68,6 +69,7 @@ pub struct ControlPlane {
     registry: Arc<Registry>,
     service: HttpService,
     nodes: LocalNodes,
+    scheduler: Option<SchedulerHandle>,
     parts: Parts,
 }
 
@@ -92,7 +94,7 @@ impl ControlPlane {
             .map_err(|error| Error::Part { part: "registry", reason: error.to_string() })?;
         let nodes = LocalNodes::new();
         let service = HttpService::new(registry.clone()).with_nodes(Arc::new(nodes.clone()));
-        let mut control = Self { registry, service, nodes, parts: Parts::default() };
+        let mut control = Self { registry, service, nodes, scheduler: None, parts: Parts::default() };
         if let Some(options) = options.controllers {
             let manager = ControllerManager::new(control.client("controller-manager"), clock.clone(), options);
             control.parts.start("controllers", |cancel| async move {
@@ -103,6 +105,9 @@ impl ControlPlane {
         if let Some(options) = options.scheduler {
             let scheduler = Scheduler::new(control.client("scheduler"), clock, options)
                 .map_err(|error| Error::Part { part: "scheduler", reason: error.to_string() })?;
+            let handle = scheduler.handle();
+            control.service = control.service.with_explainer(Arc::new(LocalExplainer(handle.clone())));
+            control.scheduler = Some(handle);
             control.parts.start("scheduler", |cancel| async move {
                 scheduler.run(cancel).await;
                 Ok(())
@@ -124,6 +129,11 @@ impl ControlPlane {
     /// The registry.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
+    }
+
+    /// A way to ask the scheduler what it decided, why, and what would be; `None` if there is none.
+    pub fn scheduler(&self) -> Option<&SchedulerHandle> {
+        self.scheduler.as_ref()
     }
 
     /// Runs a node's agent in this process; it ends with the control plane, before it.

@@ -146,7 +146,7 @@ impl Search<'_> {
     }
 
     /// Less of these resources: as little less as lets it fit anywhere; of one alone also as much as opens half of the nodes
-    /// that it can open.
+    /// that it can open, or more.
     fn less(&mut self, pod: &Pod, resources: &[ResourceId], made: &[Change]) -> Vec<Remedy> {
         let Some(without) = self.without(pod, resources) else { return Vec::new() };
         // Where nothing but these resources is in the way.
@@ -165,7 +165,7 @@ impl Search<'_> {
         let Some(smallest) = lacks.first().cloned() else { return Vec::new() };
         let mut steps = vec![smallest];
         if resources.len() == 1 {
-            steps.extend(lacks.get((lacks.len() - 1) / 2).cloned());
+            steps.extend(lacks.get(lacks.len() / 2).cloned());
             steps.dedup();
         }
         let names: Vec<String> = resources.iter().map(|id| self.cluster.resource_name(*id).to_owned()).collect();

@@ -70,7 +70,7 @@ async fn a_pending_pod_is_explained_with_what_would_help() {
     assert_eq!(found.message, "0/2 nodes are available: 2 Insufficient cpu.");
     assert_eq!((found.reasons["Insufficient cpu"], found.policies["NodeResourcesFit"]), (2, 2));
     let remedies: Vec<_> = found.remedies.iter().map(|remedy| (&*remedy.change, remedy.nodes)).collect();
-    assert_eq!(remedies, [("1 less cpu", 1)]);
+    assert_eq!(remedies, [("2 less cpu", 2), ("1 less cpu", 1)]);
     assert_eq!(found.decisions.len(), 1);
     let text = found.to_string();
     for line in [
