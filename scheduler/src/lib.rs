@@ -29,6 +29,7 @@
 //! ```
 
 mod engine;
+mod metrics;
 pub mod policies;
 mod profile;
 mod shell;
@@ -37,6 +38,7 @@ pub use engine::{
     Change, Diagnosis, Engine, Explanation, GangRefused, NodeRefusal, NodeScore, Placement, PolicyScore, Remedy,
     Unplaced, Utilisation, WhatIf,
 };
+pub use metrics::SchedulerMetrics;
 pub use profile::{DEFAULT_SCHEDULER_NAME, Enabled, Profile};
 pub use shell::{
     AskError, Decision, DecisionFilter, Options, PodExplanation, PolicyRefusal, RefusedNode, RemedyText, Scheduler,

@@ -106,6 +106,13 @@ impl Profile {
         &self.policies
     }
 
+    /// The same profile with each policy replaced.
+    pub(crate) fn map_policies(&self, mut change: impl FnMut(Arc<dyn Policy>) -> Arc<dyn Policy>) -> Self {
+        let policies = self.policies.iter();
+        let changed = policies.map(|old| Enabled { policy: change(old.policy.clone()), weight: old.weight });
+        Self { name: self.name.clone(), policies: changed.collect() }
+    }
+
     pub(crate) fn check_for_shell(&self) -> Result<(), Error> {
         let missing = |what| Error::Profile { profile: self.name().to_owned(), reason: what };
         match self.all(Policy::as_queue_order).count() {

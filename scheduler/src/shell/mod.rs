@@ -11,6 +11,7 @@ mod queue;
 mod record;
 mod report;
 mod text;
+mod timed;
 mod waiting;
 mod work;
 
@@ -18,6 +19,7 @@ mod work;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use longshore_core::api::pod::Pod;
 use longshore_core::client::{Bind, Client};
@@ -27,7 +29,7 @@ use longshore_core::scheduling::TieBreak;
 use tokio_util::sync::CancellationToken;
 
 use self::handle::Seat;
-use crate::{Error, Profile};
+use crate::{Error, Profile, SchedulerMetrics};
 
 pub use explained::{PodExplanation, PolicyRefusal, RefusedNode, RemedyText};
 pub use handle::{AskError, SchedulerHandle};
@@ -47,12 +49,14 @@ pub struct Options {
     pub bindings: usize,
     /// How many of the last decisions are kept, to be looked up by [`SchedulerHandle::decisions`]; 0 for none.
     pub decisions: usize,
+    /// What is counted and measured; `None` for nothing.
+    pub metrics: Option<SchedulerMetrics>,
     /// Seed of the jitter in retries.
     pub seed: u64,
 }
 
 impl Default for Options {
-    /// Upstream's default profile, ties broken at random with seed 0, no leader, 64 bindings at once, 1024 decisions kept.
+    /// Upstream's default profile, ties broken at random with seed 0, no leader, 64 bindings at once, 1024 decisions kept, no metrics.
     fn default() -> Self {
         Self {
             profiles: vec![Profile::default_scheduler()],
@@ -60,6 +64,7 @@ impl Default for Options {
             leader: None,
             bindings: 64,
             decisions: 1024,
+            metrics: None,
             seed: 0,
         }
     }
@@ -80,6 +85,9 @@ struct Placed {
     pod: Arc<Pod>,
     profile: Arc<Profile>,
     bind: Bind,
+    /// When the try began, by the clock's `elapsed`.
+    started: Duration,
+    attempt: u32,
 }
 
 impl Scheduler {

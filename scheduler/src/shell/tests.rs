@@ -1,6 +1,7 @@
 //! The scheduler against a server that keeps a ledger, in virtual time.
 
 mod asked;
+mod measured;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -11,21 +11,23 @@ use longshore_core::client::{Bind, Client};
 use longshore_core::clock::Clock;
 use longshore_core::events::{EventRecorder, EventWriter, Severity, events};
 use longshore_core::informer::{Informers, ObjectKey};
-use longshore_core::scheduling::{Binding, ClusterEvent, Cycle, Nomination, Permitted, Refusal, Waiting};
+use longshore_core::scheduling::{ClusterEvent, Cycle, Nomination, Permitted, Refusal, Waiting};
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::bind::{Outcome, bind};
+use super::bind::{Ended, Outcome, bind};
 use super::feed::Feed;
 use super::handle::Question;
 use super::queue::{Failure, Queue, Try};
 use super::record::{Decision, Record, Verdict};
 use super::report::{Errand, short};
+use super::timed::Meter;
 use super::waiting::Room;
 use super::{Options, Placed};
 use crate::engine::{Diagnosis, Engine, Placement, Unplaced};
+use crate::metrics::{Ending, SchedulerMetrics};
 use crate::{DEFAULT_SCHEDULER_NAME, Profile};
 
 /// Pods tried before the loop looks at news again, so that neither starves the other.
@@ -47,8 +49,10 @@ pub(super) struct Loop {
     pub(super) waiting: Room,
     pub(super) record: Record,
     questions: mpsc::Receiver<Question>,
+    metrics: Option<SchedulerMetrics>,
+    meters: Vec<Arc<Meter>>,
     bindings_max: usize,
-    bindings: JoinSet<(ObjectKey, Binding, Outcome)>,
+    bindings: JoinSet<Ended>,
     errands: JoinSet<()>,
     recorder: EventRecorder,
     writer: Option<EventWriter>,
@@ -62,7 +66,13 @@ impl Loop {
         questions: mpsc::Receiver<Question>,
     ) -> Self {
         let informers = Informers::new(client.clone(), clock.clone(), options.seed);
-        let engine = Engine::with_profiles(options.profiles.clone(), options.tie_break);
+        let mut profiles = options.profiles.clone();
+        let mut meters = Vec::new();
+        if let Some(metrics) = &options.metrics {
+            let measured = profiles.iter().map(|profile| Meter::around(profile, metrics, &clock));
+            (profiles, meters) = measured.unzip();
+        }
+        let engine = Engine::with_profiles(profiles, options.tie_break);
         let engine = engine.expect("the scheduler's constructor refused profiles of the same name");
         let feed = Feed::new(&informers, engine.profiles());
         let component = options.profiles.first().map_or(DEFAULT_SCHEDULER_NAME, Profile::name);
@@ -73,11 +83,13 @@ impl Loop {
             informers,
             feed,
             engine,
-            queue: Queue::default(),
+            queue: Queue::counted(options.metrics.clone()),
             assumed: FxHashMap::default(),
             waiting: Room::default(),
             record: Record::new(options.decisions),
             questions,
+            metrics: options.metrics.clone(),
+            meters,
             bindings_max: options.bindings.max(1),
             bindings: JoinSet::new(),
             errands: JoinSet::new(),
@@ -132,6 +144,9 @@ impl Loop {
                 tried += 1;
             }
             self.settle();
+            if let Some(metrics) = &self.metrics {
+                self.queue.depths().into_iter().for_each(|(queue, pods)| metrics.pending(queue, pods));
+            }
             if tried == TRIES {
                 // There is more to do; let the others have a turn.
                 tokio::task::yield_now().await;
@@ -187,12 +202,22 @@ impl Loop {
     }
 
     fn try_pod(&mut self, next: Try) {
+        let _span = tracing::debug_span!("try", pod = %next.key, attempt = next.attempt).entered();
         let started = self.clock.elapsed();
-        match self.engine.place(&next.pod) {
+        let meter = self.meters.iter().find(|meter| meter.is_of(&next.profile)).cloned();
+        if let Some(meter) = &meter {
+            meter.begin();
+        }
+        let placed = self.engine.place(&next.pod);
+        if let Some(metrics) = &self.metrics {
+            metrics.algorithm(self.clock.elapsed().saturating_sub(started));
+        }
+        let fits = placed.is_ok();
+        match placed {
             Ok(placement) => {
                 let verdict = Verdict::Placed { node: placement.node.clone(), score: placement.score };
                 self.decided(&next, started, verdict);
-                self.placed(&next.key, next.pod, &next.profile, placement);
+                self.placed(next, placement, started);
             }
             Err(Unplaced::Refused(diagnosis)) => {
                 let verdict = self.refused(&next, *diagnosis);
@@ -206,10 +231,23 @@ impl Loop {
                 self.decided(&next, started, verdict);
             }
         }
+        if let Some(meter) = &meter {
+            meter.end(fits);
+        }
+    }
+
+    /// Counts an attempt that ended.
+    fn ended(&self, profile: &Profile, ending: Ending, started: Duration) {
+        if let Some(metrics) = &self.metrics {
+            metrics.attempt(profile.name(), ending, self.clock.elapsed().saturating_sub(started));
+        }
     }
 
     /// Notes a decision.
     fn decided(&mut self, next: &Try, started: Duration, verdict: Verdict) {
+        if let Verdict::Refused { .. } = verdict {
+            self.ended(&next.profile, Ending::Unschedulable, started);
+        }
         if !self.record.is_kept() {
             return;
         }
@@ -235,7 +273,9 @@ impl Loop {
     }
 
     /// The pod has a node: asks for permission, and binds if everyone gives it.
-    fn placed(&mut self, key: &ObjectKey, pod: Arc<Pod>, profile: &Arc<Profile>, placement: Placement) {
+    fn placed(&mut self, next: Try, placement: Placement, started: Duration) {
+        let Try { key, pod, profile, attempt } = next;
+        let key = &key;
         self.engine.cluster_mut().clear_nomination(&key.namespace, &key.name);
         self.assumed.insert(key.clone(), pod.metadata.uid.clone());
         let bind = Bind {
@@ -245,7 +285,7 @@ impl Loop {
             node: placement.node,
             annotations: placement.annotations,
         };
-        let placed = Placed { pod: pod.clone(), profile: profile.clone(), bind };
+        let placed = Placed { pod: pod.clone(), profile: profile.clone(), bind, started, attempt };
         let now = self.clock.elapsed();
         let mut pending: Vec<(usize, Duration)> = Vec::new();
         if profile.permits().next().is_some() {
@@ -269,6 +309,7 @@ impl Loop {
     fn not_permitted(&mut self, key: &ObjectKey, placed: &Placed, place: usize, why: &Refusal) {
         let policy = placed.profile.name_of(place).to_owned();
         self.lost(key, &placed.bind.node, &why.to_string());
+        self.ended(&placed.profile, Ending::Unschedulable, placed.started);
         self.assumed.remove(key);
         self.forget(key);
         self.tell(&placed.pod, "Unschedulable", why.to_string(), None);
@@ -291,12 +332,11 @@ impl Loop {
     }
 
     fn start_binding(&mut self, placed: Placed) {
-        let binding = Binding { pod: placed.pod, bind: placed.bind };
-        self.bindings.spawn(bind(self.client.clone(), self.clock.clone(), placed.profile, binding));
+        self.bindings.spawn(bind(self.client.clone(), self.clock.clone(), placed));
     }
 
-    fn binding_ended(&mut self, ended: Result<(ObjectKey, Binding, Outcome), tokio::task::JoinError>) {
-        let (key, binding, outcome) = match ended {
+    fn binding_ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
+        let Ended { key, binding, outcome, profile, started, attempt } = match ended {
             Ok(ended) => ended,
             Err(error) => {
                 tracing::error!(%error, "a binding's task broke");
@@ -305,7 +345,12 @@ impl Loop {
         };
         let uid = binding.pod.metadata.uid.as_deref().unwrap_or_default();
         let bind = &binding.bind;
+        let ending = if matches!(outcome, Outcome::Bound) { Ending::Scheduled } else { Ending::Error };
+        self.ended(&profile, ending, started);
         if let Outcome::Bound = outcome {
+            if let Some(metrics) = &self.metrics {
+                metrics.bound(attempt);
+            }
             let message = format!("Successfully assigned {}/{} to {}", bind.namespace, bind.pod, bind.node);
             self.recorder.record(&*binding.pod, Severity::Normal, "Scheduled", message);
             if self.queue.get(&key).is_some_and(|pod| pod.metadata.uid.as_deref().unwrap_or_default() == uid) {
@@ -352,6 +397,11 @@ impl Loop {
     fn refused(&mut self, next: &Try, mut diagnosis: Diagnosis) -> Verdict {
         let pod = &next.pod;
         let found = self.engine.post_filter(pod, &diagnosis);
+        if let Some(metrics) = &self.metrics
+            && next.profile.post_filters().next().is_some()
+        {
+            metrics.preemption(found.nomination.as_ref().map(|way| way.victims.len()));
+        }
         let nominated = found.nomination.map(|way| self.make_room(pod, &next.profile, &way));
         diagnosis.post_filter = found.message;
         let (policies, message) = (diagnosis.policies(), diagnosis.to_string());
