@@ -12,6 +12,7 @@ use longshore_core::clock::Clock;
 use longshore_core::store::Store;
 use longshore_node::NodeAgent;
 use longshore_scheduler::{Options as SchedulerOptions, Scheduler, SchedulerHandle};
+use prometheus_client::registry::Registry as MetricsRegistry;
 
 use crate::Error;
 use crate::explain::LocalExplainer;
@@ -95,14 +96,17 @@ impl ControlPlane {
         let nodes = LocalNodes::new();
         let service = HttpService::new(registry.clone()).with_nodes(Arc::new(nodes.clone()));
         let mut control = Self { registry, service, nodes, scheduler: None, parts: Parts::default() };
+        let mut metrics = MetricsRegistry::default();
         if let Some(options) = options.controllers {
             let manager = ControllerManager::new(control.client("controller-manager"), clock.clone(), options);
+            manager.metrics().register(&mut metrics);
             control.parts.start("controllers", |cancel| async move {
                 manager.run(cancel).await;
                 Ok(())
             });
         }
-        if let Some(options) = options.scheduler {
+        if let Some(mut options) = options.scheduler {
+            options.metrics.get_or_insert_default().register(&mut metrics);
             let scheduler = Scheduler::new(control.client("scheduler"), clock, options)
                 .map_err(|error| Error::Part { part: "scheduler", reason: error.to_string() })?;
             let handle = scheduler.handle();
@@ -113,6 +117,7 @@ impl ControlPlane {
                 Ok(())
             });
         }
+        control.service = control.service.with_metrics(Arc::new(metrics));
         Ok(control)
     }
 

@@ -76,7 +76,7 @@ async fn many_clusters_live_side_by_side() {
 }
 
 #[tokio::test]
-async fn a_cluster_explains_where_pods_go_and_why_not() {
+async fn a_cluster_explains_where_pods_go_and_counts_what_it_does() {
     let cluster = Cluster::builder().nodes(2).start().await;
     let pod = |name: &str, cpu: &str| {
         json!({"metadata": {"name": name}, "spec": {"containers": [
@@ -101,6 +101,10 @@ async fn a_cluster_explains_where_pods_go_and_why_not() {
     assert!(small.contains("2 of 2 nodes can take the pod.") && small.contains("placed on node-"), "{small}");
     let missing = ask("nobody", "*/*").await.unwrap_err().to_string();
     assert!(missing.contains("pods \"nobody\" not found"), "{missing}");
+    let metrics = http::Request::get("/metrics").body(Vec::new()).unwrap();
+    let metrics = cluster.kube().request_text(metrics).await.unwrap();
+    let placed = r#"scheduler_schedule_attempts_total{result="scheduled",profile="default-scheduler"} 1"#;
+    assert!(metrics.contains(placed) && metrics.contains("workqueue_depth"), "{metrics}");
     cluster.stop().await;
 }
 
