@@ -1,6 +1,7 @@
 //! The command `longshore`: a cluster on one machine, or one part of a cluster. Only parses options and says what
 //! happens; the work is done by the crates below.
 
+mod access;
 mod completion;
 mod explain;
 mod image;
@@ -10,6 +11,7 @@ mod part;
 mod signals;
 mod up;
 mod view;
+mod what_if;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -72,6 +74,8 @@ enum Command {
     Kubeconfig(Place),
     /// Say where a pod can go, why not elsewhere, and what would help
     Explain(explain::Options),
+    /// Say where the pods of manifests would go, and touch nothing
+    WhatIf(what_if::Options),
     /// Images on this machine
     #[command(subcommand)]
     Image(image::Command),
@@ -121,6 +125,7 @@ fn main() -> ExitCode {
             Command::Status(place) => view::status(&place).await,
             Command::Kubeconfig(place) => view::kubeconfig(&place),
             Command::Explain(options) => explain::run(options).await,
+            Command::WhatIf(options) => what_if::run(options).await,
             Command::Image(command) => image::run(command).await,
             Command::Apiserver(options) => part::apiserver(options).await,
             Command::Scheduler(options) => part::scheduler(options).await,

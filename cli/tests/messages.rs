@@ -65,6 +65,19 @@ fn a_simulated_cluster_needs_nothing_and_refuses_a_second() {
         assert!(explained.contains("without nodeSelector disk=ssd: 3 nodes"), "{explained}");
         let explained = run(&mut machine.longshore(&["explain", "web", "-n", "default", "-o", "json"]));
         assert!(explained.contains(r#""kind":"PodExplanation""#), "{explained}");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let manifest = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: app}\nspec:\n  replicas: 3\n  selector: \
+                        {matchLabels: {a: b}}\n  template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: \
+                        i, resources: {requests: {cpu: CPU}}}]}}\n";
+        std::fs::write(file.path(), manifest.replace("CPU", "1")).unwrap();
+        let path = file.path().to_str().unwrap();
+        let found = run(&mut machine.longshore(&["what-if", "-f", path]));
+        assert!(found.contains("default/app-2  node-") && found.contains("placed 3 of 3"), "{found}");
+        std::fs::write(file.path(), manifest.replace("CPU", "1000")).unwrap();
+        let output = machine.longshore(&["what-if", "-f", path, "-o", "json"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(texts(&output).0.contains("0/3 nodes are available: 3 Insufficient cpu."));
+        assert_eq!(machine.ask(&["get", "deployments", "--no-headers"]), "", "nothing was made");
         let (code, said) = fails(&mut machine.longshore(&["explain", "nobody"]));
         assert!(code == 1 && said.contains("pods \"nobody\" not found"), "{said}");
         let (_, said) = fails(&mut machine.longshore(&["explain", "no/body"]));

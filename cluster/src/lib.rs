@@ -21,6 +21,7 @@ mod status;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod waiting;
+mod what_if;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,7 @@ pub use progress::{Observer, Progress, Row};
 pub use readiness::{Readiness, readiness};
 pub use requirements::missing_programs;
 pub use status::{Report, kubeconfig, status};
+pub use what_if::{Tried, what_if};
 
 /// What a program must do, before anything else, when its first argument is `shim`: it is then the process that stays
 /// with a pod.
