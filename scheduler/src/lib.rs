@@ -2,7 +2,8 @@
 //!
 //! [`Engine`] is a plain library: put nodes and pods in, ask where a pod goes. No server, no async, no I/O. [`Scheduler`] runs an
 //! engine against a cluster: it watches through a [`Client`](longshore_core::client::Client), keeps a queue, binds, and tells
-//! people why pods wait. What policies are is said in [`longshore_core::scheduling`]; the built-in ones are in [`policies`].
+//! people why pods wait; a [`SchedulerHandle`] asks it what it decided, why, and what would be. What policies are is said in
+//! [`longshore_core::scheduling`]; the built-in ones are in [`policies`].
 //!
 //! ```
 //! use std::sync::Arc;

@@ -124,13 +124,11 @@ impl PodExplanation {
             self.refused_at_once = Some(PolicyRefusal::of(policy, &refusal));
         }
         for refused in explanation.refused {
-            for reason in &refused.refusal.reasons {
-                *self.reasons.entry(reason.as_str().to_owned()).or_default() += 1;
-            }
             *self.policies.entry(refused.policy.clone()).or_default() += 1;
             self.refused
                 .push(RefusedNode { node: refused.node, why: PolicyRefusal::of(refused.policy, &refused.refusal) });
         }
+        self.reasons = explanation.reasons;
         self.best = explanation.best;
         self.feasible = explanation.feasible;
         let texts = remedies.iter().map(|remedy| RemedyText { change: remedy.text(), nodes: remedy.nodes });

@@ -102,7 +102,7 @@ impl PodExplanation {
         }
         writeln!(f, "\nLast decisions:")?;
         let shown = self.decisions.iter().rev().take(DECISIONS_MAX);
-        shown.into_iter().try_for_each(|decision| writeln!(f, "  {decision}"))
+        shown.into_iter().try_for_each(|decision| writeln!(f, "  {}", cut(&decision.to_string(), WIDTH - 2)))
     }
 }
 
@@ -119,6 +119,15 @@ impl fmt::Display for Decision {
             Verdict::Lost { node, message } => write!(f, "not bound to {node}: {message}"),
         }
     }
+}
+
+/// As much of the text as fits; programs get all.
+fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let head: String = text.chars().take(width - 1).collect();
+    format!("{}…", head.trim_end())
 }
 
 fn letters() -> impl Iterator<Item = char> {

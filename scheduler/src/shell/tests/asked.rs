@@ -82,6 +82,7 @@ async fn a_pending_pod_is_explained_with_what_would_help() {
     ] {
         assert!(text.lines().any(|other| other == line), "{line:?} in\n{text}");
     }
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     let value = serde_json::to_value(&found).unwrap();
     assert_eq!(value["refused"][0]["reasons"], json!(["Insufficient cpu"]));
     assert_eq!(value["decisions"][0]["verdict"], "refused");
