@@ -1,7 +1,9 @@
 //! The command `longshore`: a cluster on one machine, or one part of a cluster. Only parses options and says what
 //! happens; the work is done by the crates below.
 
+mod access;
 mod completion;
+mod explain;
 mod image;
 mod install;
 mod output;
@@ -9,6 +11,7 @@ mod part;
 mod signals;
 mod up;
 mod view;
+mod what_if;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -69,6 +72,10 @@ enum Command {
     Status(Place),
     /// Print a kubeconfig for kubectl
     Kubeconfig(Place),
+    /// Say where a pod can go, why not elsewhere, and what would help
+    Explain(explain::Options),
+    /// Say where the pods of manifests would go, and touch nothing
+    WhatIf(what_if::Options),
     /// Images on this machine
     #[command(subcommand)]
     Image(image::Command),
@@ -93,7 +100,9 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let level = match cli.command {
         Command::Up(ref options) if !options.is_detached_child() => "warn",
-        Command::Down(_) | Command::Status(_) | Command::Kubeconfig(_) | Command::Image(_) => "warn",
+        Command::Down(_) | Command::Status(_) | Command::Kubeconfig(_) | Command::Explain(_) | Command::Image(_) => {
+            "warn"
+        }
         _ => "info",
     };
     if let Err(error) = log(&cli.logging, level) {
@@ -115,6 +124,8 @@ fn main() -> ExitCode {
             Command::Down(options) => view::down(options).await,
             Command::Status(place) => view::status(&place).await,
             Command::Kubeconfig(place) => view::kubeconfig(&place),
+            Command::Explain(options) => explain::run(options).await,
+            Command::WhatIf(options) => what_if::run(options).await,
             Command::Image(command) => image::run(command).await,
             Command::Apiserver(options) => part::apiserver(options).await,
             Command::Scheduler(options) => part::scheduler(options).await,

@@ -32,6 +32,8 @@ fn wrong_options_are_refused_with_what_to_do() {
     assert!(!machine.data_dir().exists(), "nothing was made");
     let (_, said) = fails(&mut machine.longshore(&["kubeconfig"]));
     assert!(said.contains("there is no cluster in"), "{said}");
+    let (_, said) = fails(&mut machine.longshore(&["explain", "web"]));
+    assert!(said.contains("there is no cluster in"), "{said}");
     run(&mut machine.longshore(&["down"]));
     run(&mut machine.longshore(&["down", "--purge"]));
 }
@@ -114,6 +116,28 @@ fn a_simulated_cluster_needs_nothing_and_refuses_a_second() {
         let config = run(&mut machine.longshore(&["kubeconfig"]));
         assert!(config.contains("client-certificate-data"), "{config}");
         run(&mut machine.longshore(&["status"]));
+        machine.ask(&["run", "web", "--image=web:1", "--overrides={\"spec\":{\"nodeSelector\":{\"disk\":\"ssd\"}}}"]);
+        let explained = run(&mut machine.longshore(&["explain", "web"]));
+        assert!(explained.contains("without nodeSelector disk=ssd: 3 nodes"), "{explained}");
+        let explained = run(&mut machine.longshore(&["explain", "web", "-n", "default", "-o", "json"]));
+        assert!(explained.contains(r#""kind":"PodExplanation""#), "{explained}");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let manifest = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: app}\nspec:\n  replicas: 3\n  selector: \
+                        {matchLabels: {a: b}}\n  template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: \
+                        i, resources: {requests: {cpu: CPU}}}]}}\n";
+        std::fs::write(file.path(), manifest.replace("CPU", "1")).unwrap();
+        let path = file.path().to_str().unwrap();
+        let found = run(&mut machine.longshore(&["what-if", "-f", path]));
+        assert!(found.contains("default/app-2  node-") && found.contains("placed 3 of 3"), "{found}");
+        std::fs::write(file.path(), manifest.replace("CPU", "1000")).unwrap();
+        let output = machine.longshore(&["what-if", "-f", path, "-o", "json"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(texts(&output).0.contains("0/3 nodes are available: 3 Insufficient cpu."));
+        assert_eq!(machine.ask(&["get", "deployments", "--no-headers"]), "", "nothing was made");
+        let (code, said) = fails(&mut machine.longshore(&["explain", "nobody"]));
+        assert!(code == 1 && said.contains("pods \"nobody\" not found"), "{said}");
+        let (_, said) = fails(&mut machine.longshore(&["explain", "no/body"]));
+        assert!(said.contains("cannot be the name"), "{said}");
         run(&mut machine.longshore(&["down"]));
         assert_eq!(machine.longshore(&["status"]).status().unwrap().code(), Some(3));
         // What was chosen when it was made stays.

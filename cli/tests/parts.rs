@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use common::{Machine, eventually, on_own_network, run};
+use common::{Machine, eventually, on_own_network, run, texts};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -86,6 +86,15 @@ fn parts_in_processes_of_their_own_make_a_cluster() {
         assert_eq!(nodes, "worker worker");
         // The API server asks the node over TLS, and each knows the other.
         machine.ask(&["logs", "deployment/web"]);
+        // The scheduler is elsewhere: what needs it says so, what needs the cluster's state alone works.
+        let pod = machine.ask(&["get", "pods", "-o", "jsonpath={.items[0].metadata.name}"]);
+        let explained = machine.longshore(&["explain", &pod]).output().unwrap();
+        assert!(!explained.status.success() && texts(&explained).1.contains("without a scheduler"), "{explained:?}");
+        let manifest = temp.path().join("pod.yaml");
+        let text = "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: a, image: a}]}}";
+        std::fs::write(&manifest, text).unwrap();
+        let found = run(machine.longshore(&["what-if"]).arg("-f").arg(&manifest));
+        assert!(found.contains("default/a  worker"), "{found}");
 
         for part in [node, scheduler, controllers, api] {
             part.stop();

@@ -12,9 +12,11 @@ use longshore_core::clock::Clock;
 use longshore_core::store::Store;
 use longshore_node::NodeAgent;
 use longshore_scheduler::config::Configuration;
-use longshore_scheduler::{Options as SchedulerOptions, Scheduler};
+use longshore_scheduler::{Options as SchedulerOptions, Scheduler, SchedulerHandle};
+use prometheus_client::registry::Registry as MetricsRegistry;
 
 use crate::Error;
+use crate::explain::LocalExplainer;
 use crate::parts::Parts;
 
 /// What a control plane is made of.
@@ -78,6 +80,7 @@ pub struct ControlPlane {
     registry: Arc<Registry>,
     service: HttpService,
     nodes: LocalNodes,
+    scheduler: Option<SchedulerHandle>,
     parts: Parts,
 }
 
@@ -102,22 +105,29 @@ impl ControlPlane {
             .map_err(|error| Error::Part { part: "registry", reason: error.to_string() })?;
         let nodes = LocalNodes::new();
         let service = HttpService::new(registry.clone()).with_nodes(Arc::new(nodes.clone()));
-        let mut control = Self { registry, service, nodes, parts: Parts::default() };
+        let mut control = Self { registry, service, nodes, scheduler: None, parts: Parts::default() };
+        let mut metrics = MetricsRegistry::default();
         if let Some(options) = options.controllers {
             let manager = ControllerManager::new(control.client("controller-manager"), clock.clone(), options);
+            manager.metrics().register(&mut metrics);
             control.parts.start("controllers", |cancel| async move {
                 manager.run(cancel).await;
                 Ok(())
             });
         }
-        if let Some(options) = options.scheduler {
+        if let Some(mut options) = options.scheduler {
+            options.metrics.get_or_insert_default().register(&mut metrics);
             let scheduler = Scheduler::new(control.client("scheduler"), clock, options)
                 .map_err(|error| Error::Part { part: "scheduler", reason: error.to_string() })?;
+            let handle = scheduler.handle();
+            control.service = control.service.with_explainer(Arc::new(LocalExplainer(handle.clone())));
+            control.scheduler = Some(handle);
             control.parts.start("scheduler", |cancel| async move {
                 scheduler.run(cancel).await;
                 Ok(())
             });
         }
+        control.service = control.service.with_metrics(Arc::new(metrics));
         Ok(control)
     }
 
@@ -134,6 +144,11 @@ impl ControlPlane {
     /// The registry.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
+    }
+
+    /// A way to ask the scheduler what it decided, why, and what would be; `None` if there is none.
+    pub fn scheduler(&self) -> Option<&SchedulerHandle> {
+        self.scheduler.as_ref()
     }
 
     /// Runs a node's agent in this process; it ends with the control plane, before it.

@@ -6,6 +6,7 @@ mod data_dir;
 pub mod demo;
 mod down;
 mod error;
+mod explain;
 pub mod images;
 mod local;
 mod machine;
@@ -21,6 +22,7 @@ mod status;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod waiting;
+mod what_if;
 
 use std::process::ExitCode;
 
@@ -28,6 +30,7 @@ pub use control_plane::{ControlPlane, ControlPlaneOptions};
 pub use data_dir::{DataDir, Lock, Settings};
 pub use down::down;
 pub use error::Error;
+pub use explain::explain;
 pub use local::{Cluster, RuntimeKind, StoreKind, UpOptions};
 pub use longshore_apiserver::admission::Unsupported;
 pub use longshore_scheduler::config::Configuration as SchedulerConfiguration;
@@ -37,6 +40,7 @@ pub use readiness::{Readiness, readiness};
 pub use requirements::missing_programs;
 pub use scheduling::read_scheduler_configuration;
 pub use status::{Report, kubeconfig, status};
+pub use what_if::{Tried, what_if};
 
 /// What a program must do, before anything else, when its first argument is `shim`: it is then the process that stays
 /// with a pod.

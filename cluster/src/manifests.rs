@@ -27,6 +27,23 @@ pub struct Entry {
     value: Value,
 }
 
+impl Entry {
+    /// The object.
+    pub(crate) fn object(&self) -> &dyn AnyObject {
+        &*self.object
+    }
+
+    /// The object as it was written.
+    pub(crate) fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// What is said of the object if it cannot be used.
+    pub(crate) fn wrong(&self, reason: String) -> Error {
+        Error::Manifest { file: self.file.clone(), document: self.document, reason }
+    }
+}
+
 /// Reads a manifest file: JSON, or YAML documents separated by `---`; lists are taken apart.
 ///
 /// # Errors
@@ -115,11 +132,7 @@ pub async fn apply(client: &Arc<dyn Client>, entries: &[Entry]) -> Result<Vec<Dy
         let params = PatchParams { force: true, field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         let patch = Patch::Apply(entry.value.clone());
         let stored = client.patch(target, None, &patch, &params).await;
-        let stored = stored.map_err(|error: ClientError| Error::Manifest {
-            file: entry.file.clone(),
-            document: entry.document,
-            reason: format!("cannot apply {target}: {error}"),
-        })?;
+        let stored = stored.map_err(|error: ClientError| entry.wrong(format!("cannot apply {target}: {error}")))?;
         applied.push(stored);
     }
     Ok(applied)

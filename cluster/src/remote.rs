@@ -180,12 +180,16 @@ fn connect(path: &Path) -> Result<Connection, Error> {
 
 /// A client over HTTP, as a kubeconfig says.
 pub(crate) fn remote_client(kubeconfig: &str) -> Result<Arc<dyn Client>, String> {
+    Ok(Arc::new(RemoteClient::new(kube_client(kubeconfig)?)))
+}
+
+/// The client under [`remote_client`], for what that has no method for.
+pub(crate) fn kube_client(kubeconfig: &str) -> Result<kube::Client, String> {
     let config = Kubeconfig::from_yaml(kubeconfig).map_err(|error| error.to_string())?;
     // Reading certificates from the text waits for nothing.
     let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).now_or_never();
     let config = config.ok_or("it names a program to run")?.map_err(|error| error.to_string())?;
-    let client = kube::Client::try_from(config).map_err(|error| error.to_string())?;
-    Ok(Arc::new(RemoteClient::new(client)))
+    kube::Client::try_from(config).map_err(|error| error.to_string())
 }
 
 /// Runs a scheduler while it leads, until cancelled.

@@ -74,3 +74,47 @@ async fn many_clusters_live_side_by_side() {
         cluster.until("", "node-1", |it: &Node| readiness(it).ready).await;
     }
 }
+
+#[tokio::test]
+async fn a_cluster_explains_where_pods_go_and_counts_what_it_does() {
+    let cluster = Cluster::builder().nodes(2).start().await;
+    let pod = |name: &str, cpu: &str| {
+        json!({"metadata": {"name": name}, "spec": {"containers": [
+            {"name": "a", "image": "a", "resources": {"requests": {"cpu": cpu}}}
+        ]}})
+    };
+    create::<Pod>(&cluster, pod("large", "1000")).await;
+    create::<Pod>(&cluster, pod("small", "100m")).await;
+    cluster.until("default", "small", |pod: &Pod| !pod.spec.node_name.is_empty()).await;
+    let refused = |pod: &Pod| pod.status.conditions.iter().any(|it| it.reason == "Unschedulable");
+    cluster.until("default", "large", refused).await;
+    let ask = async |pod: &str, accept: &str| {
+        let path = format!("/api/v1/namespaces/default/pods/{pod}/explain");
+        let request = http::Request::get(path).header("accept", accept).body(Vec::new()).unwrap();
+        cluster.kube().request_text(request).await
+    };
+    let large: serde_json::Value = serde_json::from_str(&ask("large", "application/json").await.unwrap()).unwrap();
+    assert_eq!(large["message"], "0/2 nodes are available: 2 Insufficient cpu.");
+    assert_eq!(large["remedies"][0]["nodes"], 2);
+    assert_eq!(large["decisions"][0]["verdict"], "refused");
+    let small = ask("small", "text/plain").await.unwrap();
+    assert!(small.contains("2 of 2 nodes can take the pod.") && small.contains("placed on node-"), "{small}");
+    let missing = ask("nobody", "*/*").await.unwrap_err().to_string();
+    assert!(missing.contains("pods \"nobody\" not found"), "{missing}");
+    let metrics = http::Request::get("/metrics").body(Vec::new()).unwrap();
+    let metrics = cluster.kube().request_text(metrics).await.unwrap();
+    let placed = r#"scheduler_schedule_attempts_total{result="scheduled",profile="default-scheduler"} 1"#;
+    assert!(metrics.contains(placed) && metrics.contains("workqueue_depth"), "{metrics}");
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_scheduler_nobody_explains() {
+    let cluster = Cluster::builder().without_scheduler().start().await;
+    create::<Pod>(&cluster, json!({"metadata": {"name": "a"}, "spec": {"containers": [{"name": "a", "image": "a"}]}}))
+        .await;
+    let request = http::Request::get("/api/v1/namespaces/default/pods/a/explain").body(Vec::new()).unwrap();
+    let error = cluster.kube().request_text(request).await.unwrap_err().to_string();
+    assert!(error.contains("without a scheduler"), "{error}");
+    cluster.stop().await;
+}

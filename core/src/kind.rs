@@ -78,6 +78,8 @@ pub enum Subresource {
     Eviction,
     /// A container's output.
     Log,
+    /// What the scheduler thinks of a pod, node by node. Not upstream's.
+    Explain,
 }
 
 impl Subresource {
@@ -92,6 +94,7 @@ impl Subresource {
             Self::Finalize => "finalize",
             Self::Eviction => "eviction",
             Self::Log => "log",
+            Self::Explain => "explain",
         }
     }
 }

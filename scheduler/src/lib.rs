@@ -2,7 +2,8 @@
 //!
 //! [`Engine`] is a plain library: put nodes and pods in, ask where a pod goes. No server, no async, no I/O. [`Scheduler`] runs an
 //! engine against a cluster: it watches through a [`Client`](longshore_core::client::Client), keeps a queue, binds, and tells
-//! people why pods wait. What policies are is said in [`longshore_core::scheduling`]; the built-in ones are in [`policies`].
+//! people why pods wait; a [`SchedulerHandle`] asks it what it decided, why, and what would be. What policies are is said in
+//! [`longshore_core::scheduling`]; the built-in ones are in [`policies`].
 //!
 //! ```
 //! use std::sync::Arc;
@@ -30,17 +31,23 @@
 
 pub mod config;
 mod engine;
+mod metrics;
 mod point;
 pub mod policies;
 mod profile;
 mod shell;
 
 pub use engine::{
-    Diagnosis, Engine, Explanation, GangRefused, NodeRefusal, NodeScore, Placement, PolicyScore, Unplaced,
+    Change, Diagnosis, Engine, Explanation, GangRefused, NodeRefusal, NodeScore, Placement, PolicyScore, Remedy,
+    Unplaced, Utilisation, WhatIf,
 };
+pub use metrics::SchedulerMetrics;
 pub use point::ExtensionPoint;
 pub use profile::{DEFAULT_SCHEDULER_NAME, Enabled, Profile};
-pub use shell::{Backoff, Options, Scheduler};
+pub use shell::{
+    AskError, Backoff, Decision, DecisionFilter, Options, PodExplanation, PolicyRefusal, RefusedNode, RemedyText, Scheduler,
+    SchedulerHandle, Verdict,
+};
 
 /// What can be wrong with how a scheduler is put together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

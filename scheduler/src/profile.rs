@@ -173,6 +173,15 @@ impl Profile {
         self.percentage_of_nodes_to_score
     }
 
+    /// The same profile with each policy replaced.
+    pub(crate) fn map_policies(&self, mut change: impl FnMut(Arc<dyn Policy>) -> Arc<dyn Policy>) -> Self {
+        let mut changed = self.clone();
+        for enabled in &mut changed.policies {
+            enabled.policy = change(enabled.policy.clone());
+        }
+        changed
+    }
+
     pub(crate) fn check_for_shell(&self) -> Result<(), Error> {
         let missing = |what| Error::Profile { profile: self.name().to_owned(), reason: what };
         match self.order[ExtensionPoint::QueueOrder as usize].len() {

@@ -184,7 +184,7 @@ fn verbs(subresource: Subresource) -> &'static [&'static str] {
     match subresource {
         Subresource::Binding | Subresource::Eviction => &["create"],
         Subresource::Finalize => &["update"],
-        Subresource::Log => &["get"],
+        Subresource::Log | Subresource::Explain => &["get"],
         _ => &["get", "patch", "update"],
     }
 }
@@ -195,6 +195,7 @@ fn shape_of(entry: &Entry, subresource: Subresource) -> (&'static str, &'static 
         Subresource::Scale => ("autoscaling", "v1", "Scale"),
         Subresource::Eviction => ("policy", "v1", "Eviction"),
         Subresource::Binding => ("", "v1", "Binding"),
+        Subresource::Explain => ("longshore.dev", "v1", "PodExplanation"),
         _ => (entry.group, entry.version, entry.kind),
     }
 }

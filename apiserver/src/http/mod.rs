@@ -4,8 +4,10 @@
 
 mod answer;
 mod discovery;
+mod explain;
 mod identity;
 mod log;
+mod metrics;
 mod nodes;
 mod openapi;
 mod options;
@@ -30,12 +32,14 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use longshore_core::client::Error;
 use longshore_core::decode::MAX_BODY_BYTES;
+use prometheus_client::registry::Registry as MetricsRegistry;
 
 use crate::registry::Registry;
 use crate::status;
 use path::Route;
 use server::BodyError;
 
+pub use explain::{ExplainError, Explained, Explainer};
 pub use identity::Identity;
 pub use nodes::{LocalNodes, NodeConnector, NodeError, RemoteNodes};
 pub use server::{BindError, Limits, Server, Service};
@@ -56,19 +60,40 @@ pub struct HttpService {
 struct Shared {
     registry: Arc<Registry>,
     nodes: Option<Arc<dyn NodeConnector>>,
+    explainer: Option<Arc<dyn Explainer>>,
+    metrics: Option<Arc<MetricsRegistry>>,
     documents: Arc<openapi::Documents>,
 }
 
 impl HttpService {
     /// A service over this registry.
     pub fn new(registry: Arc<Registry>) -> Self {
-        Self { shared: Arc::new(Shared { registry, nodes: None, documents: Arc::default() }) }
+        let documents = Arc::default();
+        Self { shared: Arc::new(Shared { registry, nodes: None, explainer: None, metrics: None, documents }) }
     }
 
     /// The same service, which reaches the agents of nodes in this way: for logs.
     #[must_use]
     pub fn with_nodes(self, nodes: Arc<dyn NodeConnector>) -> Self {
-        Self { shared: Arc::new(Shared { nodes: Some(nodes), ..(*self.shared).clone() }) }
+        self.with(|shared| shared.nodes = Some(nodes))
+    }
+
+    /// The same service, which asks the scheduler in this way: for `pods/explain`.
+    #[must_use]
+    pub fn with_explainer(self, explainer: Arc<dyn Explainer>) -> Self {
+        self.with(|shared| shared.explainer = Some(explainer))
+    }
+
+    /// The same service, which shows these metrics at `/metrics`.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Arc<MetricsRegistry>) -> Self {
+        self.with(|shared| shared.metrics = Some(metrics))
+    }
+
+    fn with(self, change: impl FnOnce(&mut Shared)) -> Self {
+        let mut shared = (*self.shared).clone();
+        change(&mut shared);
+        Self { shared: Arc::new(shared) }
     }
 }
 
@@ -165,6 +190,7 @@ where
         Route::Index => Ok(answer::json(200, &discovery::index(registry.kinds()))),
         Route::Live => Ok(answer::text("ok")),
         Route::Ready => registry.ready().await.map(|()| answer::text("ok")),
+        Route::Metrics => shared.metrics.as_deref().map_or_else(|| Err(nothing_here()), metrics::serve),
         Route::Version => Ok(answer::json(200, &discovery::version())),
         Route::OpenApiV2 => Ok(openapi::v2(&call.accept)),
         Route::OpenApi(path) => shared.documents.serve(registry.kinds(), &call, path.as_deref()),

@@ -14,6 +14,8 @@ pub(super) enum Route {
     Live,
     /// `/readyz`: whether it can do its work.
     Ready,
+    /// `/metrics`.
+    Metrics,
     /// `/version`.
     Version,
     /// Lists of what is served.
@@ -61,6 +63,7 @@ pub(super) fn parse(kinds: &[&'static KindType], path: &str) -> Option<Route> {
         ["openapi", "v2"] => return Some(Route::OpenApiV2),
         ["openapi", "v3"] => return Some(Route::OpenApi(None)),
         ["openapi", "v3", path @ ..] => return Some(Route::OpenApi(Some(path.join("/")))),
+        ["metrics"] => return Some(Route::Metrics),
         ["version"] => return Some(Route::Version),
         ["api"] => return Some(Route::Discovery(Discovery::Core)),
         ["apis"] => return Some(Route::Discovery(Discovery::Groups)),

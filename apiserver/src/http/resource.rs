@@ -14,11 +14,14 @@ use serde_json::{Value, json};
 use super::answer::{self, Shape};
 use super::options::{delete_params, dry_run, list_params, patch_body, patch_params, post_params, watch_params};
 use super::path::Resource;
-use super::{Call, Shared, log, not_allowed, options, scale, watch};
+use super::{Call, Shared, explain, log, not_allowed, options, scale, watch};
 use crate::registry::{PatchBody, Registry, Warnings};
 use crate::status;
 
 pub(super) async fn serve(shared: &Shared, call: Call, route: Resource) -> Result<Response<Body>, Error> {
+    if explain::is_asked(&route) {
+        return explain::serve(shared, &call, &route).await;
+    }
     let registry = &shared.registry;
     let shape = Shape::negotiate(&call.accept, call.param("includeObject")).ok_or_else(|| {
         let offered = "application/json;as=Table;v=v1;g=meta.k8s.io, application/json";

@@ -188,3 +188,60 @@ async fn only_metadata_where_that_is_asked_for() {
     let (_, _, one) = send(&service, "GET", &format!("{MAPS}/a"), &accept, "").await;
     assert_eq!((one["kind"].as_str(), one.get("data")), (Some("PartialObjectMetadata"), None));
 }
+
+/// Knows one pod.
+#[derive(Debug)]
+struct OnePod;
+
+#[async_trait::async_trait]
+impl super::Explainer for OnePod {
+    async fn explain(&self, namespace: &str, pod: &str) -> Result<super::Explained, super::ExplainError> {
+        match (namespace, pod) {
+            ("default", "known") => Ok(super::Explained { value: json!({"name": pod}), text: "because\n".to_owned() }),
+            _ => Err(super::ExplainError::UnknownPod("never heard of it".to_owned())),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_scheduler_is_asked_why_a_pod_is_where_it_is() {
+    const PODS: &str = "/api/v1/namespaces/default/pods";
+    let alone = service().await;
+    for name in ["known", "foreign"] {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+        let (code, _, created) = send(&alone, "POST", PODS, &[], pod.to_string()).await;
+        assert_eq!(code, 201, "{created}");
+    }
+    let known = format!("{PODS}/known/explain");
+    let (code, _, status) = send(&alone, "GET", &known, &[], "").await;
+    assert_eq!((code, status["reason"].as_str()), (501, Some("NotImplemented")), "{status}");
+    let service = alone.with_explainer(Arc::new(OnePod));
+    let (code, _, value) = send(&service, "GET", &known, &[("accept", "application/json, */*")], "").await;
+    assert_eq!((code, value), (200, json!({"name": "known"})));
+    let (code, headers, _) = send(&service, "GET", &known, &[("accept", "text/plain")], "").await;
+    assert_eq!((code, headers["content-type"].to_str().unwrap()), (200, "text/plain; charset=utf-8"));
+    let (code, _, status) = send(&service, "GET", &format!("{PODS}/foreign/explain"), &[], "").await;
+    assert_eq!((code, status["message"].as_str()), (404, Some("never heard of it")));
+    let (code, _, status) = send(&service, "GET", &format!("{PODS}/nobody/explain"), &[], "").await;
+    assert_eq!((code, status["message"].as_str()), (404, Some("pods \"nobody\" not found")));
+    assert_eq!(send(&service, "DELETE", &known, &[], "").await.0, 405);
+    assert_eq!(send(&service, "GET", &known, &[("accept", "image/png")], "").await.0, 406);
+    assert_eq!(send(&service, "GET", "/api/v1/namespaces/default/explain", &[], "").await.0, 404);
+    let (_, _, list) = send(&service, "GET", "/api/v1", &[], "").await;
+    let explain = list["resources"].as_array().unwrap().iter().find(|resource| resource["name"] == "pods/explain");
+    assert_eq!(explain.unwrap()["verbs"], json!(["get"]));
+}
+
+#[tokio::test]
+async fn metrics_are_shown_if_there_are_any() {
+    let service = service().await;
+    assert_eq!(send(&service, "GET", "/metrics", &[], "").await.0, 404);
+    let mut metrics = prometheus_client::registry::Registry::default();
+    let counter = prometheus_client::metrics::counter::Counter::<u64>::default();
+    metrics.register("things", "Things", counter.clone());
+    counter.inc();
+    let service = service.with_metrics(Arc::new(metrics));
+    let request = ::http::Request::get("/metrics").body(Body::empty()).unwrap();
+    let body = service.oneshot(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
+    assert!(String::from_utf8_lossy(&body).contains("things_total 1"));
+}

@@ -189,14 +189,19 @@ impl Cached {
 
     /// Why the node cannot take the pod, worked out from scratch.
     pub(super) fn refusal_of(question: Question<'_>, cluster: &mut Cluster, node: NodeId) -> Option<Refusal> {
-        let alone = NodeSet::only(node);
-        let mut cached = Self { candidates: Candidates::new(alone.clone()), ..Self::default() };
+        let candidates = Self::filtered(question, cluster, NodeSet::only(node));
+        candidates.refusal(node).map(|(_, refusal)| refusal.clone())
+    }
+
+    /// Which of these nodes can take the pod, worked out from scratch; nothing is scored.
+    pub(super) fn filtered(question: Question<'_>, cluster: &mut Cluster, nodes: NodeSet) -> Candidates {
+        let mut cached = Self { candidates: Candidates::new(nodes.clone()), ..Self::default() };
         if cached.pre_filter_all(question, cluster) {
             run_filters(question, cluster, &cached.states, &cached.asked, Asked::Nodes, &mut cached.candidates);
-            let doubtful = alone.intersection(cluster.nodes_with_nominations());
+            let doubtful = nodes.intersection(cluster.nodes_with_nominations());
             cached.filter_with_nominated(question, cluster, &doubtful);
         }
-        cached.candidates.refusal(node).map(|(_, refusal)| refusal.clone())
+        cached.candidates
     }
 
     /// Whether any node is to be looked at.
@@ -403,7 +408,7 @@ fn run_filters(
     }
 }
 
-fn nominated_ahead(question: Question<'_>, cluster: &Cluster, node: NodeId) -> Vec<std::sync::Arc<Pod>> {
+pub(super) fn nominated_ahead(question: Question<'_>, cluster: &Cluster, node: NodeId) -> Vec<std::sync::Arc<Pod>> {
     let own = &question.pod.metadata;
     let ahead = cluster.nominated(node).iter().filter(|pod| {
         let is_itself = pod.metadata.name == own.name && pod.metadata.namespace == own.namespace;

@@ -1,12 +1,15 @@
 //! Everything that policies think of a pod, node by node.
 
+use std::collections::BTreeMap;
+
 use longshore_core::api::pod::Pod;
 use longshore_core::scheduling::Refusal;
+use serde::Serialize;
 
 use super::{Diagnosis, Engine, Unplaced, cached_at};
 
 /// What one policy thinks of a node that can take the pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PolicyScore {
     /// The policy.
     pub policy: String,
@@ -17,7 +20,7 @@ pub struct PolicyScore {
 }
 
 /// A node that can take the pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NodeScore {
     /// The node.
     pub node: String,
@@ -49,6 +52,8 @@ pub struct Explanation {
     pub feasible: Vec<NodeScore>,
     /// The nodes that cannot.
     pub refused: Vec<NodeRefusal>,
+    /// How many nodes were refused for each reason. A node may have several.
+    pub reasons: BTreeMap<String, usize>,
     /// Those of the highest total, or the one on which room was made for the pod if it can take it.
     pub best: Vec<String>,
     /// Whether the pod goes where room was made for it, whatever the scores.
@@ -92,6 +97,8 @@ impl Engine {
             })
             .collect();
         explanation.refused.sort_by(|a, b| a.node.cmp(&b.node));
+        let reasons = diagnosis.reasons().into_iter();
+        explanation.reasons = reasons.map(|(reason, nodes)| (reason.to_owned(), nodes)).collect();
         explanation.pre_filter = diagnosis.pre_filter().map(|(policy, refusal)| (policy.to_owned(), refusal.clone()));
         if explanation.feasible.is_empty() {
             explanation.message = diagnosis.to_string();

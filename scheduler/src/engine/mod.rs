@@ -2,13 +2,16 @@
 
 mod best;
 mod cached;
+mod change;
 mod column;
 mod diagnosis;
 mod explain;
 mod gang;
 mod groups;
 mod ranking;
+mod remedies;
 mod trial;
+mod what_if;
 
 #[cfg(test)]
 mod tests;
@@ -27,9 +30,13 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use self::cached::{Cached, Question};
 use crate::{Error, Profile};
 
+pub use change::Change;
 pub use diagnosis::{Diagnosis, Unplaced};
 pub use explain::{Explanation, NodeRefusal, NodeScore, PolicyScore};
 pub use gang::GangRefused;
+pub use remedies::Remedy;
+pub(crate) use what_if::unbound;
+pub use what_if::{Utilisation, WhatIf};
 
 /// Bytes, roughly, for what was worked out about shapes. Beyond that the shape not asked for longest is forgotten.
 const REMEMBERED_BYTES: usize = 96 << 20;
@@ -114,6 +121,11 @@ impl Engine {
     /// A copy of the engine to try things out on, with a random sequence of its own.
     pub fn fork(&self, tie_break: TieBreak) -> Self {
         Self { cluster: self.cluster.clone(), ..Self::build(self.profiles.clone(), tie_break) }
+    }
+
+    /// A [fork](Self::fork) that breaks ties in the same way.
+    pub(crate) fn twin(&self) -> Self {
+        self.fork(self.tie_break)
     }
 
     /// The profiles.

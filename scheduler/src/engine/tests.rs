@@ -2,6 +2,8 @@
 
 mod devices;
 mod reference;
+mod remedies;
+mod what_if;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

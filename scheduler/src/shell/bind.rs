@@ -9,6 +9,7 @@ use longshore_core::clock::Clock;
 use longshore_core::informer::ObjectKey;
 use longshore_core::scheduling::Binding;
 
+use super::Placed;
 use crate::Profile;
 
 /// Wait before asking again what became of a binding whose answer was lost.
@@ -27,15 +28,25 @@ pub(super) enum Outcome {
     Gone,
 }
 
+/// A binding that ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) key: ObjectKey,
+    pub(super) binding: Binding,
+    pub(super) outcome: Outcome,
+    pub(super) profile: Arc<Profile>,
+    /// When the try began, and which it was.
+    pub(super) started: Duration,
+    pub(super) attempt: u32,
+}
+
 /// Binds and says how it ended. An answer that was lost is asked for until it is known.
-pub(super) async fn bind(
-    client: Arc<dyn Client>,
-    clock: Arc<dyn Clock>,
-    profile: Arc<Profile>,
-    binding: Binding,
-) -> (ObjectKey, Binding, Outcome) {
+#[tracing::instrument(level = "debug", skip_all, fields(pod = placed.bind.pod, node = placed.bind.node))]
+pub(super) async fn bind(client: Arc<dyn Client>, clock: Arc<dyn Clock>, placed: Placed) -> Ended {
+    let Placed { pod, profile, bind, started, attempt } = placed;
+    let binding = Binding { pod, bind };
     let key = ObjectKey::of(&*binding.pod);
-    let outcome = match attempt(&client, &*clock, &profile, &binding).await {
+    let outcome = match carry_out(&client, &*clock, &profile, &binding).await {
         Ok(()) => Outcome::Bound,
         Err((_, error)) if error.is_not_found() => Outcome::Gone,
         Err((_, error)) if error.is_conflict() => Outcome::Conflict(error.to_string()),
@@ -47,10 +58,10 @@ pub(super) async fn bind(
             policy.post_bind(&client, &binding).await;
         }
     }
-    (key, binding, outcome)
+    Ended { key, binding, outcome, profile, started, attempt }
 }
 
-async fn attempt(
+async fn carry_out(
     client: &Arc<dyn Client>,
     clock: &dyn Clock,
     profile: &Profile,

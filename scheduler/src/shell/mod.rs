@@ -4,9 +4,14 @@
 //! What waits for the server (bindings, conditions, evictions) runs beside it in tasks that the loop owns.
 
 mod bind;
+mod explained;
 mod feed;
+mod handle;
 mod queue;
+mod record;
 mod report;
+mod text;
+mod timed;
 mod waiting;
 mod work;
 
@@ -23,7 +28,12 @@ use longshore_core::leader::{Ended, LeaderConfig, LeaderElector};
 use longshore_core::scheduling::TieBreak;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Error, Profile};
+use self::handle::Seat;
+use crate::{Error, Profile, SchedulerMetrics};
+
+pub use explained::{PodExplanation, PolicyRefusal, RefusedNode, RemedyText};
+pub use handle::{AskError, SchedulerHandle};
+pub use record::{Decision, DecisionFilter, Verdict};
 
 /// How a scheduler works.
 #[derive(Debug, Clone)]
@@ -39,6 +49,10 @@ pub struct Options {
     pub backoff: Backoff,
     /// How many bindings may be under way at once.
     pub bindings: usize,
+    /// How many of the last decisions are kept, to be looked up by [`SchedulerHandle::decisions`]; 0 for none.
+    pub decisions: usize,
+    /// What is counted and measured; `None` for nothing.
+    pub metrics: Option<SchedulerMetrics>,
     /// Seed of the jitter in retries.
     pub seed: u64,
 }
@@ -60,7 +74,7 @@ impl Default for Backoff {
 }
 
 impl Default for Options {
-    /// Upstream's default profile, ties broken at random with seed 0, no leader, 64 bindings at once.
+    /// Upstream's default profile, ties broken at random with seed 0, no leader, 64 bindings at once, 1024 decisions kept, no metrics.
     fn default() -> Self {
         Self {
             profiles: vec![Profile::default_scheduler()],
@@ -68,6 +82,8 @@ impl Default for Options {
             leader: None,
             backoff: Backoff::default(),
             bindings: 64,
+            decisions: 1024,
+            metrics: None,
             seed: 0,
         }
     }
@@ -79,6 +95,7 @@ pub struct Scheduler {
     client: Arc<dyn Client>,
     clock: Arc<dyn Clock>,
     options: Options,
+    seat: Arc<Seat>,
 }
 
 /// A pod that has a node, not bound yet.
@@ -87,6 +104,9 @@ struct Placed {
     pod: Arc<Pod>,
     profile: Arc<Profile>,
     bind: Bind,
+    /// When the try began, by the clock's `elapsed`.
+    started: Duration,
+    attempt: u32,
 }
 
 impl Scheduler {
@@ -107,7 +127,12 @@ impl Scheduler {
                 return Err(Error::QueueOrder { profile: profile.name().to_owned(), other, first });
             }
         }
-        Ok(Self { client, clock, options })
+        Ok(Self { client, clock, options, seat: Arc::default() })
+    }
+
+    /// A way to ask the scheduler while it runs.
+    pub fn handle(&self) -> SchedulerHandle {
+        SchedulerHandle::new(self.seat.clone())
     }
 
     /// Places pods until cancelled; with a leader configured, whenever it leads. All it started has ended when it returns.
@@ -125,6 +150,6 @@ impl Scheduler {
     }
 
     async fn lead(&self, cancel: CancellationToken) {
-        work::Loop::new(self.client.clone(), self.clock.clone(), &self.options).run(cancel).await;
+        work::Loop::new(self.client.clone(), self.clock.clone(), &self.options, self.seat.take()).run(cancel).await;
     }
 }

@@ -15,13 +15,18 @@ use longshore_core::scheduling::{ClusterEvent, QueuedPod};
 use rustc_hash::FxHashMap;
 
 use super::Backoff;
-use crate::Profile;
+use crate::{Profile, SchedulerMetrics};
 
 /// After this time a pod is tried again even though no event seemed to help.
 const UNSCHEDULABLE_MAX: Duration = Duration::from_secs(300);
 /// Wait after the first refusal by a ledger, where somebody else was quicker; doubles up to [`CONFLICT_MAX`].
 const CONFLICT_BASE: Duration = Duration::from_millis(10);
 const CONFLICT_MAX: Duration = Duration::from_secs(1);
+
+/// Why a pod came to where it is, besides events: upstream's names, for metrics.
+const POD_ADD: &str = "PodAdd";
+const POD_UPDATE: &str = "PodUpdate";
+const FAILURE: &str = "ScheduleAttemptFailure";
 
 /// Where a pod is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +100,16 @@ pub(super) enum Failure {
     Conflict,
 }
 
+/// A pod that is to be tried now.
+#[derive(Debug)]
+pub(super) struct Try {
+    pub(super) key: ObjectKey,
+    pub(super) pod: Arc<Pod>,
+    pub(super) profile: Arc<Profile>,
+    /// Which try it is, from 1.
+    pub(super) attempt: u32,
+}
+
 /// The queue; see the [module](self).
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -104,12 +119,28 @@ pub(super) struct Queue {
     unschedulable: BTreeSet<(Duration, u64, ObjectKey)>,
     next: u64,
     backoff_times: Backoff,
+    /// How many of the unschedulable ones a policy holds back.
+    held: usize,
+    metrics: Option<SchedulerMetrics>,
 }
 
 impl Queue {
-    /// An empty queue.
-    pub(super) fn new(backoff: Backoff) -> Self {
-        Self { backoff_times: backoff, ..Self::default() }
+    /// An empty queue that counts what comes.
+    pub(super) fn new(backoff: Backoff, metrics: Option<SchedulerMetrics>) -> Self {
+        Self { backoff_times: backoff, metrics, ..Self::default() }
+    }
+
+    /// How many pods wait, by where they do.
+    pub(super) fn depths(&self) -> [(&'static str, usize); 4] {
+        let unschedulable = self.unschedulable.len() - self.held;
+        let (active, backoff) = (self.active.len(), self.backoff.len());
+        [("active", active), ("backoff", backoff), ("unschedulable", unschedulable), ("gated", self.held)]
+    }
+
+    fn count(&self, queue: &'static str, event: &'static str) {
+        if let Some(metrics) = &self.metrics {
+            metrics.incoming(queue, event);
+        }
     }
 
     /// A pod came, or changed. One that is out stays out.
@@ -129,14 +160,14 @@ impl Queue {
             Place::Active => {
                 // Its turn may be another now.
                 self.take(&key);
-                self.activate(&key, now);
+                self.activate(&key, POD_UPDATE, now);
             }
-            Place::Unschedulable(_) if entry.is_held => self.admit(&key, now),
+            Place::Unschedulable(_) if entry.is_held => self.admit(&key, POD_UPDATE, now),
             Place::Unschedulable(_) => {
                 if differs(&old, &pod) {
                     let event = ClusterEvent::SelfUpdated { old: &old, new: &pod };
                     if helps(&self.entries[&key], &event) {
-                        self.release(&key, now);
+                        self.release(&key, POD_UPDATE, now);
                     }
                 }
             }
@@ -157,11 +188,11 @@ impl Queue {
             is_held: false,
         };
         self.entries.insert(key.clone(), entry);
-        self.admit(&key, now);
+        self.admit(&key, POD_ADD, now);
     }
 
     /// Lets the pod in unless a policy holds it back.
-    fn admit(&mut self, key: &ObjectKey, now: Duration) {
+    fn admit(&mut self, key: &ObjectKey, why: &'static str, now: Duration) {
         self.take(key);
         let Some(entry) = self.entries.get_mut(key) else { return };
         let mut policies = entry.profile.pre_enqueue();
@@ -171,9 +202,9 @@ impl Queue {
         match held {
             Some(place) => {
                 entry.refused_by = vec![entry.profile.name_of(place).to_owned()];
-                self.lay_aside(key, now);
+                self.lay_aside(key, why, now);
             }
-            None => self.activate(key, now),
+            None => self.activate(key, why, now),
         }
     }
 
@@ -188,13 +219,26 @@ impl Queue {
         self.entries.get(key).map(|entry| &entry.pod)
     }
 
+    /// Where the pod waits, in upstream's words; `None` if it is not known or out.
+    pub(super) fn place_of(&self, key: &ObjectKey) -> Option<&'static str> {
+        let entry = self.entries.get(key)?;
+        match entry.place {
+            Place::Active => Some("active"),
+            Place::Backoff(_) => Some("backoff"),
+            Place::Unschedulable(_) if entry.is_held => Some("gated"),
+            Place::Unschedulable(_) => Some("unschedulable"),
+            Place::Out => None,
+        }
+    }
+
     /// The next pod to try. It is out until [`Queue::failed`] or [`Queue::remove`].
-    pub(super) fn pop(&mut self) -> Option<(ObjectKey, Arc<Pod>, Arc<Profile>)> {
+    pub(super) fn pop(&mut self) -> Option<Try> {
         let turn = self.active.pop_first()?;
         let key = ObjectKey::of(&*turn.pod);
         let entry = self.entries.get_mut(&key)?;
         entry.place = Place::Out;
-        Some((key, entry.pod.clone(), entry.profile.clone()))
+        let attempt = entry.attempts + entry.conflicts + 1;
+        Some(Try { key, pod: entry.pod.clone(), profile: entry.profile.clone(), attempt })
     }
 
     /// A try ended without a place. Nothing happens if the pod is gone meanwhile.
@@ -206,18 +250,18 @@ impl Queue {
             Failure::Conflict => {
                 entry.conflicts += 1;
                 let wait = doubled(CONFLICT_BASE, entry.conflicts, CONFLICT_MAX);
-                self.back_off(key, now + wait);
+                self.back_off(key, FAILURE, now + wait);
             }
             Failure::Error => {
                 entry.attempts += 1;
                 entry.refused_by.clear();
                 let wait = doubled(times.initial, entry.attempts, times.max);
-                self.back_off(key, now + wait);
+                self.back_off(key, FAILURE, now + wait);
             }
             Failure::Refused(policies) => {
                 entry.attempts += 1;
                 entry.refused_by = policies;
-                self.lay_aside(key, now);
+                self.lay_aside(key, FAILURE, now);
             }
         }
     }
@@ -229,7 +273,7 @@ impl Queue {
             .map(|(_, _, key)| key.clone())
             .collect();
         for key in helped {
-            self.release(&key, now);
+            self.release(&key, label(event), now);
         }
     }
 
@@ -240,7 +284,7 @@ impl Queue {
                 break;
             }
             self.take(&key);
-            self.activate(&key, now);
+            self.activate(&key, "BackoffComplete", now);
         }
         let stale: Vec<ObjectKey> = (self.unschedulable.iter())
             .take_while(|(since, _, _)| now.saturating_sub(*since) >= UNSCHEDULABLE_MAX)
@@ -248,7 +292,7 @@ impl Queue {
             .map(|(_, _, key)| key.clone())
             .collect();
         for key in stale {
-            self.release(&key, now);
+            self.release(&key, "UnschedulableTimeout", now);
         }
     }
 
@@ -278,13 +322,17 @@ impl Queue {
                 }
             }
             Place::Backoff(due) => drop(self.backoff.remove(&(due, entry.number, key.clone()))),
-            Place::Unschedulable(since) => drop(self.unschedulable.remove(&(since, entry.number, key.clone()))),
+            Place::Unschedulable(since) => {
+                self.held -= usize::from(entry.is_held);
+                self.unschedulable.remove(&(since, entry.number, key.clone()));
+            }
             Place::Out => {}
         }
         entry.place = Place::Out;
     }
 
-    fn activate(&mut self, key: &ObjectKey, now: Duration) {
+    fn activate(&mut self, key: &ObjectKey, why: &'static str, now: Duration) {
+        self.count("active", why);
         let Some(entry) = self.entries.get_mut(key) else { return };
         entry.place = Place::Active;
         entry.since = now;
@@ -296,30 +344,49 @@ impl Queue {
         });
     }
 
-    fn back_off(&mut self, key: &ObjectKey, due: Duration) {
+    fn back_off(&mut self, key: &ObjectKey, why: &'static str, due: Duration) {
+        self.count("backoff", why);
         let Some(entry) = self.entries.get_mut(key) else { return };
         entry.place = Place::Backoff(due);
         self.backoff.insert((due, entry.number, key.clone()));
     }
 
-    fn lay_aside(&mut self, key: &ObjectKey, now: Duration) {
+    fn lay_aside(&mut self, key: &ObjectKey, why: &'static str, now: Duration) {
+        self.count("unschedulable", why);
         let Some(entry) = self.entries.get_mut(key) else { return };
+        self.held += usize::from(entry.is_held);
         entry.since = now;
         entry.place = Place::Unschedulable(now);
         self.unschedulable.insert((now, entry.number, key.clone()));
     }
 
     /// Out of the unschedulable ones: to be tried at once, or when its back-off is over.
-    fn release(&mut self, key: &ObjectKey, now: Duration) {
+    fn release(&mut self, key: &ObjectKey, why: &'static str, now: Duration) {
         self.take(key);
         let times = self.backoff_times;
         let Some(entry) = self.entries.get(key) else { return };
         let due = entry.since + doubled(times.initial, entry.attempts, times.max);
         if due > now {
-            self.back_off(key, due);
+            self.back_off(key, why, due);
         } else {
-            self.activate(key, now);
+            self.activate(key, why, now);
         }
+    }
+}
+
+/// The event's name for metrics.
+const fn label(event: &ClusterEvent<'_>) -> &'static str {
+    match event {
+        ClusterEvent::NodeAdded(_) => "NodeAdd",
+        ClusterEvent::NodeUpdated { .. } => "NodeUpdate",
+        ClusterEvent::PodPlaced(_) => "AssignedPodAdd",
+        ClusterEvent::PodUpdated { .. } => "AssignedPodUpdate",
+        ClusterEvent::PodRemoved(_) | ClusterEvent::PodForgotten(_) => "AssignedPodDelete",
+        ClusterEvent::SelfUpdated { .. } => POD_UPDATE,
+        ClusterEvent::NamespaceChanged => "NamespaceUpdate",
+        ClusterEvent::ObjectChanged { .. } => "ObjectUpdate",
+        ClusterEvent::ObjectRemoved { .. } => "ObjectDelete",
+        _ => "Other",
     }
 }
 

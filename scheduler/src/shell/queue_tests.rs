@@ -22,7 +22,7 @@ fn profile() -> Arc<Profile> {
 }
 
 fn pop(queue: &mut Queue) -> Option<String> {
-    queue.pop().map(|(key, _, _)| key.name.into())
+    queue.pop().map(|next| next.key.name.into())
 }
 
 /// How many pods are active, backing off and unschedulable.
@@ -83,7 +83,7 @@ fn back_off_doubles_up_to_ten_seconds() {
 #[test]
 fn the_back_off_is_as_long_as_the_caller_says() {
     let backoff = Backoff { initial: Duration::from_millis(300), max: Duration::from_secs(1) };
-    let (mut queue, profile) = (Queue::new(backoff), profile());
+    let (mut queue, profile) = (Queue::new(backoff, None), profile());
     queue.put(pod("a", 0), &profile, at(0));
     let mut now = at(0);
     let mut waits = Vec::new();

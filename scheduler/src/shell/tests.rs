@@ -1,5 +1,8 @@
 //! The scheduler against a server that keeps a ledger, in virtual time.
 
+mod asked;
+mod measured;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Options, Scheduler};
+use super::{Options, Scheduler, SchedulerHandle};
 use crate::Profile;
 use crate::policies::{GROUP_LABEL, Gang, MIN_MEMBER_ANNOTATION};
 
@@ -41,11 +44,16 @@ impl World {
         Arc::new(self.server.clone())
     }
 
-    fn start(&mut self, profile: Profile, seed: u64) {
+    fn start(&mut self, profile: Profile, seed: u64) -> SchedulerHandle {
         let tie_break = TieBreak::Uniform { seed };
-        let options = Options { profiles: vec![profile], tie_break, seed, ..Options::default() };
+        self.start_with(Options { profiles: vec![profile], tie_break, seed, ..Options::default() })
+    }
+
+    fn start_with(&mut self, options: Options) -> SchedulerHandle {
         let scheduler = Scheduler::new(self.client(), Arc::new(self.clock.clone()), options).unwrap();
+        let handle = scheduler.handle();
         self.schedulers.spawn(scheduler.run(self.cancel.clone()));
+        handle
     }
 
     async fn create<K: Kind>(&self, object: Value) {

@@ -1,5 +1,6 @@
 //! The loop: takes in news, tries the next pod, binds.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,18 +11,23 @@ use longshore_core::client::{Bind, Client};
 use longshore_core::clock::Clock;
 use longshore_core::events::{EventRecorder, EventWriter, Severity, events};
 use longshore_core::informer::{Informers, ObjectKey};
-use longshore_core::scheduling::{Binding, ClusterEvent, Cycle, Nomination, Permitted, Refusal, Waiting};
+use longshore_core::scheduling::{ClusterEvent, Cycle, Nomination, Permitted, Refusal, Waiting};
 use rustc_hash::FxHashMap;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::bind::{Outcome, bind};
+use super::bind::{Ended, Outcome, bind};
 use super::feed::Feed;
-use super::queue::{Failure, Queue};
+use super::handle::Question;
+use super::queue::{Failure, Queue, Try};
+use super::record::{Decision, Record, Verdict};
 use super::report::{Errand, short};
+use super::timed::Meter;
 use super::waiting::Room;
 use super::{Options, Placed};
 use crate::engine::{Diagnosis, Engine, Placement, Unplaced};
+use crate::metrics::{Ending, SchedulerMetrics};
 use crate::{DEFAULT_SCHEDULER_NAME, Profile};
 
 /// Pods tried before the loop looks at news again, so that neither starves the other.
@@ -41,17 +47,32 @@ pub(super) struct Loop {
     /// Pods that were given a node and are not known to be bound, with their uid.
     pub(super) assumed: FxHashMap<ObjectKey, Option<String>>,
     pub(super) waiting: Room,
+    pub(super) record: Record,
+    questions: mpsc::Receiver<Question>,
+    metrics: Option<SchedulerMetrics>,
+    meters: Vec<Arc<Meter>>,
     bindings_max: usize,
-    bindings: JoinSet<(ObjectKey, Binding, Outcome)>,
+    bindings: JoinSet<Ended>,
     errands: JoinSet<()>,
     recorder: EventRecorder,
     writer: Option<EventWriter>,
 }
 
 impl Loop {
-    pub(super) fn new(client: Arc<dyn Client>, clock: Arc<dyn Clock>, options: &Options) -> Self {
+    pub(super) fn new(
+        client: Arc<dyn Client>,
+        clock: Arc<dyn Clock>,
+        options: &Options,
+        questions: mpsc::Receiver<Question>,
+    ) -> Self {
         let informers = Informers::new(client.clone(), clock.clone(), options.seed);
-        let engine = Engine::with_profiles(options.profiles.clone(), options.tie_break);
+        let mut profiles = options.profiles.clone();
+        let mut meters = Vec::new();
+        if let Some(metrics) = &options.metrics {
+            let measured = profiles.iter().map(|profile| Meter::around(profile, metrics, &clock));
+            (profiles, meters) = measured.unzip();
+        }
+        let engine = Engine::with_profiles(profiles, options.tie_break);
         let engine = engine.expect("the scheduler's constructor refused profiles of the same name");
         let feed = Feed::new(&informers, engine.profiles());
         let component = options.profiles.first().map_or(DEFAULT_SCHEDULER_NAME, Profile::name);
@@ -62,9 +83,13 @@ impl Loop {
             informers,
             feed,
             engine,
-            queue: Queue::new(options.backoff),
+            queue: Queue::new(options.backoff, options.metrics.clone()),
             assumed: FxHashMap::default(),
             waiting: Room::default(),
+            record: Record::new(options.decisions),
+            questions,
+            metrics: options.metrics.clone(),
+            meters,
             bindings_max: options.bindings.max(1),
             bindings: JoinSet::new(),
             errands: JoinSet::new(),
@@ -114,16 +139,22 @@ impl Loop {
             self.time_passed();
             let mut tried = 0;
             while tried < TRIES && self.bindings.len() < self.bindings_max && self.errands.len() < ERRANDS_MAX {
-                let Some((key, pod, profile)) = self.queue.pop() else { break };
-                self.try_pod(&key, pod, &profile);
+                let Some(next) = self.queue.pop() else { break };
+                self.try_pod(next);
                 tried += 1;
             }
             self.settle();
+            if let Some(metrics) = &self.metrics {
+                self.queue.depths().into_iter().for_each(|(queue, pods)| metrics.pending(queue, pods));
+            }
             if tried == TRIES {
                 // There is more to do; let the others have a turn.
                 tokio::task::yield_now().await;
                 while let Some(ended) = self.bindings.try_join_next() {
                     self.binding_ended(ended);
+                }
+                if let Ok(question) = self.questions.try_recv() {
+                    self.answer(question);
                 }
             } else {
                 self.wait().await;
@@ -150,6 +181,7 @@ impl Loop {
             change = self.feed.namespaces.next() => self.namespace_changed(change),
             () = self.feed.others.news.notified() => {}
             change = self.feed.pods.next() => self.pod_changed(change),
+            Some(question) = self.questions.recv() => self.answer(question),
             () = timer => {}
         }
     }
@@ -169,20 +201,81 @@ impl Loop {
         (profile.name() == name).then(|| profile.clone())
     }
 
-    fn try_pod(&mut self, key: &ObjectKey, pod: Arc<Pod>, profile: &Arc<Profile>) {
-        match self.engine.place(&pod) {
-            Ok(placement) => self.placed(key, pod, profile, placement),
-            Err(Unplaced::Refused(diagnosis)) => self.refused(key, &pod, profile, *diagnosis),
-            Err(why) => {
-                let policies = why.policies();
-                self.tell(&pod, "Unschedulable", why.to_string(), None);
-                self.queue.failed(key, Failure::Refused(policies), self.clock.elapsed());
+    fn try_pod(&mut self, next: Try) {
+        let _span = tracing::debug_span!("try", pod = %next.key, attempt = next.attempt).entered();
+        let started = self.clock.elapsed();
+        let meter = self.meters.iter().find(|meter| meter.is_of(&next.profile)).cloned();
+        if let Some(meter) = &meter {
+            meter.begin();
+        }
+        let placed = self.engine.place(&next.pod);
+        if let Some(metrics) = &self.metrics {
+            metrics.algorithm(self.clock.elapsed().saturating_sub(started));
+        }
+        let fits = placed.is_ok();
+        match placed {
+            Ok(placement) => {
+                let verdict = Verdict::Placed { node: placement.node.clone(), score: placement.score };
+                self.decided(&next, started, verdict);
+                self.placed(next, placement, started);
             }
+            Err(Unplaced::Refused(diagnosis)) => {
+                let verdict = self.refused(&next, *diagnosis);
+                self.decided(&next, started, verdict);
+            }
+            Err(why) => {
+                let (policies, message) = (why.policies(), why.to_string());
+                self.tell(&next.pod, "Unschedulable", message.clone(), None);
+                self.queue.failed(&next.key, Failure::Refused(policies.clone()), self.clock.elapsed());
+                let verdict = Verdict::Refused { message, reasons: BTreeMap::new(), policies, nominated: None };
+                self.decided(&next, started, verdict);
+            }
+        }
+        if let Some(meter) = &meter {
+            meter.end(fits);
         }
     }
 
+    /// Counts an attempt that ended.
+    fn ended(&self, profile: &Profile, ending: Ending, started: Duration) {
+        if let Some(metrics) = &self.metrics {
+            metrics.attempt(profile.name(), ending, self.clock.elapsed().saturating_sub(started));
+        }
+    }
+
+    /// Notes a decision.
+    fn decided(&mut self, next: &Try, started: Duration, verdict: Verdict) {
+        if let Verdict::Refused { .. } = verdict {
+            self.ended(&next.profile, Ending::Unschedulable, started);
+        }
+        if !self.record.is_kept() {
+            return;
+        }
+        let took = self.clock.elapsed().saturating_sub(started);
+        self.record.push(Decision {
+            number: 0,
+            namespace: next.key.namespace.clone(),
+            name: next.key.name.clone(),
+            uid: next.pod.metadata.uid.clone().unwrap_or_default(),
+            time: self.clock.now(),
+            profile: next.profile.name().to_owned(),
+            attempt: next.attempt,
+            micros: took.as_micros().try_into().unwrap_or(u64::MAX),
+            verdict,
+        });
+    }
+
+    /// Notes that a pod does not get the node it was given.
+    fn lost(&mut self, key: &ObjectKey, node: &str, message: &str) {
+        let Some(last) = self.record.last_of(key).cloned() else { return };
+        let verdict = Verdict::Lost { node: node.to_owned(), message: message.to_owned() };
+        self.record.push(Decision { time: self.clock.now(), verdict, ..last });
+    }
+
     /// The pod has a node: asks for permission, and binds if everyone gives it.
-    fn placed(&mut self, key: &ObjectKey, pod: Arc<Pod>, profile: &Arc<Profile>, placement: Placement) {
+    fn placed(&mut self, next: Try, placement: Placement, started: Duration) {
+        let Try { key, pod, profile, attempt } = next;
+        let key = &key;
         self.engine.cluster_mut().clear_nomination(&key.namespace, &key.name);
         self.assumed.insert(key.clone(), pod.metadata.uid.clone());
         let bind = Bind {
@@ -192,7 +285,7 @@ impl Loop {
             node: placement.node,
             annotations: placement.annotations,
         };
-        let placed = Placed { pod: pod.clone(), profile: profile.clone(), bind };
+        let placed = Placed { pod: pod.clone(), profile: profile.clone(), bind, started, attempt };
         let now = self.clock.elapsed();
         let mut pending: Vec<(usize, Duration)> = Vec::new();
         if profile.permits().next().is_some() {
@@ -215,6 +308,8 @@ impl Loop {
 
     fn not_permitted(&mut self, key: &ObjectKey, placed: &Placed, place: usize, why: &Refusal) {
         let policy = placed.profile.name_of(place).to_owned();
+        self.lost(key, &placed.bind.node, &why.to_string());
+        self.ended(&placed.profile, Ending::Unschedulable, placed.started);
         self.assumed.remove(key);
         self.forget(key);
         self.tell(&placed.pod, "Unschedulable", why.to_string(), None);
@@ -237,12 +332,11 @@ impl Loop {
     }
 
     fn start_binding(&mut self, placed: Placed) {
-        let binding = Binding { pod: placed.pod, bind: placed.bind };
-        self.bindings.spawn(bind(self.client.clone(), self.clock.clone(), placed.profile, binding));
+        self.bindings.spawn(bind(self.client.clone(), self.clock.clone(), placed));
     }
 
-    fn binding_ended(&mut self, ended: Result<(ObjectKey, Binding, Outcome), tokio::task::JoinError>) {
-        let (key, binding, outcome) = match ended {
+    fn binding_ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
+        let Ended { key, binding, outcome, profile, started, attempt } = match ended {
             Ok(ended) => ended,
             Err(error) => {
                 tracing::error!(%error, "a binding's task broke");
@@ -251,7 +345,12 @@ impl Loop {
         };
         let uid = binding.pod.metadata.uid.as_deref().unwrap_or_default();
         let bind = &binding.bind;
+        let ending = if matches!(outcome, Outcome::Bound) { Ending::Scheduled } else { Ending::Error };
+        self.ended(&profile, ending, started);
         if let Outcome::Bound = outcome {
+            if let Some(metrics) = &self.metrics {
+                metrics.bound(attempt);
+            }
             let message = format!("Successfully assigned {}/{} to {}", bind.namespace, bind.pod, bind.node);
             self.recorder.record(&*binding.pod, Severity::Normal, "Scheduled", message);
             if self.queue.get(&key).is_some_and(|pod| pod.metadata.uid.as_deref().unwrap_or_default() == uid) {
@@ -270,10 +369,12 @@ impl Loop {
             Outcome::Bound => {}
             Outcome::Gone => self.queue.remove(&key),
             Outcome::Conflict(why) => {
+                self.lost(&key, &bind.node, &why);
                 tracing::debug!(pod = %key, node = bind.node, why, "somebody else was quicker; trying again");
                 self.queue.failed(&key, Failure::Conflict, now);
             }
             Outcome::Failed(why) => {
+                self.lost(&key, &bind.node, &why);
                 self.tell(&binding.pod, "SchedulerError", format!("binding rejected: {why}"), None);
                 self.queue.failed(&key, Failure::Error, now);
             }
@@ -293,12 +394,21 @@ impl Loop {
     }
 
     /// No node can take the pod: room may be made.
-    fn refused(&mut self, key: &ObjectKey, pod: &Arc<Pod>, profile: &Arc<Profile>, mut diagnosis: Diagnosis) {
+    fn refused(&mut self, next: &Try, mut diagnosis: Diagnosis) -> Verdict {
+        let pod = &next.pod;
         let found = self.engine.post_filter(pod, &diagnosis);
-        let nominated = found.nomination.map(|way| self.make_room(pod, profile, &way));
+        if let Some(metrics) = &self.metrics
+            && next.profile.post_filters().next().is_some()
+        {
+            metrics.preemption(found.nomination.as_ref().map(|way| way.victims.len()));
+        }
+        let nominated = found.nomination.map(|way| self.make_room(pod, &next.profile, &way));
         diagnosis.post_filter = found.message;
-        self.tell(pod, "Unschedulable", diagnosis.to_string(), nominated);
-        self.queue.failed(key, Failure::Refused(diagnosis.policies()), self.clock.elapsed());
+        let (policies, message) = (diagnosis.policies(), diagnosis.to_string());
+        self.tell(pod, "Unschedulable", message.clone(), nominated.clone());
+        self.queue.failed(&next.key, Failure::Refused(policies.clone()), self.clock.elapsed());
+        let reasons = diagnosis.reasons().into_iter().map(|(reason, nodes)| (reason.to_owned(), nodes)).collect();
+        Verdict::Refused { message, reasons, policies, nominated }
     }
 
     /// Evicts the victims and keeps their room for the pod. Says on which node.

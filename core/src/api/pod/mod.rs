@@ -120,7 +120,7 @@ impl PodTemplateSpec {
 
 crate::kind!(
     Pod, v1, "pods", singular "pod", Namespaced, short ["po"], categories ["all"],
-    subresources [Status, Binding, Eviction, EphemeralContainers, Log, Resize]
+    subresources [Status, Binding, Eviction, EphemeralContainers, Explain, Log, Resize]
 );
 
 impl Kind for Pod {

@@ -1,0 +1,41 @@
+//! Which API server is asked.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use longshore_cluster::Error;
+
+use crate::Place;
+
+/// A cluster of this machine, or any that a kubeconfig leads to.
+#[derive(Debug, Args)]
+pub(crate) struct Access {
+    #[command(flatten)]
+    place: Place,
+    /// How to reach the API server [default: that of the cluster's directory]
+    #[arg(long, value_name = "FILE", conflicts_with = "data_dir")]
+    kubeconfig: Option<PathBuf>,
+}
+
+impl Access {
+    /// The text of the kubeconfig.
+    pub(crate) fn kubeconfig(&self) -> Result<String, Error> {
+        match &self.kubeconfig {
+            None => longshore_cluster::kubeconfig(&self.place.directory()),
+            Some(path) => std::fs::read_to_string(path).map_err(|error| Error::File {
+                tried: "read the kubeconfig",
+                path: path.clone(),
+                reason: error.to_string(),
+            }),
+        }
+    }
+}
+
+/// How an answer looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Output {
+    /// For people
+    Text,
+    /// Everything, for programs
+    Json,
+}

@@ -1,0 +1,141 @@
+//! Where pods would go in a cluster that runs: worked out here, on a copy of its state that is read through its API. So any
+//! cluster that speaks the API can be asked, and none is touched.
+
+use std::sync::Arc;
+
+use longshore_core::api::pod::Pod;
+use longshore_core::api::{Namespace, Node};
+use longshore_core::client::params::ListParams;
+use longshore_core::client::{Client, Scope};
+use longshore_core::kind::{DynObject, Kind, KindType};
+use longshore_core::scheduling::TieBreak;
+use longshore_scheduler::{Engine, Profile, WhatIf};
+
+use crate::remote::remote_client;
+use crate::{Entry, Error};
+
+/// Pods, and where they would go.
+#[derive(Debug)]
+pub struct Tried {
+    /// The pods, in the order in which they were tried.
+    pub pods: Vec<Arc<Pod>>,
+    /// Where they would go, in the same order, and what the cluster would be like.
+    pub found: WhatIf,
+}
+
+/// Says where the pods of these manifests would go in a cluster as it is, by the default profile. Of a workload it is as many pods as it asks for;
+/// objects without pods are passed over.
+///
+/// # Errors
+/// [`Error::Manifest`] if a template cannot be read; [`Error::Part`] if there is no pod at all, the kubeconfig cannot be used
+/// or the server does not answer.
+pub async fn what_if(kubeconfig: &str, manifests: &[Entry]) -> Result<Tried, Error> {
+    let failed = |reason: String| Error::Part { part: "what-if", reason };
+    let mut pods = Vec::new();
+    for entry in manifests {
+        pods.extend(pods_of(entry)?);
+    }
+    if pods.is_empty() {
+        return Err(failed("there is no pod and no workload with pods in these manifests".to_owned()));
+    }
+    let client = remote_client(kubeconfig).map_err(failed)?;
+    let engine = engine(&*client, Profile::default_scheduler()).await.map_err(|error| failed(error.to_string()))?;
+    let found = engine.what_if(None, &pods);
+    Ok(Tried { pods, found })
+}
+
+/// The pods that an object of a manifest stands for.
+fn pods_of(entry: &Entry) -> Result<Vec<Arc<Pod>>, Error> {
+    if let Some(pod) = entry.object().as_any().downcast_ref::<Pod>() {
+        let mut pod = pod.clone();
+        Kind::set_defaults(&mut pod);
+        return Ok(vec![Arc::new(pod)]);
+    }
+    let spec = &entry.value()["spec"];
+    if !spec["template"]["spec"]["containers"].is_array() {
+        return Ok(Vec::new());
+    }
+    let mut template: Pod =
+        serde_json::from_value(spec["template"].clone()).map_err(|error| entry.wrong(error.to_string()))?;
+    Kind::set_defaults(&mut template);
+    let meta = entry.object().meta();
+    template.metadata.namespace.clone_from(&meta.namespace);
+    // What each kind of workload calls the number of its pods.
+    let count = ["replicas", "parallelism"].into_iter().find_map(|field| spec[field].as_u64()).unwrap_or(1);
+    let name = meta.name.as_deref().unwrap_or_default();
+    let pods = (0..count).map(|index| {
+        let mut pod = template.clone();
+        pod.metadata.name = Some(format!("{name}-{index}"));
+        Arc::new(pod)
+    });
+    Ok(pods.collect())
+}
+
+/// An engine over a copy of the cluster's state.
+async fn engine(client: &dyn Client, profile: Profile) -> Result<Engine, longshore_core::client::Error> {
+    let mut kinds: Vec<&'static KindType> = Vec::new();
+    for kind in profile.policies().iter().flat_map(|enabled| enabled.policy().kinds()) {
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    let mut engine = Engine::new(profile, TieBreak::ByName);
+    let cluster = engine.cluster_mut();
+    for namespace in list::<Namespace>(client).await? {
+        let meta = &namespace.metadata;
+        cluster.put_namespace(meta.name.as_deref().unwrap_or_default(), &meta.labels.clone().unwrap_or_default());
+    }
+    for node in list::<Node>(client).await? {
+        cluster.put_node(node);
+    }
+    for kind in kinds {
+        match all(client, kind).await {
+            Ok(objects) => objects.into_iter().for_each(|object| cluster.put_object(object)),
+            // As the scheduler does: a server need not serve every kind that a policy would like to see.
+            Err(error) => tracing::warn!(%error, kind = kind.info.kind, "cannot be listed; going on without"),
+        }
+    }
+    for pod in list::<Pod>(client).await? {
+        cluster.put_pod(pod);
+    }
+    Ok(engine)
+}
+
+async fn list<K: Kind>(client: &dyn Client) -> Result<Vec<Arc<K>>, longshore_core::client::Error> {
+    let objects = all(client, KindType::of::<K>()).await?;
+    Ok(objects.into_iter().filter_map(|object| object.into_any_arc().downcast().ok()).collect())
+}
+
+async fn all(client: &dyn Client, kind: &'static KindType) -> Result<Vec<DynObject>, longshore_core::client::Error> {
+    let mut objects = Vec::new();
+    let mut params = ListParams { limit: Some(500), ..ListParams::default() };
+    loop {
+        let page = client.list(Scope { kind, namespace: None }, &params).await?;
+        objects.extend(page.items);
+        params.continue_token = page.continue_token.filter(|token| !token.is_empty());
+        if params.continue_token.is_none() {
+            return Ok(objects);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse;
+
+    #[test]
+    fn pods_and_workloads_stand_for_their_pods() {
+        let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: one, namespace: a}\nspec: {containers: [{name: c, image: i, resources: {limits: {cpu: 1}}}]}\n---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec:\n  replicas: 2\n  selector: {matchLabels: {app: web}}\n  template: {metadata: {labels: {app: web}}, spec: {containers: [{name: c, image: i}]}}\n---\napiVersion: batch/v1\nkind: Job\nmetadata: {name: job}\nspec: {parallelism: 3, template: {spec: {restartPolicy: Never, containers: [{name: c, image: i}]}}}\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n";
+        let pods: Vec<_> = parse("f", text).unwrap().iter().flat_map(|entry| pods_of(entry).unwrap()).collect();
+        let names: Vec<_> = (pods.iter())
+            .map(|pod| {
+                format!("{}/{}", pod.metadata.namespace.as_deref().unwrap(), pod.metadata.name.as_deref().unwrap())
+            })
+            .collect();
+        let expected = ["a/one", "default/web-0", "default/web-1", "default/job-0", "default/job-1", "default/job-2"];
+        assert_eq!(names, expected);
+        assert!(pods[0].spec.containers[0].resources.requests.contains_key("cpu"), "limits are requests, too");
+        assert_eq!(pods[1].metadata.labels.as_ref().unwrap()["app"], "web");
+    }
+}

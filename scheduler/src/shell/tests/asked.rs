@@ -1,0 +1,155 @@
+//! A scheduler that runs is asked: what it decided, why, and what would be.
+
+use super::*;
+use crate::shell::{AskError, DecisionFilter, Verdict};
+
+fn placed(verdict: &Verdict) -> Option<&str> {
+    match verdict {
+        Verdict::Placed { node, .. } => Some(node),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn decisions_are_kept_with_reasons_and_tries() {
+    let mut world = World::new();
+    world.node("a", "2").await;
+    world.pod("small", "500m", json!({})).await;
+    world.pod("large", "3", json!({})).await;
+    let asked = world.start(Profile::default_scheduler(), 1);
+    world.until("told", |world| world.events("FailedScheduling").len() == 1 && world.bound().len() == 1).await;
+    let all = asked.decisions(DecisionFilter::default()).await.unwrap();
+    assert_eq!(all.len(), 2);
+    let small = all.iter().find(|decision| &*decision.name == "small").unwrap();
+    assert_eq!((placed(&small.verdict), small.attempt, &*small.profile), (Some("a"), 1, "default-scheduler"));
+    let large = all.iter().find(|decision| &*decision.name == "large").unwrap();
+    let Verdict::Refused { message, reasons, policies, nominated } = &large.verdict else { panic!("{large:?}") };
+    assert!(message.starts_with("0/1 nodes are available: 1 Insufficient cpu."), "{message}");
+    assert_eq!(
+        (reasons["Insufficient cpu"], &policies[..], nominated),
+        (1, &["NodeResourcesFit".to_owned()][..], &None)
+    );
+    // Room comes: the next try is the second, and is kept too.
+    world.node("b", "4").await;
+    world.until("the large one is bound", |world| world.bound().len() == 2).await;
+    let of_large = asked.decisions(DecisionFilter::pod("default", "large")).await.unwrap();
+    let tries: Vec<_> = of_large.iter().map(|decision| (decision.attempt, placed(&decision.verdict))).collect();
+    assert_eq!(tries, [(1, None), (2, Some("b"))]);
+    let refused = asked.decisions(DecisionFilter { refused: true, ..DecisionFilter::default() }).await.unwrap();
+    assert_eq!(refused.len(), 1);
+    world.stop().await;
+    assert_eq!(asked.decisions(DecisionFilter::default()).await, Err(AskError::NotRunning));
+}
+
+#[tokio::test]
+async fn the_oldest_decisions_make_room_for_the_newest() {
+    let mut world = World::new();
+    world.node("a", "8").await;
+    for index in 0..7 {
+        world.pod(&format!("p{index}"), "100m", json!({})).await;
+    }
+    let asked = world.start_with(Options { decisions: 3, ..Options::default() });
+    world.until("all are bound", |world| world.bound().len() == 7).await;
+    let kept = asked.decisions(DecisionFilter::default()).await.unwrap();
+    assert_eq!(kept.iter().map(|decision| decision.number).collect::<Vec<_>>(), [5, 6, 7]);
+    let last = asked.decisions(DecisionFilter { limit: Some(1), ..DecisionFilter::default() }).await.unwrap();
+    assert_eq!(last, kept[2..]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_pending_pod_is_explained_with_what_would_help() {
+    let mut world = World::new();
+    world.node("a", "2").await;
+    world.node("b", "1").await;
+    world.pod("large", "3", json!({})).await;
+    let asked = world.start(Profile::default_scheduler(), 1);
+    world.until("told", |world| world.events("FailedScheduling").len() == 1).await;
+    let found = asked.explain("default", "large").await.unwrap();
+    assert_eq!((found.node.as_deref(), found.queue, found.feasible.len()), (None, Some("unschedulable"), 0));
+    assert_eq!(found.message, "0/2 nodes are available: 2 Insufficient cpu.");
+    assert_eq!((found.reasons["Insufficient cpu"], found.policies["NodeResourcesFit"]), (2, 2));
+    let remedies: Vec<_> = found.remedies.iter().map(|remedy| (&*remedy.change, remedy.nodes)).collect();
+    assert_eq!(remedies, [("2 less cpu", 2), ("1 less cpu", 1)]);
+    assert_eq!(found.decisions.len(), 1);
+    let text = found.to_string();
+    for line in [
+        "pod default/large, profile default-scheduler: pending (unschedulable)",
+        "0 of 2 nodes can take the pod.",
+        "  1 less cpu: 1 node",
+        "a     NodeResourcesFit  Insufficient cpu",
+        "     2  Insufficient cpu",
+    ] {
+        assert!(text.lines().any(|other| other == line), "{line:?} in\n{text}");
+    }
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    let value = serde_json::to_value(&found).unwrap();
+    assert_eq!(value["refused"][0]["reasons"], json!(["Insufficient cpu"]));
+    assert_eq!(value["decisions"][0]["verdict"], "refused");
+    let unknown = asked.explain("default", "nobody").await.unwrap_err();
+    assert!(matches!(unknown, AskError::UnknownPod { .. }));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_placed_pod_is_explained_as_if_it_were_not_there() {
+    let mut world = World::new();
+    world.node("a", "2").await;
+    world.node("b", "2").await;
+    world.pod("only", "1500m", json!({})).await;
+    let asked = world.start(Profile::default_scheduler(), 1);
+    world.until("bound", |world| world.bound().len() == 1).await;
+    let found = asked.explain("default", "only").await.unwrap();
+    let (node, last) = (found.node.clone().unwrap(), found.decisions.last().unwrap());
+    assert_eq!(placed(&last.verdict), Some(&*node));
+    assert!(found.assuming.contains("not there yet") && found.message.is_empty() && found.remedies.is_empty());
+    assert_eq!(found.best, ["a", "b"], "without itself both are alike");
+    let sums = found.feasible.iter().map(|node| {
+        let sum: i64 = node.scores.iter().map(|score| score.score * score.weight).sum();
+        sum == node.total
+    });
+    assert!(sums.into_iter().all(|adds_up| adds_up));
+    assert!(found.to_string().contains("NODE   TOTAL    A"), "{found}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_if_is_worked_out_beside_a_scheduler_that_places_on() {
+    let mut world = World::new();
+    world.node("a", "4").await;
+    let asked = world.start(Profile::default_scheduler(), 1);
+    world.until("idle", |_| true).await;
+    let pods: Vec<Arc<Pod>> = (0..3)
+        .map(|index| {
+            let value = json!({
+                "metadata": { "name": format!("if{index}"), "namespace": "default" },
+                "spec": { "containers": [{ "name": "c", "resources": { "requests": { "cpu": "1500m" } } }] },
+            });
+            Arc::new(serde_json::from_value(value).unwrap())
+        })
+        .collect();
+    let found = asked.what_if(None, pods).await.unwrap();
+    assert_eq!((found.placed, found.refused, found.cpu.after), (2, 1, 3000));
+    world.pod("real", "4", json!({})).await;
+    world.until("the node is whole", |world| world.bound().len() == 1).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_binding_that_was_lost_is_in_the_record() {
+    let mut world = World::new();
+    world.node("a", "4").await;
+    for index in 0..8 {
+        world.pod(&format!("p{index}"), "500m", json!({})).await;
+    }
+    let faults = longshore_core::testing::client::Faults { refused: 0.5, ..Default::default() };
+    world.server.set_faults(faults);
+    let asked = world.start(Profile::default_scheduler(), 1);
+    world.until("all are bound", |world| world.bound().len() == 8).await;
+    let all = asked.decisions(DecisionFilter::default()).await.unwrap();
+    let lost = all.iter().filter(|decision| matches!(decision.verdict, Verdict::Lost { .. })).count();
+    let placed = all.iter().filter(|decision| placed(&decision.verdict).is_some()).count();
+    assert!(lost > 0, "{all:?}");
+    assert_eq!(placed, 8 + lost, "each that was lost was given a node again");
+    world.stop().await;
+}

@@ -1,0 +1,168 @@
+//! An explanation as text: as much as fits a terminal of eighty columns.
+
+use std::fmt;
+
+use super::explained::PodExplanation;
+use super::record::{Decision, Verdict};
+
+/// Most rows of each table; programs get all.
+const ROWS_MAX: usize = 20;
+/// Most decisions that are listed.
+const DECISIONS_MAX: usize = 5;
+/// Columns of text in a line.
+const WIDTH: usize = 80;
+
+impl fmt::Display for PodExplanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nodes = self.feasible.len() + self.refused.len();
+        write!(f, "pod {}/{}, profile {}: ", self.namespace, self.name, self.profile)?;
+        match (&self.node, self.queue) {
+            (Some(node), _) => writeln!(f, "on node {node}")?,
+            (None, Some(queue)) => writeln!(f, "pending ({queue})")?,
+            (None, None) => writeln!(f, "pending")?,
+        }
+        if !self.assuming.is_empty() {
+            writeln!(f, "What follows is {}.", self.assuming)?;
+        }
+        if !self.message.is_empty() {
+            writeln!(f)?;
+            wrap(f, &self.message)?;
+        }
+        if nodes > 0 {
+            writeln!(f, "\n{} of {nodes} nodes can take the pod.", self.feasible.len())?;
+        }
+        self.remedies(f)?;
+        self.scores(f)?;
+        self.refusals(f)?;
+        self.decisions(f)
+    }
+}
+
+impl PodExplanation {
+    fn remedies(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.remedies.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "\nIt would fit with:")?;
+        for remedy in &self.remedies {
+            writeln!(f, "  {}: {}", remedy.change, counted(remedy.nodes, "node"))?;
+        }
+        Ok(())
+    }
+
+    /// The best nodes, with a column for each policy; the policies' names, which are long, stand below.
+    fn scores(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut nodes: Vec<_> = self.feasible.iter().collect();
+        nodes.sort_by(|a, b| b.total.cmp(&a.total).then_with(|| a.node.cmp(&b.node)));
+        let Some(first) = nodes.first() else { return Ok(()) };
+        let shown = &nodes[..nodes.len().min(ROWS_MAX)];
+        let width = width(shown.iter().map(|score| score.node.as_str()), "NODE");
+        write!(f, "\n{:width$}  {:>6}", "NODE", "TOTAL")?;
+        for letter in letters().take(first.scores.len()) {
+            write!(f, "  {letter:>3}")?;
+        }
+        writeln!(f)?;
+        for score in shown {
+            let best = if self.best.contains(&score.node) { " *" } else { "" };
+            write!(f, "{:width$}  {:>6}", score.node, score.total)?;
+            for policy in &score.scores {
+                write!(f, "  {:>3}", policy.score)?;
+            }
+            writeln!(f, "{best}")?;
+        }
+        more(f, nodes.len())?;
+        for (letter, policy) in letters().zip(&first.scores) {
+            writeln!(f, "{letter}  {} x{}", policy.policy, policy.weight)?;
+        }
+        Ok(())
+    }
+
+    fn refusals(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.refused.is_empty() {
+            return Ok(());
+        }
+        let shown = &self.refused[..self.refused.len().min(ROWS_MAX)];
+        let width = width(shown.iter().map(|refused| refused.node.as_str()), "NODE");
+        let policies = self::width(shown.iter().map(|refused| refused.why.policy.as_str()), "REFUSED BY");
+        writeln!(f, "\n{:width$}  {:policies$}  REASON", "NODE", "REFUSED BY")?;
+        for refused in shown {
+            let why = &refused.why;
+            writeln!(f, "{:width$}  {:policies$}  {}", refused.node, why.policy, why.reasons.join(", "))?;
+        }
+        more(f, self.refused.len())?;
+        writeln!(f, "\n{:>6}  REASON", "NODES")?;
+        let mut reasons: Vec<_> = self.reasons.iter().collect();
+        reasons.sort_by_key(|(_, nodes)| std::cmp::Reverse(**nodes));
+        reasons.into_iter().try_for_each(|(reason, nodes)| writeln!(f, "{nodes:>6}  {reason}"))
+    }
+
+    fn decisions(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.decisions.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "\nLast decisions:")?;
+        let shown = self.decisions.iter().rev().take(DECISIONS_MAX);
+        shown.into_iter().try_for_each(|decision| writeln!(f, "  {}", cut(&decision.to_string(), WIDTH - 2)))
+    }
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = self.time.strftime("%Y-%m-%dT%H:%M:%SZ");
+        write!(f, "{time}  try {} ({} µs): ", self.attempt, self.micros)?;
+        match &self.verdict {
+            Verdict::Placed { node, score } => write!(f, "placed on {node}, total {score}"),
+            Verdict::Refused { message, nominated: Some(node), .. } => {
+                write!(f, "refused, room is made on {node}: {message}")
+            }
+            Verdict::Refused { message, .. } => write!(f, "refused: {message}"),
+            Verdict::Lost { node, message } => write!(f, "not bound to {node}: {message}"),
+        }
+    }
+}
+
+/// As much of the text as fits; programs get all.
+fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let head: String = text.chars().take(width - 1).collect();
+    format!("{}…", head.trim_end())
+}
+
+fn letters() -> impl Iterator<Item = char> {
+    ('A'..='Z').chain('a'..='z')
+}
+
+fn width<'t>(texts: impl Iterator<Item = &'t str>, title: &'t str) -> usize {
+    texts.chain([title]).map(|text| text.chars().count()).max().unwrap_or_default()
+}
+
+fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+fn more(f: &mut fmt::Formatter<'_>, all: usize) -> fmt::Result {
+    match all.checked_sub(ROWS_MAX) {
+        None | Some(0) => Ok(()),
+        Some(left) => writeln!(f, "and {} more", counted(left, "node")),
+    }
+}
+
+fn wrap(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    let mut column = 0;
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        if column > 0 && column + 1 + length > WIDTH {
+            writeln!(f)?;
+            column = 0;
+        }
+        if column > 0 {
+            f.write_str(" ")?;
+            column += 1;
+        }
+        f.write_str(word)?;
+        column += length;
+    }
+    writeln!(f)
+}
