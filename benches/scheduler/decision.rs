@@ -1,4 +1,4 @@
-//! Decisions only: the engine, on one thread, without queue or API. Pods are placed one at a time.
+//! Decisions only: the engine, without queue or API. Pods are placed one at a time, each a value of its own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,65 +9,59 @@ use longshore_core::scheduling::TieBreak;
 use longshore_scheduler::{Engine, Profile, Unplaced};
 
 use crate::workloads::{Workload, pod};
+use crate::{Measured, Outcome, checks};
 
-/// What was measured.
-pub struct Measured {
-    /// From the first call to the end of the last.
-    pub seconds: f64,
-    /// Each call, sorted.
-    pub times: Vec<Duration>,
-    /// The engine afterwards, to be checked.
-    pub engine: Engine,
-    /// What was placed.
-    pub pods: Vec<Arc<Pod>>,
+/// Runs a workload on so many engines side by side.
+pub(crate) fn run(workload: &Workload, nodes: usize, threads: usize, verify: bool) -> Outcome<Measured> {
+    let all = std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(|| alone(workload, nodes, verify))).collect();
+        running.into_iter().map(|thread| thread.join().expect("a run does not panic")).collect::<Outcome<Vec<_>>>()
+    })?;
+    let seconds = all.iter().map(|measured| measured.seconds).fold(0.0, f64::max);
+    let pods = all.iter().map(|measured| measured.pods).sum();
+    let mut times: Vec<Duration> = all.into_iter().flat_map(|measured| measured.times).collect();
+    times.sort_unstable();
+    Ok(Measured { pods, seconds, times })
 }
 
-/// An engine with the workload's nodes and initial pods.
-pub fn prepared(workload: &Workload, nodes: usize) -> Engine {
+fn alone(workload: &Workload, nodes: usize, verify: bool) -> Outcome<Measured> {
     let mut engine = Engine::new(Profile::default_scheduler(), TieBreak::Uniform { seed: 1 });
     for index in 0..nodes {
         engine.cluster_mut().put_node(Arc::new(workload.node(index)));
     }
-    for (kind, (template, count)) in workload.initial.iter().enumerate() {
-        for index in 0..workload.scaled(*count, nodes) {
-            // Some are never to fit.
-            let _ = engine.place(&pod(&format!("initial-{kind}-{index}"), *template, index));
-        }
+    for (name, template, index) in workload.initial_pods(nodes) {
+        // Some are never to fit.
+        let _ = engine.place(&pod(&name, template, index));
     }
-    engine
-}
-
-/// Runs a workload.
-pub fn run(workload: &Workload, nodes: usize) -> Measured {
-    let mut engine = prepared(workload, nodes);
-    let (template, count) = workload.measured;
     let pods: Vec<_> =
-        (0..workload.scaled(count, nodes)).map(|index| pod(&format!("pod-{index}"), template, index)).collect();
+        workload.measured_pods(nodes).map(|(name, template, index)| pod(&name, template, index)).collect();
     let clock = SystemClock::new();
     let mut times = Vec::with_capacity(pods.len());
-    let begin = clock.elapsed();
     for pod in &pods {
         let start = clock.elapsed();
-        place(&mut engine, pod, workload.preempts);
-        times.push(clock.elapsed() - start);
+        let evicted = if workload.preempts { make_room(&mut engine, pod)? } else { Duration::ZERO };
+        let best = verify.then(|| engine.explain_by_reference(pod)).transpose()?;
+        let again = clock.elapsed();
+        let placed = engine.place(pod).map_err(|why| format!("{:?} goes nowhere: {why}", pod.metadata.name))?;
+        let took = clock.elapsed() - if verify { again } else { start };
+        times.push(if verify { took + evicted } else { took });
+        if best.is_some_and(|explanation| !explanation.best.contains(&placed.node)) {
+            return Err(format!("{} is not among the best nodes for {:?}", placed.node, pod.metadata.name).into());
+        }
     }
-    let seconds = (clock.elapsed() - begin).as_secs_f64();
-    times.sort_unstable();
-    Measured { seconds, times, engine, pods }
+    checks::check(&engine, &pods)?;
+    let seconds = times.iter().sum::<Duration>().as_secs_f64();
+    Ok(Measured { pods: pods.len(), seconds, times })
 }
 
-/// Places a pod, by evicting others if that is what it takes.
-fn place(engine: &mut Engine, pod: &Arc<Pod>, preempts: bool) {
-    let refused = match engine.place(pod) {
-        Ok(_) => return,
-        Err(Unplaced::Refused(diagnosis)) if preempts => diagnosis,
-        Err(why) => panic!("{:?} goes nowhere: {why}", pod.metadata.name),
-    };
-    let way = engine.post_filter(pod, &refused).nomination.expect("evicting others makes room");
+/// Evicts pods if that is what it takes, and says how long that took.
+fn make_room(engine: &mut Engine, pod: &Pod) -> Outcome<Duration> {
+    let clock = SystemClock::new();
+    let Err(Unplaced::Refused(refused)) = engine.decide(pod) else { return Ok(clock.elapsed()) };
+    let way = engine.post_filter(pod, &refused).nomination.ok_or("evictions make no room")?;
     for victim in &way.victims {
         let meta = &victim.metadata;
         engine.unplace(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
     }
-    let placed = engine.place(pod);
-    assert!(placed.is_ok(), "{:?} goes nowhere though room was made: {:?}", pod.metadata.name, placed.err());
+    Ok(clock.elapsed())
 }

@@ -7,27 +7,27 @@ use longshore_core::api::pod::Pod;
 use serde_json::{Value, json};
 
 /// Nodes that measurements are compared at.
-pub const NODES: usize = 5000;
+pub(crate) const NODES: usize = 5000;
 
 const ZONE: &str = "topology.kubernetes.io/zone";
 const HOST: &str = "kubernetes.io/hostname";
 
 /// A workload: pods that are there before, and pods whose placing is measured.
-pub struct Workload {
+pub(crate) struct Workload {
     /// The name, as upstream's.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// What comes before, in order.
-    pub initial: &'static [(Template, usize)],
+    pub(crate) initial: &'static [(Template, usize)],
     /// What is measured.
-    pub measured: (Template, usize),
+    pub(crate) measured: (Template, usize),
     /// Zones that nodes are spread over; 0 for nodes without a zone.
-    pub zones: usize,
+    pub(crate) zones: usize,
     /// Whether measured pods evict others.
-    pub preempts: bool,
+    pub(crate) preempts: bool,
 }
 
 /// What a pod is, by its number.
-pub type Template = fn(usize) -> Value;
+pub(crate) type Template = fn(usize) -> Value;
 
 macro_rules! workload {
     ($name:literal, zones $zones:literal, before [$(($template:expr, $count:literal)),*], measured ($measured:expr, $number:literal)$(, preempts $preempts:literal)?) => {
@@ -42,7 +42,7 @@ macro_rules! workload {
 }
 
 /// All workloads.
-pub const WORKLOADS: &[Workload] = &[
+pub(crate) const WORKLOADS: &[Workload] = &[
     workload!("SchedulingBasic", zones 0, before [(default, 1000)], measured (default, 10_000)),
     workload!("NodeAffinity", zones 1, before [(node_affinity, 5000)], measured (node_affinity, 1000)),
     workload!("TopologySpreading", zones 3, before [(default, 5000)], measured (spread_required, 2000)),
@@ -60,18 +60,37 @@ pub const WORKLOADS: &[Workload] = &[
 
 impl Workload {
     /// The workload of this name.
-    pub fn find(name: &str) -> Option<&'static Self> {
+    pub(crate) fn find(name: &str) -> Option<&'static Self> {
         WORKLOADS.iter().find(|workload| workload.name == name)
     }
 
+    /// The pods that are there before: name, template, number.
+    pub(crate) fn initial_pods(&self, nodes: usize) -> impl Iterator<Item = (String, Template, usize)> {
+        self.initial.iter().enumerate().flat_map(move |(kind, (template, count))| {
+            (0..self.scaled(*count, nodes)).map(move |index| (format!("initial-{kind}-{index}"), *template, index))
+        })
+    }
+
+    /// The pods that are measured: name, template, number.
+    pub(crate) fn measured_pods(&self, nodes: usize) -> impl Iterator<Item = (String, Template, usize)> {
+        let (template, count) = self.measured;
+        (0..self.scaled(count, nodes)).map(move |index| (format!("pod-{index}"), template, index))
+    }
+
+    /// Whether the pod fits on an empty node.
+    pub(crate) fn fits(&self, pod: &Pod) -> bool {
+        let cpu = pod.spec.containers.iter().filter_map(|container| container.resources.requests.get("cpu"));
+        cpu.map(longshore_core::quantity::Quantity::milli_value).sum::<i64>() <= 4000
+    }
+
     /// How many of `count` pods belong to a cluster of this many nodes, where their number goes with the nodes'.
-    pub fn scaled(&self, count: usize, nodes: usize) -> usize {
+    fn scaled(&self, count: usize, nodes: usize) -> usize {
         // Four pods of low priority fill a node, each of high priority takes the place of all of them.
         if self.preempts { count * nodes / NODES } else { count }
     }
 
     /// The nodes: 4 CPU, 32 Gi, 110 pods.
-    pub fn node(&self, index: usize) -> Node {
+    pub(crate) fn node(&self, index: usize) -> Node {
         let name = format!("node-{index}");
         let mut labels = json!({ HOST: name });
         if self.zones > 0 {
@@ -87,7 +106,7 @@ impl Workload {
 }
 
 /// A pod of a template.
-pub fn pod(name: &str, template: Template, index: usize) -> Arc<Pod> {
+pub(crate) fn pod(name: &str, template: Template, index: usize) -> Arc<Pod> {
     let mut value = template(index);
     value["metadata"]["name"] = name.into();
     value["metadata"]["namespace"] = "default".into();

@@ -45,8 +45,8 @@ pub use metrics::SchedulerMetrics;
 pub use point::ExtensionPoint;
 pub use profile::{DEFAULT_SCHEDULER_NAME, Enabled, Profile};
 pub use shell::{
-    AskError, Backoff, Decision, DecisionFilter, Options, PodExplanation, PolicyRefusal, RefusedNode, RemedyText, Scheduler,
-    SchedulerHandle, Verdict,
+    AskError, Backoff, Decision, DecisionFilter, Options, PodExplanation, PolicyRefusal, RefusedNode, RemedyText,
+    Scheduler, SchedulerHandle, Verdict,
 };
 
 /// What can be wrong with how a scheduler is put together.

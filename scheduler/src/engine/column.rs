@@ -81,8 +81,7 @@ impl Column {
         cluster: &Cluster,
         policy: &dyn Score,
         (nodes, feasible): (&NodeSet, &NodeSet),
-        (affected, before): (&NodeSet, &NodeSet),
-        flipped: bool,
+        (affected, before, flipped): (&NodeSet, &NodeSet, bool),
         moved: &mut NodeSet,
     ) {
         let cycle = question.cycle(cluster);
@@ -174,18 +173,21 @@ impl Column {
         self.by_group.extend(nodes.iter().map(|node| node.map_or(0, |node| self.score.get(node))));
     }
 
+    /// The range, if all nodes have the same score.
+    fn constant(&self, nodes: &NodeSet) -> Option<ScoreRange> {
+        let range = self.ranges[1].filter(|range| range.min == range.max && self.ranges[0] == self.ranges[1])?;
+        nodes.iter().all(|node| self.raw.get(node) == range.min).then_some(range)
+    }
+
     fn normalise(&mut self, cycle: Cycle<'_>, policy: &dyn Score, nodes: &NodeSet) {
-        if let Some(range) = self.ranges[1].filter(|range| range.min == range.max && self.ranges[0] == self.ranges[1]) {
-            if let Some(first) = nodes.first().filter(|first| self.raw.get(*first) == range.min) {
-                // All alike, unless one has no score.
-                if nodes.iter().all(|node| self.raw.get(node) == range.min) {
-                    self.score.set(first, range.min);
-                    policy.normalise(cycle, &self.state, range, &NodeSet::only(first), &mut self.score);
-                    let score = self.score.get(first);
-                    nodes.iter().for_each(|node| self.score.set(node, score));
-                    return;
-                }
-            }
+        if let Some(range) = self.constant(nodes)
+            && let Some(first) = nodes.first()
+        {
+            self.score.set(first, range.min);
+            policy.normalise(cycle, &self.state, range, &NodeSet::only(first), &mut self.score);
+            let score = self.score.get(first);
+            nodes.iter().for_each(|node| self.score.set(node, score));
+            return;
         }
         let mut present = nodes.clone();
         for node in nodes.iter() {

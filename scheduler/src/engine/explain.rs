@@ -62,6 +62,26 @@ pub struct Explanation {
     pub message: String,
 }
 
+impl Explanation {
+    /// Orders the nodes, counts reasons and finds the best.
+    pub(super) fn conclude(&mut self, pod: &Pod) {
+        self.feasible.sort_by(|a, b| a.node.cmp(&b.node));
+        self.refused.sort_by(|a, b| a.node.cmp(&b.node));
+        for reason in self.refused.iter().flat_map(|node| &node.refusal.reasons) {
+            *self.reasons.entry(reason.as_str().to_owned()).or_default() += 1;
+        }
+        let top = self.feasible.iter().map(|score| score.total).max();
+        let nominated = &pod.status.nominated_node_name;
+        self.nominated = self.feasible.iter().any(|score| score.node == *nominated);
+        self.best = if self.nominated {
+            vec![nominated.clone()]
+        } else {
+            let best = self.feasible.iter().filter(|score| Some(score.total) == top);
+            best.map(|score| score.node.clone()).collect()
+        };
+    }
+}
+
 impl Engine {
     /// Explains what [`Engine::decide`] would do, from the same state. Changes nothing.
     ///
@@ -87,7 +107,6 @@ impl Engine {
             let scores = scores.collect();
             explanation.feasible.push(NodeScore { node: self.cluster.name(node).to_owned(), scores, total });
         }
-        explanation.feasible.sort_by(|a, b| a.node.cmp(&b.node));
         let refused = diagnosis.refusals(&self.cluster);
         explanation.refused = refused
             .map(|(node, policy, refusal)| NodeRefusal {
@@ -96,22 +115,11 @@ impl Engine {
                 refusal: refusal.clone(),
             })
             .collect();
-        explanation.refused.sort_by(|a, b| a.node.cmp(&b.node));
-        let reasons = diagnosis.reasons().into_iter();
-        explanation.reasons = reasons.map(|(reason, nodes)| (reason.to_owned(), nodes)).collect();
         explanation.pre_filter = diagnosis.pre_filter().map(|(policy, refusal)| (policy.to_owned(), refusal.clone()));
         if explanation.feasible.is_empty() {
             explanation.message = diagnosis.to_string();
         }
-        let top = explanation.feasible.iter().map(|score| score.total).max();
-        let nominated = &pod.status.nominated_node_name;
-        explanation.nominated = explanation.feasible.iter().any(|score| score.node == *nominated);
-        explanation.best = if explanation.nominated {
-            vec![nominated.clone()]
-        } else {
-            let best = explanation.feasible.iter().filter(|score| Some(score.total) == top);
-            best.map(|score| score.node.clone()).collect()
-        };
+        explanation.conclude(pod);
         Ok(explanation)
     }
 }

@@ -9,6 +9,7 @@ mod explain;
 mod gang;
 mod groups;
 mod ranking;
+mod reference;
 mod remedies;
 mod trial;
 mod what_if;

@@ -177,7 +177,7 @@ impl Ranking {
                 let again = own.as_ref().unwrap_or(affected);
                 let before: NodeSet = again.iter().filter(|node| self.best.has(*node)).collect();
                 let race = (asked, news.feasible);
-                column.score_again(question, cluster, policy, race, (again, &before), flipped, &mut touched);
+                column.score_again(question, cluster, policy, race, (again, &before, flipped), &mut touched);
                 touched.union(again);
             }
         }

@@ -6,9 +6,11 @@ use serde_json::{Map, Value, json};
 
 use super::case::Case;
 
-pub(super) fn of(case: &Case) -> Value {
+/// `by_reference`: by the slow reference, not by the engine that is used.
+pub(super) fn of(case: &Case, by_reference: bool) -> Value {
     let mut engine = case.engine();
-    let explanation = match engine.explain(&case.pod) {
+    let explained = if by_reference { engine.explain_by_reference(&case.pod) } else { engine.explain(&case.pod) };
+    let explanation = match explained {
         Ok(explanation) => explanation,
         Err(error) => return json!({ "error": error.to_string() }),
     };
