@@ -9,7 +9,7 @@ use longshore_core::scheduling::TieBreak;
 use longshore_scheduler::{Engine, Profile, Unplaced};
 
 use crate::workloads::{Workload, pod};
-use crate::{Measured, Outcome, checks};
+use crate::{Measured, Outcome, checks, resident_mib};
 
 /// Runs a workload on so many engines side by side.
 pub(crate) fn run(workload: &Workload, nodes: usize, threads: usize, verify: bool) -> Outcome<Measured> {
@@ -19,9 +19,10 @@ pub(crate) fn run(workload: &Workload, nodes: usize, threads: usize, verify: boo
     })?;
     let seconds = all.iter().map(|measured| measured.seconds).fold(0.0, f64::max);
     let pods = all.iter().map(|measured| measured.pods).sum();
+    let rss_mib = all.iter().map(|measured| measured.rss_mib).fold(0.0, f64::max);
     let mut times: Vec<Duration> = all.into_iter().flat_map(|measured| measured.times).collect();
     times.sort_unstable();
-    Ok(Measured { pods, seconds, times })
+    Ok(Measured { pods, seconds, times, rss_mib })
 }
 
 fn alone(workload: &Workload, nodes: usize, verify: bool) -> Outcome<Measured> {
@@ -51,7 +52,7 @@ fn alone(workload: &Workload, nodes: usize, verify: bool) -> Outcome<Measured> {
     }
     checks::check(&engine, &pods)?;
     let seconds = times.iter().sum::<Duration>().as_secs_f64();
-    Ok(Measured { pods: pods.len(), seconds, times })
+    Ok(Measured { pods: pods.len(), seconds, times, rss_mib: resident_mib() })
 }
 
 /// Evicts pods if that is what it takes, and says how long that took.

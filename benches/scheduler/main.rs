@@ -81,6 +81,8 @@ pub(crate) struct Measured {
     pub(crate) seconds: f64,
     /// Each placement, sorted; empty if only the whole was measured.
     pub(crate) times: Vec<Duration>,
+    /// Resident memory while all was there.
+    pub(crate) rss_mib: f64,
 }
 
 fn main() -> Outcome {
@@ -112,7 +114,7 @@ fn print(options: &Options, workload: &Workload, mode: &str, measured: &Measured
         let index = measured.times.len().checked_sub(1)? * percent / 100;
         Some(measured.times[index].as_secs_f64() * 1e6)
     };
-    let rss = resident_mib();
+    let rss = measured.rss_mib;
     if options.json {
         let verified = (options.verify && mode == "decision").then_some(true);
         let mut line = json!({
@@ -138,7 +140,7 @@ fn print(options: &Options, workload: &Workload, mode: &str, measured: &Measured
 }
 
 /// Resident memory of this process in MiB; 0 if the kernel does not say.
-fn resident_mib() -> f64 {
+pub(crate) fn resident_mib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib: f64 = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0.0);

@@ -12,9 +12,10 @@ use longshore_core::client::{Api, WatchEvent};
 use longshore_core::clock::{Clock, SystemClock};
 use longshore_core::store::{MemoryStore, Store};
 use longshore_storage_embedded::EmbeddedStore;
+use tokio::task::JoinSet;
 
 use crate::workloads::{Workload, pod};
-use crate::{Measured, Outcome};
+use crate::{Measured, Outcome, resident_mib};
 
 /// How many pods are created at once.
 const WRITERS: usize = 64;
@@ -64,8 +65,9 @@ async fn measure(workload: &'static Workload, nodes: usize, store: Arc<dyn Store
     let begin = clock.elapsed();
     place(&pods, measured, all.clone()).await?;
     let seconds = (clock.elapsed() - begin).as_secs_f64();
+    let rss_mib = resident_mib();
     control.stop().await;
-    Ok(Measured { pods: all.len(), seconds, times: Vec::new() })
+    Ok(Measured { pods: all.len(), seconds, times: Vec::new(), rss_mib })
 }
 
 fn name_of(pod: &Arc<Pod>) -> String {
@@ -89,7 +91,9 @@ async fn place(api: &Api<Pod>, pods: Vec<Arc<Pod>>, mut waited: BTreeSet<String>
         }
         Outcome::Ok(())
     };
-    let bound = async {
+    // In a task of its own: while pods are created it must not fall behind.
+    let mut watcher = JoinSet::new();
+    watcher.spawn(async move {
         while !waited.is_empty() {
             match watch.next().await.ok_or("the watch ended")?? {
                 WatchEvent::Added(pod) | WatchEvent::Modified(pod) if !pod.spec.node_name.is_empty() => {
@@ -99,7 +103,7 @@ async fn place(api: &Api<Pod>, pods: Vec<Arc<Pod>>, mut waited: BTreeSet<String>
             }
         }
         Outcome::Ok(())
-    };
-    tokio::try_join!(create, bound)?;
-    Ok(())
+    });
+    create.await?;
+    watcher.join_next().await.ok_or("nobody watches")??
 }
