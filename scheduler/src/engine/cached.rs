@@ -47,8 +47,8 @@ pub(super) struct Cached {
     groups: Option<Groups>,
     /// By group: whether the filters that are asked about groups let its nodes pass.
     open: Vec<bool>,
-    /// Nodes that all filters let pass.
-    feasible: NodeSet,
+    /// Nodes that all filters let pass; `None` if these are all of `candidates`.
+    feasible: Option<NodeSet>,
     ranking: Ranking,
     /// By place in the profile: what policies that look for a way after all remember.
     pub(super) post_filters: Vec<State>,
@@ -115,7 +115,7 @@ impl Cached {
     /// Looks at everything.
     pub(super) fn cold(&mut self, question: Question<'_>, cluster: &mut Cluster) {
         self.candidates.reset(cluster.nodes());
-        self.feasible.clear();
+        self.feasible = None;
         self.groups = None;
         self.open.clear();
         self.ranking.reset(question.profile.policies().len(), cluster.width());
@@ -128,7 +128,8 @@ impl Cached {
         self.filter_with_nominated(question, cluster, &doubtful);
         self.open = self.verdicts(question, cluster);
         self.feasible = self.let_pass();
-        let mut keys = self.ranking.pre_score_all(question, cluster, &self.feasible);
+        let feasible = self.feasible.as_ref().unwrap_or(self.candidates.nodes());
+        let mut keys = self.ranking.pre_score_all(question, cluster, feasible);
         keys.retain(|key| !self.groups.as_ref().is_some_and(|groups| groups.cover(&[key])));
         if !keys.is_empty() {
             keys.extend(self.groups.iter().flat_map(|groups| groups.keys().iter().cloned()));
@@ -137,7 +138,8 @@ impl Cached {
                 self.open = self.verdicts(question, cluster);
             }
         }
-        let news = News { base: self.candidates.nodes(), feasible: &self.feasible, open: &self.open };
+        let base = self.candidates.nodes();
+        let news = News { base, feasible: self.feasible.as_ref().unwrap_or(base), open: &self.open };
         self.ranking.score_all(question, cluster, self.groups.as_ref(), news);
     }
 
@@ -176,15 +178,14 @@ impl Cached {
         groups.firsts().iter().map(|node| firsts.nodes().contains(*node)).collect()
     }
 
-    /// The nodes that passed, as far as their groups are open.
-    fn let_pass(&self) -> NodeSet {
+    /// The nodes that passed, as far as their groups are open; `None` if all are.
+    fn let_pass(&self) -> Option<NodeSet> {
+        let groups = self.groups.as_ref().filter(|_| self.open.contains(&false))?;
         let mut feasible = self.candidates.nodes().clone();
-        if let Some(groups) = &self.groups {
-            for (group, _) in self.open.iter().enumerate().filter(|(_, open)| !**open) {
-                feasible.subtract(groups.members(group));
-            }
+        for (group, _) in self.open.iter().enumerate().filter(|(_, open)| !**open) {
+            feasible.subtract(groups.members(group));
         }
-        feasible
+        Some(feasible)
     }
 
     /// Why the node cannot take the pod, worked out from scratch.
@@ -318,7 +319,8 @@ impl Cached {
         if flipped || !affected.is_empty() {
             self.feasible = self.let_pass();
         }
-        let news = News { base: self.candidates.nodes(), feasible: &self.feasible, open: &self.open };
+        let base = self.candidates.nodes();
+        let news = News { base, feasible: self.feasible.as_ref().unwrap_or(base), open: &self.open };
         let what = (&affected, nodes_changed, flipped, &*changes);
         self.ranking.score_again(question, cluster, self.groups.as_ref(), news, what)
     }
