@@ -1,6 +1,7 @@
 //! Pod: one or more containers that live and die together on one node.
 
 mod affinity;
+mod attached_volume;
 mod columns;
 mod container;
 mod defaults;
@@ -20,6 +21,13 @@ pub use affinity::{
     Affinity, NodeAffinity, NodeInclusionPolicy, NodeSelector, NodeSelectorOperator, NodeSelectorRequirement,
     NodeSelectorTerm, PodAffinity, PodAffinityTerm, PodAntiAffinity, PreferredSchedulingTerm, Toleration,
     TolerationOperator, TopologySpreadConstraint, UnsatisfiableConstraintAction, WeightedPodAffinityTerm,
+};
+pub use attached_volume::{
+    AWSElasticBlockStoreVolumeSource, AzureDiskVolumeSource, AzureFileVolumeSource, CephFSVolumeSource,
+    CinderVolumeSource, FCVolumeSource, FlexVolumeSource, FlockerVolumeSource, GCEPersistentDiskVolumeSource,
+    GitRepoVolumeSource, GlusterfsVolumeSource, ISCSIVolumeSource, NFSVolumeSource, PhotonPersistentDiskVolumeSource,
+    PortworxVolumeSource, QuobyteVolumeSource, RBDVolumeSource, ScaleIOVolumeSource, StorageOSVolumeSource,
+    VsphereVirtualDiskVolumeSource,
 };
 pub use container::{
     Container, ContainerPort, ContainerResizePolicy, ContainerRestartPolicy, ContainerRestartRule,
@@ -52,16 +60,12 @@ pub use status::{
     ResourceStatus, VolumeMountStatus,
 };
 pub use volume::{
-    AWSElasticBlockStoreVolumeSource, AzureDiskVolumeSource, AzureFileVolumeSource, CSIVolumeSource,
-    CephFSVolumeSource, CinderVolumeSource, ClusterTrustBundleProjection, ConfigMapProjection, ConfigMapVolumeSource,
-    DownwardAPIProjection, DownwardAPIVolumeFile, DownwardAPIVolumeSource, EmptyDirVolumeSource, EphemeralVolumeSource,
-    FCVolumeSource, FlexVolumeSource, FlockerVolumeSource, GCEPersistentDiskVolumeSource, GitRepoVolumeSource,
-    GlusterfsVolumeSource, HostPathType, HostPathVolumeSource, ISCSIVolumeSource, ImageVolumeSource, KeyToPath,
-    MountPropagationMode, NFSVolumeSource, PersistentVolumeClaimTemplate, PersistentVolumeClaimVolumeSource,
-    PhotonPersistentDiskVolumeSource, PodCertificateProjection, PortworxVolumeSource, ProjectedVolumeSource,
-    QuobyteVolumeSource, RBDVolumeSource, RecursiveReadOnlyMode, ScaleIOVolumeSource, SecretProjection,
-    SecretVolumeSource, ServiceAccountTokenProjection, StorageMedium, StorageOSVolumeSource, Volume, VolumeDevice,
-    VolumeMount, VolumeProjection, VsphereVirtualDiskVolumeSource,
+    CSIVolumeSource, ClusterTrustBundleProjection, ConfigMapProjection, ConfigMapVolumeSource, DownwardAPIProjection,
+    DownwardAPIVolumeFile, DownwardAPIVolumeSource, EmptyDirVolumeSource, EphemeralVolumeSource, HostPathType,
+    HostPathVolumeSource, ImageVolumeSource, KeyToPath, MountPropagationMode, PersistentVolumeClaimTemplate,
+    PersistentVolumeClaimVolumeSource, PodCertificateProjection, ProjectedVolumeSource, RecursiveReadOnlyMode,
+    SecretProjection, SecretVolumeSource, ServiceAccountTokenProjection, StorageMedium, Volume, VolumeDevice,
+    VolumeMount, VolumeProjection,
 };
 
 use jiff::Timestamp;
