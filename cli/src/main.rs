@@ -13,6 +13,7 @@ mod up;
 mod view;
 mod what_if;
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -100,9 +101,9 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let level = match cli.command {
         Command::Up(ref options) if !options.is_detached_child() => "warn",
-        Command::Down(_) | Command::Status(_) | Command::Kubeconfig(_) | Command::Explain(_) | Command::Image(_) => {
-            "warn"
-        }
+        // What kept these from an answer they say themselves.
+        Command::Explain(_) | Command::WhatIf(_) => "warn,kube_client=off",
+        Command::Down(_) | Command::Status(_) | Command::Kubeconfig(_) | Command::Image(_) => "warn",
         _ => "info",
     };
     if let Err(error) = log(&cli.logging, level) {
@@ -144,6 +145,8 @@ fn main() -> ExitCode {
 fn log(options: &Logging, level: &str) -> Result<(), tracing_subscriber::filter::ParseError> {
     let filter = EnvFilter::builder().parse(options.log.as_deref().unwrap_or(level))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log file is no place for colours.
+    let builder = builder.with_ansi(std::io::stderr().is_terminal());
     match options.log_format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),

@@ -140,6 +140,8 @@ fn a_simulated_cluster_needs_nothing_and_refuses_a_second() {
         assert!(said.contains("cannot be the name"), "{said}");
         run(&mut machine.longshore(&["down"]));
         assert_eq!(machine.longshore(&["status"]).status().unwrap().code(), Some(3));
+        let (_, said) = fails(&mut machine.longshore(&["explain", "web"]));
+        assert!(said.contains("cannot reach the API server") && !said.contains('\u{1b}'), "{said}");
         // What was chosen when it was made stays.
         let (_, said) = fails(machine.longshore(&["up"]).args(["--store", "embedded"]));
         assert!(said.contains("made with --store memory"), "{said}");

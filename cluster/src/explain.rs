@@ -45,8 +45,17 @@ pub async fn explain(kubeconfig: &str, namespace: &str, pod: &str, json: bool) -
             failed("the server knows no explanations: it is not Longshore's".to_owned())
         }
         kube::Error::Api(status) => failed(status.message.clone()),
+        kube::Error::Service(error) => failed(unreachable(&*error)),
         other => failed(other.to_string()),
     })
+}
+
+/// Says that nobody answers where the kubeconfig points.
+fn unreachable(error: &(dyn std::error::Error + 'static)) -> String {
+    let deepest = std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error);
+    format!(
+        "cannot reach the API server that the kubeconfig names ({deepest}); `longshore status` tells whether the cluster runs"
+    )
 }
 
 fn is_name(text: &str) -> bool {

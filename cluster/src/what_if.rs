@@ -44,6 +44,9 @@ pub async fn what_if(kubeconfig: &str, manifests: &[Entry]) -> Result<Tried, Err
     Ok(Tried { pods, found })
 }
 
+/// A number that is a slip of the pen must not fill the memory.
+const PODS_MAX: u64 = 100_000;
+
 /// The pods that an object of a manifest stands for.
 fn pods_of(entry: &Entry) -> Result<Vec<Arc<Pod>>, Error> {
     if let Some(pod) = entry.object().as_any().downcast_ref::<Pod>() {
@@ -62,6 +65,9 @@ fn pods_of(entry: &Entry) -> Result<Vec<Arc<Pod>>, Error> {
     template.metadata.namespace.clone_from(&meta.namespace);
     // What each kind of workload calls the number of its pods.
     let count = ["replicas", "parallelism"].into_iter().find_map(|field| spec[field].as_u64()).unwrap_or(1);
+    if count > PODS_MAX {
+        return Err(entry.wrong(format!("{count} pods are more than the {PODS_MAX} that are tried at once")));
+    }
     let name = meta.name.as_deref().unwrap_or_default();
     let pods = (0..count).map(|index| {
         let mut pod = template.clone();
@@ -137,5 +143,8 @@ mod tests {
         assert_eq!(names, expected);
         assert!(pods[0].spec.containers[0].resources.requests.contains_key("cpu"), "limits are requests, too");
         assert_eq!(pods[1].metadata.labels.as_ref().unwrap()["app"], "web");
+        let many = text.replace("replicas: 2", "replicas: 2000000000");
+        let error = parse("f", &many).unwrap().iter().find_map(|entry| pods_of(entry).err()).unwrap();
+        assert!(error.to_string().contains("2000000000 pods are more than"), "{error}");
     }
 }
