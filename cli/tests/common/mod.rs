@@ -176,16 +176,18 @@ pub(crate) fn gone(pid: i32) -> bool {
     status.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with('Z') || rest.trim().is_empty())
 }
 
-/// The body that a plain HTTP server answers to `GET /`; `None` if anything goes wrong.
-pub(crate) fn get(address: SocketAddr) -> Option<String> {
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(3)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    stream.write_all(b"GET / HTTP/1.0\r\nHost: test\r\n\r\n").ok()?;
+/// The body that a plain HTTP server answers to `GET /`, or which step failed and how.
+pub(crate) fn get(address: SocketAddr) -> Result<String, String> {
+    let failed = |step: &'static str| move |error: std::io::Error| format!("{step}: {error}");
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(3)).map_err(failed("connect"))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(failed("set the timeout"))?;
+    stream.write_all(b"GET / HTTP/1.0\r\nHost: test\r\n\r\n").map_err(failed("send"))?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    head.split(' ').nth(1).filter(|code| *code == "200")?;
-    Some(body.trim().to_owned())
+    stream.read_to_string(&mut answer).map_err(failed("receive"))?;
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.split(' ').nth(1) == Some("200") => Ok(body.trim().to_owned()),
+        _ => Err(format!("the answer was {answer:?}")),
+    }
 }
 
 /// Whether any path below a directory is mounted.

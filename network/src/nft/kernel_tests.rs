@@ -1,10 +1,13 @@
 //! Differences as the kernel takes them: after each, the table is the same as one made whole.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use longshore_core::network::{Backend, Protocol, ServicePort};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::{setsockopt, sockopt};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 
@@ -32,14 +35,8 @@ fn differences_lead_where_the_whole_would() {
     if !nix::unistd::geteuid().is_root() {
         return longshore_core::testing::skip("changing nftables rules needs root");
     }
-    let thread = std::thread::spawn(|| {
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        let node = Node {
-            bridge: "lst-br".into(),
-            pods: "10.1.0.0/24".parse().unwrap(),
-            cluster: vec!["10.1.0.0/16".parse().unwrap()],
-            services: vec!["10.96.0.0/16".parse().unwrap()],
-        };
+    on_own_network(|| {
+        let node = node();
         let mut random = Pcg64::seed_from_u64(3);
         let mut current = desired(&node, [], &[]);
         apply(&current.whole("by-steps")).unwrap();
@@ -65,6 +62,99 @@ fn differences_lead_where_the_whole_would() {
         remove("by-steps").unwrap();
         remove("by-steps").unwrap();
         assert_eq!(list("by-steps").unwrap(), None);
+    });
+}
+
+/// A kernel that looks into a map while a transaction replaces it may find nothing there: about one update in seventy
+/// refused a connection before the rules had a way out.
+#[test]
+fn connections_are_taken_while_backends_change() {
+    if !nix::unistd::geteuid().is_root() {
+        return longshore_core::testing::skip("changing nftables rules needs root");
+    }
+    on_own_network(|| {
+        let backends = [Ipv4Addr::new(10, 1, 0, 2), Ipv4Addr::new(10, 1, 0, 3)];
+        ip("link set lo up");
+        ip("address add 192.0.2.1/32 dev lo");
+        ip("route add 10.96.0.0/16 dev lo src 192.0.2.1");
+        backends.iter().for_each(|address| ip(&format!("address add {address}/32 dev lo")));
+        let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+        let (port, done) = (listener.local_addr().unwrap().port(), AtomicBool::new(false));
+        let rules = |backends: &[Ipv4Addr]| {
+            let backend = |address: &Ipv4Addr| Backend { address: (*address).into(), port, local: true };
+            let service = ServicePort {
+                name: "default/web:http".into(),
+                protocol: Protocol::Tcp,
+                addresses: vec![Ipv4Addr::new(10, 96, 0, 1).into()],
+                port: 80,
+                node_port: None,
+                affinity_seconds: None,
+                internal_local: false,
+                external_local: false,
+                backends: backends.iter().map(backend).collect(),
+            };
+            desired(&node(), [], &[service])
+        };
+        let (one, other) = (rules(&backends), rules(&[backends[1], backends[0]]));
+        apply(&one.whole("changing")).unwrap();
+        let (taken, refused) = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    drop(listener.accept());
+                }
+            });
+            let client = scope.spawn(|| {
+                let (mut taken, mut refused) = (0, Vec::new());
+                while !done.load(Ordering::Relaxed) {
+                    match connect_and_reset(SocketAddr::from(([10, 96, 0, 1], 80))) {
+                        Ok(()) => taken += 1,
+                        Err(error) => refused.push(error.to_string()),
+                    }
+                }
+                // The listener waits for one more before it sees that all is done.
+                drop(TcpStream::connect((backends[0], port)));
+                (taken, refused)
+            });
+            let changed = (0..75).try_for_each(|_| {
+                apply(&one.difference(&other, "changing"))?;
+                apply(&other.difference(&one, "changing"))
+            });
+            done.store(true, Ordering::Relaxed);
+            changed.unwrap();
+            client.join().unwrap()
+        });
+        assert_eq!(refused, Vec::<String>::new(), "beside {taken} that were taken");
+        assert!(taken > 0);
+    });
+}
+
+/// A connection that leaves nothing waiting behind: the client has few ports, and makes thousands.
+fn connect_and_reset(address: SocketAddr) -> std::io::Result<()> {
+    let stream = TcpStream::connect_timeout(&address, Duration::from_secs(3))?;
+    let at_once = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+    setsockopt(&stream, sockopt::Linger, &at_once)?;
+    Ok(())
+}
+
+fn node() -> Node {
+    Node {
+        bridge: "lst-br".into(),
+        pods: "10.1.0.0/24".parse().unwrap(),
+        cluster: vec!["10.1.0.0/16".parse().unwrap()],
+        services: vec!["10.96.0.0/16".parse().unwrap()],
+    }
+}
+
+fn ip(arguments: &str) {
+    let status = std::process::Command::new("ip").args(arguments.split(' ')).status().unwrap();
+    assert!(status.success(), "ip {arguments}");
+}
+
+/// Runs a test in a network namespace that goes with it.
+fn on_own_network(test: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        test();
     });
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);

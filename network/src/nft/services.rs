@@ -93,7 +93,7 @@ impl Picked<'_> {
         }
         if !ruleset.chains.contains_key(&chain) {
             match self.service.affinity_seconds {
-                None => ruleset.rule(&chain, self.translate(endpoints)),
+                None => self.translate(ruleset, &chain, endpoints),
                 Some(seconds) => self.stay(ruleset, &chain, endpoints, seconds),
             }
         }
@@ -101,19 +101,21 @@ impl Picked<'_> {
     }
 
     /// Each new connection gets any of the backends.
-    fn translate(&self, endpoints: &[Endpoint]) -> String {
+    ///
+    /// Two rules, since the map alone can miss: a packet that reads the old rules while a transaction replaces them finds
+    /// the old map's elements gone already (seen with Linux 6.18), and would be refused. It goes to the first.
+    fn translate(&self, ruleset: &mut Ruleset, chain: &str, endpoints: &[Endpoint]) {
         let protocol = protocol(self.service.protocol);
-        match endpoints {
-            [(address, port)] => format!("meta l4proto {protocol} dnat ip to {address}:{port}"),
-            _ => {
-                let choices: Vec<String> = endpoints
-                    .iter()
-                    .enumerate()
-                    .map(|(n, (address, port))| format!("{n} : {address} . {port}"))
-                    .collect();
-                let (count, choices) = (endpoints.len(), choices.join(", "));
-                format!("meta l4proto {protocol} dnat ip to numgen random mod {count} map {{ {choices} }}")
-            }
+        if let [_, _, ..] = endpoints {
+            let choices = choices(endpoints, |(address, port)| format!("{address} . {port}"));
+            let count = endpoints.len();
+            ruleset.rule(
+                chain,
+                format!("meta l4proto {protocol} dnat ip to numgen random mod {count} map {{ {choices} }}"),
+            );
+        }
+        if let Some((address, port)) = endpoints.first() {
+            ruleset.rule(chain, format!("meta l4proto {protocol} dnat ip to {address}:{port}"));
         }
     }
 
@@ -134,13 +136,18 @@ impl Picked<'_> {
             }
             ruleset.rule(chain, format!("ip saddr @{set} goto {backend}"));
         }
-        let choices: Vec<String> = endpoints
-            .iter()
-            .enumerate()
-            .map(|(n, endpoint)| format!("{n} : goto backend/{}", place(endpoint)))
-            .collect();
-        ruleset.rule(chain, format!("numgen random mod {} vmap {{ {} }}", endpoints.len(), choices.join(", ")));
+        let choices = choices(endpoints, |endpoint| format!("goto backend/{}", place(endpoint)));
+        ruleset.rule(chain, format!("numgen random mod {} vmap {{ {choices} }}", endpoints.len()));
+        if let Some(first) = endpoints.first() {
+            ruleset.rule(chain, format!("goto backend/{}", place(first)));
+        }
     }
+}
+
+/// The elements of a map from a random number to an endpoint.
+fn choices(endpoints: &[Endpoint], value: impl Fn(&Endpoint) -> String) -> String {
+    let elements = endpoints.iter().enumerate().map(|(n, endpoint)| format!("{n} : {}", value(endpoint)));
+    elements.collect::<Vec<_>>().join(", ")
 }
 
 fn v4(address: IpAddr) -> Option<Ipv4Addr> {
