@@ -17,6 +17,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,10 @@ use crate::Error;
 
 /// The format of `cluster.json`.
 const VERSION: u32 = 1;
+/// Time between looks at a lock whose owner dies.
+const DYING_POLL: Duration = Duration::from_millis(20);
+/// How often it is looked at: 5 s in all.
+const DYING_POLLS: u32 = 250;
 
 /// What was chosen when the cluster was made; later starts keep it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,14 +126,31 @@ impl DataDir {
             .mode(0o600)
             .open(&path)
             .map_err(Error::file("open", &path))?;
-        let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-            .map_err(|(_, _)| Error::Running { directory: self.0.clone(), pid: self.holder() })?;
+        let mut lock = self.take(file)?;
         let record = || -> std::io::Result<()> {
             lock.set_len(0)?;
             write!(lock, "{}", std::process::id())
         };
         Self::recorded(record, &path)?;
         Ok(Lock { _file: lock })
+    }
+
+    /// Takes the lock, also from a process that was killed a moment ago: its threads keep files open until the last of them
+    /// has gone, which is after it looks dead to who killed it.
+    fn take(&self, mut file: File) -> Result<Flock<File>, Error> {
+        for _ in 0..DYING_POLLS {
+            file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(lock),
+                Err((file, _)) => file,
+            };
+            let pid = self.holder();
+            if is_alive(pid) {
+                return Err(Error::Running { directory: self.0.clone(), pid });
+            }
+            #[expect(clippy::disallowed_methods, reason = "commands come here before any runtime is there")]
+            std::thread::sleep(DYING_POLL);
+        }
+        Err(Error::Running { directory: self.0.clone(), pid: self.holder() })
     }
 
     fn recorded(mut record: impl FnMut() -> std::io::Result<()>, path: &Path) -> Result<(), Error> {
@@ -217,6 +239,13 @@ impl DataDir {
     }
 }
 
+/// Whether a process runs: one that has ended and waits for its parent to ask does not.
+fn is_alive(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state follows the program's name, which stands in brackets and may hold some itself.
+    status.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next()).is_some_and(|state| state != 'Z')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,6 +262,25 @@ mod tests {
         drop(lock);
         assert_eq!(directory.running().unwrap(), None);
         assert!(directory.lock().is_ok());
+    }
+
+    #[test]
+    fn the_lock_of_a_dead_process_is_waited_for() {
+        let temp = tempfile::tempdir().unwrap();
+        let directory = DataDir::new(temp.path());
+        let lock = directory.lock().unwrap();
+        // A child that has ended, and that nobody has asked about yet, stands for a process that was just killed.
+        let mut dead = std::process::Command::new("true").spawn().unwrap();
+        while is_alive(dead.id()) {
+            std::thread::yield_now();
+        }
+        fs::write(directory.join("lock"), dead.id().to_string()).unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| directory.lock());
+            drop(lock);
+            waiting.join().unwrap().unwrap();
+        });
+        dead.wait().unwrap();
     }
 
     #[test]
