@@ -85,7 +85,7 @@ enum Command {
     /// Run a scheduler alone
     Scheduler(part::SchedulerOptions),
     /// Run the controllers alone
-    Controllers(part::RemoteOptions),
+    Controllers(part::ControllersOptions),
     /// Run a node agent alone
     Node(part::NodeOptions),
     /// Print a kubeconfig with a certificate of its own for a user, a node or another part

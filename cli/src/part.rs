@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use longshore_cluster::remote::{self, AddressRange, Role};
+use longshore_cluster::remote::{self, AddressRange, Part, Role};
 use longshore_cluster::{
     Error, RuntimeKind, SchedulerConfiguration, StoreKind, Unsupported, read_scheduler_configuration,
 };
@@ -44,11 +44,32 @@ pub(crate) struct RemoteOptions {
     kubeconfig: PathBuf,
 }
 
+/// Where a part can be asked.
+#[derive(Debug, Args)]
+struct Listening {
+    /// Where to serve /healthz, /livez, /readyz and /metrics over TLS, as Kubernetes does at 0.0.0.0:10257 (controllers) and
+    /// 0.0.0.0:10259 (scheduler); needs a certificate of `longshore certificate` for this part [default: nowhere]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+}
+
+/// Options of `controllers`.
+#[derive(Debug, Args)]
+pub(crate) struct ControllersOptions {
+    #[command(flatten)]
+    remote: RemoteOptions,
+    #[command(flatten)]
+    listening: Listening,
+}
+
 /// Options of `scheduler`.
 #[derive(Debug, Args)]
+#[command(after_help = "With --listen, `longshore explain` asks it through the API server.")]
 pub(crate) struct SchedulerOptions {
     #[command(flatten)]
     remote: RemoteOptions,
+    #[command(flatten)]
+    listening: Listening,
     /// Kubernetes' KubeSchedulerConfiguration: profiles, plugins and their arguments
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -95,7 +116,11 @@ pub(crate) struct CertificateOptions {
 
 #[derive(Debug, Subcommand)]
 enum RoleOptions {
-    /// For a person or a program, such as a scheduler
+    /// For a scheduler
+    Scheduler(PartRole),
+    /// For the controllers
+    Controllers(PartRole),
+    /// For a person or a program
     User {
         /// Its name
         name: String,
@@ -111,6 +136,13 @@ enum RoleOptions {
         #[arg(long = "address", value_name = "ADDRESS", required = true)]
         addresses: Vec<IpAddr>,
     },
+}
+
+#[derive(Debug, Args)]
+struct PartRole {
+    /// An address at which it listens, beside this machine's loopback; may be given several times
+    #[arg(long = "address", value_name = "ADDRESS")]
+    addresses: Vec<IpAddr>,
 }
 
 /// Runs an API server.
@@ -129,7 +161,8 @@ pub(crate) async fn apiserver(options: ApiserverOptions) -> Result<ExitCode, Err
 /// Runs a scheduler.
 pub(crate) async fn scheduler(options: SchedulerOptions) -> Result<ExitCode, Error> {
     let configuration = scheduler_configuration(options.config.as_deref())?;
-    let run = async |cancel| remote::scheduler(&options.remote.kubeconfig, configuration, cancel).await;
+    let listen = options.listening.listen;
+    let run = async |cancel| remote::scheduler(&options.remote.kubeconfig, configuration, listen, cancel).await;
     signals::until_asked(run).await.map(|()| ExitCode::SUCCESS)
 }
 
@@ -139,8 +172,9 @@ pub(crate) fn scheduler_configuration(file: Option<&Path>) -> Result<SchedulerCo
 }
 
 /// Runs the controllers.
-pub(crate) async fn controllers(options: RemoteOptions) -> Result<ExitCode, Error> {
-    let run = async |cancel| remote::controllers(&options.kubeconfig, cancel).await;
+pub(crate) async fn controllers(options: ControllersOptions) -> Result<ExitCode, Error> {
+    let listen = options.listening.listen;
+    let run = async |cancel| remote::controllers(&options.remote.kubeconfig, listen, cancel).await;
     signals::until_asked(run).await.map(|()| ExitCode::SUCCESS)
 }
 
@@ -162,6 +196,8 @@ pub(crate) async fn node(options: NodeOptions) -> Result<ExitCode, Error> {
 /// Prints a kubeconfig.
 pub(crate) fn certificate(options: CertificateOptions) -> Result<ExitCode, Error> {
     let role = match options.role {
+        RoleOptions::Scheduler(role) => Role::Part { part: Part::Scheduler, addresses: role.addresses },
+        RoleOptions::Controllers(role) => Role::Part { part: Part::Controllers, addresses: role.addresses },
         RoleOptions::User { name, groups } => Role::User { name, groups },
         RoleOptions::Node { name, addresses } => Role::Node { name, addresses },
     };

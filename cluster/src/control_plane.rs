@@ -18,6 +18,7 @@ use prometheus_client::registry::Registry as MetricsRegistry;
 use crate::Error;
 use crate::explain::LocalExplainer;
 use crate::parts::Parts;
+use crate::process::ProcessMetrics;
 
 /// What a control plane is made of.
 #[derive(Debug)]
@@ -107,6 +108,7 @@ impl ControlPlane {
         let service = HttpService::new(registry.clone()).with_nodes(Arc::new(nodes.clone()));
         let mut control = Self { registry, service, nodes, scheduler: None, parts: Parts::default() };
         let mut metrics = MetricsRegistry::default();
+        metrics.register_collector(Box::new(ProcessMetrics));
         if let Some(options) = options.controllers {
             let manager = ControllerManager::new(control.client("controller-manager"), clock.clone(), options);
             manager.metrics().register(&mut metrics);

@@ -2,11 +2,12 @@
 
 use async_trait::async_trait;
 use http::Request;
-use longshore_apiserver::http::{ExplainError, Explained, Explainer};
+use longshore_apiserver::http::{ExplainError, Explainer, Form};
+use longshore_core::api::Pod;
 use longshore_scheduler::{AskError, SchedulerHandle};
 
 use crate::Error;
-use crate::remote::kube_client;
+use crate::remote::kube_config;
 
 /// Asks a scheduler in the same process.
 #[derive(Debug)]
@@ -14,14 +15,30 @@ pub(crate) struct LocalExplainer(pub(crate) SchedulerHandle);
 
 #[async_trait]
 impl Explainer for LocalExplainer {
-    async fn explain(&self, namespace: &str, pod: &str) -> Result<Explained, ExplainError> {
-        let explanation = self.0.explain(namespace, pod).await.map_err(|error| match error {
+    async fn explain(&self, pod: &Pod, form: Form) -> Result<axum::body::Body, ExplainError> {
+        let meta = &pod.metadata;
+        let (namespace, name) =
+            (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+        let explained = answer(&self.0, namespace, name, form).await;
+        explained.map(Into::into).map_err(|error| match error {
             AskError::UnknownPod { .. } => ExplainError::UnknownPod(error.to_string()),
             other => ExplainError::Unavailable(other.to_string()),
-        })?;
-        let value = serde_json::to_value(&explanation).map_err(|error| ExplainError::Unavailable(error.to_string()))?;
-        Ok(Explained { value, text: explanation.to_string() })
+        })
     }
+}
+
+/// A scheduler's explanation, written down.
+pub(crate) async fn answer(
+    handle: &SchedulerHandle,
+    namespace: &str,
+    pod: &str,
+    form: Form,
+) -> Result<String, AskError> {
+    let explanation = handle.explain(namespace, pod).await?;
+    Ok(match form {
+        Form::Json => serde_json::json!(explanation).to_string(),
+        Form::Text => explanation.to_string(),
+    })
 }
 
 /// Asks an API server why a pod is where it is, or nowhere: JSON for programs, else text for people.
@@ -35,7 +52,10 @@ pub async fn explain(kubeconfig: &str, namespace: &str, pod: &str, json: bool) -
     if let Some(odd) = [namespace, pod].into_iter().find(|name| !is_name(name)) {
         return Err(failed(format!("{odd:?} cannot be the name of a pod or namespace")));
     }
-    let client = kube_client(kubeconfig).map_err(failed)?;
+    let mut config = kube_config(kubeconfig).map_err(failed)?;
+    // That no scheduler can be asked now is the answer, and nothing to try again for minutes.
+    config.default_retry = false;
+    let client = kube::Client::try_from(config).map_err(|error| failed(error.to_string()))?;
     let accept = if json { "application/json" } else { "text/plain" };
     let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}/explain");
     let request = Request::get(path).header("accept", accept).body(Vec::new());

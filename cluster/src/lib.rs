@@ -12,12 +12,14 @@ mod local;
 mod machine;
 mod manifests;
 mod parts;
+mod process;
 mod progress;
 mod random;
 mod readiness;
 pub mod remote;
 mod requirements;
 mod scheduling;
+mod serving;
 mod status;
 #[cfg(feature = "testing")]
 pub mod testing;

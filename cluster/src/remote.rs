@@ -11,7 +11,7 @@ use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 pub use longshore_apiserver::AddressRange;
 use longshore_apiserver::admission::{Unsupported, built_in};
-use longshore_apiserver::http::{RemoteNodes, Server};
+use longshore_apiserver::http::{RemoteNodes, RemoteSchedulers, SchedulerEndpoint, Server};
 use longshore_apiserver::pki::{Authority, Certified, ServerNames, kubeconfig};
 use longshore_apiserver::{HttpService, LocalClient, Options as RegistryOptions, Registry};
 use longshore_client::RemoteClient;
@@ -20,10 +20,12 @@ use longshore_core::client::Client;
 use longshore_core::clock::{Clock, SystemClock};
 use longshore_core::decode::{self, Format};
 use longshore_core::leader::{Ended, LeaderConfig, LeaderElector};
+use longshore_core::queue::QueueMetrics;
 use longshore_node::Options as NodeOptions;
 use longshore_node::http::{serve, server_config};
 use longshore_scheduler::config::Configuration;
-use longshore_scheduler::{Options as SchedulerOptions, Scheduler};
+use longshore_scheduler::{Options as SchedulerOptions, Scheduler, SchedulerMetrics};
+use prometheus_client::registry::Registry as MetricsRegistry;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
@@ -32,7 +34,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::data_dir::{DataDir, Settings};
 use crate::local::{RuntimeKind, StoreKind, failed, open_store};
-use crate::{Error, machine, random};
+use crate::process::ProcessMetrics;
+pub use crate::serving::Part;
+use crate::{Error, machine, random, serving};
 
 /// Namespace of the leases by which parts elect a leader.
 const LEASES: &str = "kube-system";
@@ -80,7 +84,13 @@ pub async fn apiserver(options: ApiserverOptions, cancel: CancellationToken) -> 
     let local: Arc<dyn Client> = Arc::new(LocalClient::new(registry.clone(), "apiserver"));
     let caller = authority.issue_client("kube-apiserver", &["system:masters"]).map_err(failed("certificates"))?;
     let tls = authority.client_tls(Some(&caller)).map_err(failed("certificates"))?;
-    let service = HttpService::new(registry.clone()).with_nodes(Arc::new(RemoteNodes::new(local, tls)));
+    let schedulers = RemoteSchedulers::new(local.clone(), tls.clone());
+    let mut metrics = MetricsRegistry::default();
+    metrics.register_collector(Box::new(ProcessMetrics));
+    let service = HttpService::new(registry.clone())
+        .with_nodes(Arc::new(RemoteNodes::new(local, tls)))
+        .with_explainer(Arc::new(schedulers))
+        .with_metrics(Arc::new(metrics));
     let mut addresses = vec![options.listen.ip()];
     addresses.extend(&options.addresses);
     addresses.push(options.service_range.at(1));
@@ -119,6 +129,13 @@ pub enum Role {
         /// The groups that it belongs to.
         groups: Vec<String>,
     },
+    /// A scheduler or the controllers, which can serve with the same certificate.
+    Part {
+        /// Which.
+        part: Part,
+        /// Addresses by which people and Prometheus call it, beside this machine's loopback.
+        addresses: Vec<IpAddr>,
+    },
     /// A node's agent, which serves with the same certificate.
     Node {
         /// The node's name.
@@ -147,6 +164,7 @@ fn role_kubeconfig(authority: &Authority, server: SocketAddr, role: &Role) -> Re
         Role::User { name, groups } => {
             authority.issue_client(name, &groups.iter().map(String::as_str).collect::<Vec<_>>())
         }
+        Role::Part { part, addresses } => authority.issue_part(&part.user(), &[], &part.names(addresses)),
         Role::Node { name, addresses } => authority.issue_node(name, addresses.iter().copied()),
     };
     let certified = certified.map_err(failed("certificates"))?;
@@ -154,12 +172,14 @@ fn role_kubeconfig(authority: &Authority, server: SocketAddr, role: &Role) -> Re
 }
 
 /// What a kubeconfig gives access to.
-struct Connection {
+pub(crate) struct Connection {
     client: Arc<dyn Client>,
+    /// The API server's URL.
+    pub(crate) server: String,
     /// The cluster's certificate authority, PEM.
-    root_ca: String,
+    pub(crate) root_ca: String,
     /// The certificate that the kubeconfig holds; empty texts if it holds none.
-    certified: Certified,
+    pub(crate) certified: Certified,
 }
 
 fn connect(path: &Path) -> Result<Connection, Error> {
@@ -175,58 +195,102 @@ fn connect(path: &Path) -> Result<Connection, Error> {
     let (cluster, user) = (&value["clusters"][0]["cluster"], &value["users"][0]["user"]);
     let certified =
         Certified { certificate: data(&user["client-certificate-data"]), key: data(&user["client-key-data"]) };
-    Ok(Connection { client, root_ca: data(&cluster["certificate-authority-data"]), certified })
+    let server = cluster["server"].as_str().unwrap_or_default().to_owned();
+    Ok(Connection { client, server, root_ca: data(&cluster["certificate-authority-data"]), certified })
 }
 
 /// A client over HTTP, as a kubeconfig says.
 pub(crate) fn remote_client(kubeconfig: &str) -> Result<Arc<dyn Client>, String> {
-    Ok(Arc::new(RemoteClient::new(kube_client(kubeconfig)?)))
+    let client = kube::Client::try_from(kube_config(kubeconfig)?).map_err(|error| error.to_string())?;
+    Ok(Arc::new(RemoteClient::new(client)))
 }
 
-/// The client under [`remote_client`], for what that has no method for.
-pub(crate) fn kube_client(kubeconfig: &str) -> Result<kube::Client, String> {
+/// What a kubeconfig says, for kube's own client.
+pub(crate) fn kube_config(kubeconfig: &str) -> Result<Config, String> {
     let config = Kubeconfig::from_yaml(kubeconfig).map_err(|error| error.to_string())?;
     // Reading certificates from the text waits for nothing.
     let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).now_or_never();
-    let config = config.ok_or("it names a program to run")?.map_err(|error| error.to_string())?;
-    kube::Client::try_from(config).map_err(|error| error.to_string())
+    config.ok_or("it names a program to run")?.map_err(|error| error.to_string())
 }
 
-/// Runs a scheduler while it leads, until cancelled.
+/// Runs a scheduler while it leads, until cancelled. With `listen` it serves `/healthz`, `/livez`, `/readyz`, `/metrics`,
+/// `/explain/{namespace}/{pod}` and `/decisions` there, and while it leads the API server finds it by its lease and passes
+/// `pods/explain` on to it.
 ///
 /// # Errors
-/// [`Error::File`] if the kubeconfig cannot be used.
+/// [`Error::File`] if the kubeconfig cannot be used; [`Error::Part`] if it has no certificate to serve with, or the port is taken.
 pub async fn scheduler(
     kubeconfig: &Path,
     configuration: Configuration,
+    listen: Option<SocketAddr>,
     cancel: CancellationToken,
 ) -> Result<(), Error> {
-    let Connection { client, .. } = connect(kubeconfig)?;
+    let connection = connect(kubeconfig)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let seed = random::seed().map_err(failed("randomness"))?;
-    let leader = configuration.leader(&identity(seed)?);
-    let options = SchedulerOptions { seed, leader, ..configuration.options() };
-    Scheduler::new(client, clock, options).map_err(failed("scheduler"))?.run(cancel).await;
+    let identity = identity(seed)?;
+    let leader = configuration.leader(&identity);
+    let mut options = SchedulerOptions { seed, leader, ..configuration.options() };
+    let Some(listen) = listen else {
+        let scheduler = Scheduler::new(connection.client, clock, options).map_err(failed("scheduler"))?;
+        scheduler.run(cancel).await;
+        return Ok(());
+    };
+    let server = serving::bind(Part::Scheduler, listen, &connection, clock.clone()).await?;
+    if let Some(leader) = &mut options.leader {
+        let profiles = options.profiles.iter().map(|profile| profile.name().to_owned()).collect();
+        let address = serving::reachable(server.local_addr(), &connection);
+        let endpoint = SchedulerEndpoint { identity, address, profiles };
+        leader.annotations.insert(SchedulerEndpoint::ANNOTATION.to_owned(), endpoint.annotation());
+    } else {
+        tracing::warn!("no election, so no lease tells the API server where this scheduler explains pods");
+    }
+    let mut metrics = MetricsRegistry::default();
+    options.metrics.get_or_insert_with(SchedulerMetrics::default).register(&mut metrics);
+    let scheduler = Scheduler::new(connection.client, clock, options).map_err(failed("scheduler"))?;
+    let server = server.with_service(serving::scheduler(metrics, scheduler.handle()));
+    tokio::join!(scheduler.run(cancel.clone()), server.serve(cancel));
     Ok(())
 }
 
-/// Runs the controllers while they lead, until cancelled.
+/// Runs the controllers while they lead, until cancelled. With `listen` they serve `/healthz`, `/livez`, `/readyz` and
+/// `/metrics` there.
 ///
 /// # Errors
-/// [`Error::File`] if the kubeconfig cannot be used.
-pub async fn controllers(kubeconfig: &Path, cancel: CancellationToken) -> Result<(), Error> {
-    let Connection { client, root_ca, .. } = connect(kubeconfig)?;
+/// [`Error::File`] if the kubeconfig cannot be used; [`Error::Part`] if it has no certificate to serve with, or the port is taken.
+pub async fn controllers(
+    kubeconfig: &Path,
+    listen: Option<SocketAddr>,
+    cancel: CancellationToken,
+) -> Result<(), Error> {
+    let connection = connect(kubeconfig)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let metrics = QueueMetrics::default();
+    let server = match listen {
+        Some(listen) => Some(serving::bind(Part::Controllers, listen, &connection, clock.clone()).await?),
+        None => None,
+    };
+    let serve = async {
+        let Some(server) = server else { return };
+        let mut registry = MetricsRegistry::default();
+        metrics.register(&mut registry);
+        server.with_service(serving::controllers(registry)).serve(cancel.clone()).await;
+    };
     let seed = random::seed().map_err(failed("randomness"))?;
+    let Connection { client, root_ca, .. } = connection;
     let config = LeaderConfig::new(LEASES, "kube-controller-manager", &identity(seed)?);
     let mut elector = LeaderElector::new(client.clone(), clock.clone(), config, seed);
     let lead = |token| {
-        let options = ControllerOptions { root_ca: Some(root_ca.clone()), seed, ..ControllerOptions::default() };
+        let (root_ca, metrics) = (Some(root_ca.clone()), metrics.clone());
+        let options = ControllerOptions { root_ca, metrics, seed, ..ControllerOptions::default() };
         ControllerManager::new(client.clone(), clock.clone(), options).run(token)
     };
-    while elector.run(cancel.clone(), lead).await != Ended::Cancelled {
-        tracing::warn!("the controllers no longer lead; standing again");
-    }
+    let work = async {
+        while elector.run(cancel.clone(), lead).await != Ended::Cancelled {
+            tracing::warn!("the controllers no longer lead; standing again");
+        }
+    };
+    tokio::join!(work, serve);
     Ok(())
 }
 
@@ -265,7 +329,7 @@ pub async fn node(options: NodeAloneOptions, cancel: CancellationToken) -> Resul
     if options.runtime == RuntimeKind::Oci {
         crate::requirements::check(false)?;
     }
-    let Connection { client, root_ca, certified } = connect(&options.kubeconfig)?;
+    let Connection { client, root_ca, certified, .. } = connect(&options.kubeconfig)?;
     let directory = &options.data_dir;
     let _lock = directory.lock()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());

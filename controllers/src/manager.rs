@@ -52,6 +52,8 @@ pub struct Options {
     pub cluster_cidr: Option<IpNet>,
     /// Prefix length of a node's range.
     pub node_cidr_mask: u8,
+    /// What is counted; a manager that takes over from another in the same process goes on with the same.
+    pub metrics: QueueMetrics,
     /// For the jitter of back-offs.
     pub seed: u64,
 }
@@ -69,6 +71,7 @@ impl Default for Options {
             terminated_pods: 12_500,
             cluster_cidr: None,
             node_cidr_mask: 24,
+            metrics: QueueMetrics::default(),
             seed: 0,
         }
     }
@@ -100,8 +103,8 @@ impl fmt::Debug for ControllerManager {
 impl ControllerManager {
     /// A manager of the built-in controllers that the options name, which do nothing until [`ControllerManager::run`].
     pub fn new(client: Arc<dyn Client>, clock: Arc<dyn Clock>, options: Options) -> Self {
-        let Options { settings, only, kinds, root_ca, seed, .. } = options;
-        let mut manager = Self::empty(client, clock.clone(), settings, seed);
+        let Options { settings, only, kinds, root_ca, metrics, seed, .. } = options;
+        let mut manager = Self { metrics, ..Self::empty(client, clock.clone(), settings, seed) };
         manager.offer(&only, NamespaceController::new(&kinds));
         manager.offer(&only, GarbageCollector::new(kinds));
         manager.offer(&only, ServiceAccountController);

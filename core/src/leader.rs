@@ -7,6 +7,7 @@
 //! [`LeaderConfig::renew_deadline`] stops leading before [`LeaderConfig::lease_duration`] lets others take over. What it
 //! started must end by then: its token is cancelled, and [`LeaderElector::run`] waits for it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -43,6 +44,9 @@ pub struct LeaderConfig {
     pub retry_period: Duration,
     /// Whether a leader that is asked to stop hands the lease back at once.
     pub release_on_cancel: bool,
+    /// What the leader writes on the lease, such as where it can be asked. The next leader leaves what it does not replace,
+    /// so whoever reads must compare with the lease's holder.
+    pub annotations: BTreeMap<String, String>,
 }
 
 impl LeaderConfig {
@@ -56,6 +60,7 @@ impl LeaderConfig {
             renew_deadline: Duration::from_secs(10),
             retry_period: Duration::from_secs(2),
             release_on_cancel: true,
+            annotations: BTreeMap::new(),
         }
     }
 }
@@ -183,7 +188,8 @@ impl LeaderElector {
         }
         let Some(lease) = self.api.get_opt(&self.config.name).await? else {
             let metadata = ObjectMeta { name: Some(self.config.name.clone()), ..ObjectMeta::default() };
-            let lease = Lease { metadata, spec: self.claim(), ..Lease::default() };
+            let mut lease = Lease { metadata, spec: self.claim(), ..Lease::default() };
+            self.annotate(&mut lease);
             let created = self.api.create(lease, &PostParams::default()).await?;
             self.observe(created);
             return Ok(true);
@@ -243,7 +249,15 @@ impl LeaderElector {
         let kept = lease.spec.clone();
         claim.strategy = kept.strategy;
         claim.preferred_holder = kept.preferred_holder;
-        Lease { spec: claim, ..lease.clone() }
+        let mut claimed = Lease { spec: claim, ..lease.clone() };
+        self.annotate(&mut claimed);
+        claimed
+    }
+
+    fn annotate(&self, lease: &mut Lease) {
+        if !self.config.annotations.is_empty() {
+            lease.metadata.annotations.get_or_insert_default().extend(self.config.annotations.clone());
+        }
     }
 
     async fn release(&mut self) {

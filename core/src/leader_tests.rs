@@ -119,3 +119,30 @@ async fn never_two_leaders() {
         assert!(terms.load(Ordering::SeqCst) > 1, "seed {seed}: leadership never moved");
     }
 }
+
+#[tokio::test]
+async fn the_leader_writes_on_the_lease_what_it_has_to_say() {
+    let world = world(3);
+    let mut config = LeaderConfig::new("kube-system", "test", "one");
+    config.annotations.insert("where".to_owned(), "here".to_owned());
+    let mut one = LeaderElector::new(Arc::new(world.server.clone()), Arc::new(world.clock.clone()), config, 1);
+    let mut two = world.elector("two", 2);
+    let annotation = || {
+        let leases = world.server.objects(KindType::of::<Lease>());
+        leases[0].meta().annotations.as_ref().and_then(|annotations| annotations.get("where").cloned())
+    };
+    let stop = CancellationToken::new();
+    let test = async {
+        world.pass(1).await;
+        assert_eq!((annotation(), world.lease().holder_identity.unwrap()), (None, "two".to_owned()));
+        stop.cancel();
+    };
+    tokio::join!(two.run(stop.clone(), |token| async move { token.cancelled().await }), test);
+    let stop = CancellationToken::new();
+    let test = async {
+        world.pass(1).await;
+        assert_eq!((annotation().as_deref(), world.lease().holder_identity.unwrap()), (Some("here"), "one".to_owned()));
+        stop.cancel();
+    };
+    tokio::join!(one.run(stop.clone(), |token| async move { token.cancelled().await }), test);
+}

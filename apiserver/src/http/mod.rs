@@ -3,6 +3,7 @@
 //! The service trusts its caller: who serves it on a port authenticates first, as [`Server`] does.
 
 mod answer;
+mod call;
 mod discovery;
 mod explain;
 mod identity;
@@ -39,8 +40,12 @@ use crate::status;
 use path::Route;
 use server::BodyError;
 
-pub use explain::{ExplainError, Explained, Explainer};
+pub use explain::{
+    ExplainError, Explainer, Form, PATH as EXPLAIN_PATH, RemoteSchedulers, SERVER_NAME as SCHEDULER_SERVER_NAME,
+    SchedulerEndpoint,
+};
 pub use identity::Identity;
+pub use metrics::show_metrics;
 pub use nodes::{LocalNodes, NodeConnector, NodeError, RemoteNodes};
 pub use server::{BindError, Limits, Server, Service};
 
@@ -190,7 +195,7 @@ where
         Route::Index => Ok(answer::json(200, &discovery::index(registry.kinds()))),
         Route::Live => Ok(answer::text("ok")),
         Route::Ready => registry.ready().await.map(|()| answer::text("ok")),
-        Route::Metrics => shared.metrics.as_deref().map_or_else(|| Err(nothing_here()), metrics::serve),
+        Route::Metrics => shared.metrics.as_deref().map_or_else(|| Err(nothing_here()), metrics::show_metrics),
         Route::Version => Ok(answer::json(200, &discovery::version())),
         Route::OpenApiV2 => Ok(openapi::v2(&call.accept)),
         Route::OpenApi(path) => shared.documents.serve(registry.kinds(), &call, path.as_deref()),

@@ -195,9 +195,10 @@ struct OnePod;
 
 #[async_trait::async_trait]
 impl super::Explainer for OnePod {
-    async fn explain(&self, namespace: &str, pod: &str) -> Result<super::Explained, super::ExplainError> {
-        match (namespace, pod) {
-            ("default", "known") => Ok(super::Explained { value: json!({"name": pod}), text: "because\n".to_owned() }),
+    async fn explain(&self, pod: &longshore_core::api::Pod, form: super::Form) -> Result<Body, super::ExplainError> {
+        match (pod.metadata.name.as_deref(), form) {
+            (Some("known"), super::Form::Json) => Ok(json!({"name": "known"}).to_string().into()),
+            (Some("known"), super::Form::Text) => Ok("because\n".into()),
             _ => Err(super::ExplainError::UnknownPod("never heard of it".to_owned())),
         }
     }

@@ -33,6 +33,7 @@ use rcgen::{
 };
 
 pub use kubeconfig::kubeconfig;
+pub use tls::part_tls;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -84,6 +85,12 @@ pub enum Error {
         subject: String,
         /// What is wrong.
         reason: String,
+    },
+    /// A certificate that does not let its owner serve by this name.
+    #[error("it is no certificate for a server of the name {name:?}")]
+    OtherName {
+        /// The name that it would need.
+        name: String,
     },
     /// Certificates that rustls does not take.
     #[error("cannot set up TLS: {0}")]
@@ -211,11 +218,7 @@ impl Authority {
     /// A name that cannot stand in a certificate.
     pub fn issue_server(&self, name: &str, names: &ServerNames) -> Result<Certified, Error> {
         let mut params = params(name, &[])?;
-        for dns in &names.dns {
-            let dns = dns.as_str().try_into().map_err(|error| issue_error(name, &error))?;
-            params.subject_alt_names.push(SanType::DnsName(dns));
-        }
-        params.subject_alt_names.extend(names.addresses.iter().copied().map(SanType::IpAddress));
+        params.subject_alt_names = alternatives(name, names)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.issue(name, params)
     }
@@ -236,13 +239,18 @@ impl Authority {
     /// # Errors
     /// A name that cannot stand in a certificate.
     pub fn issue_node(&self, name: &str, addresses: impl IntoIterator<Item = IpAddr>) -> Result<Certified, Error> {
-        let user = format!("system:node:{name}");
-        let mut params = params(&user, &["system:nodes"])?;
-        let dns = name.try_into().map_err(|error| issue_error(name, &error))?;
-        params.subject_alt_names.push(SanType::DnsName(dns));
-        params.subject_alt_names.extend(addresses.into_iter().map(SanType::IpAddress));
+        self.issue_part(&format!("system:node:{name}"), &["system:nodes"], &ServerNames::node(name, addresses))
+    }
+
+    /// A certificate for a part that has two faces: the API server knows it as `user`, and others call it by these names.
+    ///
+    /// # Errors
+    /// A name that cannot stand in a certificate.
+    pub fn issue_part(&self, user: &str, groups: &[&str], names: &ServerNames) -> Result<Certified, Error> {
+        let mut params = params(user, groups)?;
+        params.subject_alt_names = alternatives(user, names)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
-        self.issue(&user, params)
+        self.issue(user, params)
     }
 
     fn issue(&self, subject: &str, mut params: CertificateParams) -> Result<Certified, Error> {
@@ -297,6 +305,14 @@ impl Authority {
             && ends > renew
             && tls::covers(&parsed, names)
     }
+}
+
+fn alternatives(subject: &str, names: &ServerNames) -> Result<Vec<SanType>, Error> {
+    let dns = names.dns.iter().map(|name| {
+        let name = name.as_str().try_into().map_err(|error| issue_error(subject, &error))?;
+        Ok(SanType::DnsName(name))
+    });
+    dns.chain(names.addresses.iter().map(|address| Ok(SanType::IpAddress(*address)))).collect()
 }
 
 fn new_key(subject: &str) -> Result<KeyPair, Error> {

@@ -95,6 +95,26 @@ impl Authority {
     }
 }
 
+/// How a part serves under `name` with the certificate of its kubeconfig, which names `authority` (PEM) as well. Clients may show
+/// a certificate of that authority, or none.
+///
+/// # Errors
+/// [`Error::OtherName`], or a certificate or key that cannot be used.
+pub fn part_tls(
+    authority: &str,
+    certified: &Certified,
+    name: &str,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<ServerConfig>, Error> {
+    let names = ServerNames { dns: vec![name.to_owned()], ..ServerNames::default() };
+    let der = certificate(&certified.certificate)?;
+    let (_, parsed) = x509_parser::parse_x509_certificate(&der).map_err(tls)?;
+    if !covers(&parsed, &names) {
+        return Err(Error::OtherName { name: name.to_owned() });
+    }
+    server_tls(authority, certified, clock)
+}
+
 fn roots(authority: &str) -> Result<Arc<RootCertStore>, Error> {
     let mut roots = RootCertStore::empty();
     roots.add(certificate(authority)?).map_err(tls)?;

@@ -127,6 +127,13 @@ impl<S: Service> Server<S> {
         self
     }
 
+    /// Puts another service in the place of the first one, which had to be there before the address was known.
+    #[must_use]
+    pub fn with_service<T: Service>(self, service: T) -> Server<T> {
+        let Self { listener, address, tls, limits, .. } = self;
+        Server { listener, address, tls, service, limits }
+    }
+
     /// Where the server listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
