@@ -16,6 +16,7 @@ use longshore_core::queue::{Backoff, QueueMetrics, Work, WorkQueue};
 use rustc_hash::FxHashMap;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::controller::{Controller, Failure, Triggers, View};
 use crate::plan::{Action, Plan, Report, Verb};
@@ -132,7 +133,9 @@ impl<C: Controller> Driver<C> {
             let (driver, cancel) = (self.clone(), cancel.clone());
             workers.spawn(async move {
                 while let Some(Some(work)) = cancel.run_until_cancelled(driver.queue.get()).await {
-                    driver.process(work).await;
+                    let span =
+                        tracing::debug_span!("reconcile", controller = driver.controller.name(), key = ?work.key());
+                    driver.process(work).instrument(span).await;
                 }
             });
         }

@@ -9,7 +9,7 @@ use longshore_core::clock::Clock;
 use longshore_core::informer::ObjectKey;
 use longshore_core::scheduling::Binding;
 
-use super::Placed;
+use super::{Placed, TRACED};
 use crate::Profile;
 
 /// Wait before asking again what became of a binding whose answer was lost.
@@ -28,6 +28,17 @@ pub(super) enum Outcome {
     Gone,
 }
 
+impl Outcome {
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Bound => "bound",
+            Self::Conflict(_) => "conflict",
+            Self::Failed(_) => "failed",
+            Self::Gone => "gone",
+        }
+    }
+}
+
 /// A binding that ended.
 #[derive(Debug)]
 pub(super) struct Ended {
@@ -41,7 +52,14 @@ pub(super) struct Ended {
 }
 
 /// Binds and says how it ended. An answer that was lost is asked for until it is known.
-#[tracing::instrument(level = "debug", skip_all, fields(pod = placed.bind.pod, node = placed.bind.node))]
+#[tracing::instrument(target = TRACED, name = "binding", level = "debug", skip_all, fields(
+    namespace = placed.bind.namespace,
+    name = placed.bind.pod,
+    profile = placed.profile.name(),
+    attempt = placed.attempt,
+    result,
+    node = placed.bind.node,
+))]
 pub(super) async fn bind(client: Arc<dyn Client>, clock: Arc<dyn Clock>, placed: Placed) -> Ended {
     let Placed { pod, profile, bind, started, attempt } = placed;
     let binding = Binding { pod, bind };
@@ -53,6 +71,8 @@ pub(super) async fn bind(client: Arc<dyn Client>, clock: Arc<dyn Clock>, placed:
         Err((step, error @ Error::Api(_))) => Outcome::Failed(format!("{step}: {error}")),
         Err((step, error)) => find_out(&client, &*clock, &binding, &format!("{step}: {error}")).await,
     };
+    tracing::Span::current().record("result", outcome.word());
+    tracing::debug!(target: TRACED, "ended");
     if matches!(outcome, Outcome::Bound) {
         for (_, policy) in profile.post_binds() {
             policy.post_bind(&client, &binding).await;

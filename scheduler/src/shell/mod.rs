@@ -2,6 +2,9 @@
 //!
 //! One loop owns the engine and the queue, so nothing is locked: it takes in what the watches tell, then tries the next pod.
 //! What waits for the server (bindings, conditions, evictions) runs beside it in tasks that the loop owns.
+//!
+//! Each try is a tracing span `scheduling`, each binding one `binding`, of target `longshore::scheduler` and level DEBUG, with the
+//! fields `namespace`, `name`, `profile`, `attempt`, `result` and `node`.
 
 mod bind;
 mod explained;
@@ -34,6 +37,9 @@ use crate::{Error, Profile, SchedulerMetrics};
 pub use explained::{PodExplanation, PolicyRefusal, RefusedNode, RemedyText};
 pub use handle::{AskError, SchedulerHandle};
 pub use record::{Decision, DecisionFilter, Verdict};
+
+/// The target of spans and of what is logged inside them.
+const TRACED: &str = "longshore::scheduler";
 
 /// How a scheduler works.
 #[derive(Debug, Clone)]

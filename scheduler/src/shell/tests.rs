@@ -2,6 +2,7 @@
 
 mod asked;
 mod measured;
+mod traced;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -25,7 +25,7 @@ use super::record::{Decision, Record, Verdict};
 use super::report::{Errand, short};
 use super::timed::Meter;
 use super::waiting::Room;
-use super::{Options, Placed};
+use super::{Options, Placed, TRACED};
 use crate::engine::{Diagnosis, Engine, Placement, Unplaced};
 use crate::metrics::{Ending, SchedulerMetrics};
 use crate::{DEFAULT_SCHEDULER_NAME, Profile};
@@ -56,6 +56,20 @@ pub(super) struct Loop {
     errands: JoinSet<()>,
     recorder: EventRecorder,
     writer: Option<EventWriter>,
+}
+
+/// The span of a try; what came of it is recorded later.
+fn span_of(next: &Try) -> tracing::Span {
+    tracing::debug_span!(
+        target: TRACED,
+        "scheduling",
+        namespace = &*next.key.namespace,
+        name = &*next.key.name,
+        profile = next.profile.name(),
+        attempt = next.attempt,
+        result = tracing::field::Empty,
+        node = tracing::field::Empty,
+    )
 }
 
 impl Loop {
@@ -202,7 +216,7 @@ impl Loop {
     }
 
     fn try_pod(&mut self, next: Try) {
-        let _span = tracing::debug_span!("try", pod = %next.key, attempt = next.attempt).entered();
+        let span = span_of(&next).entered();
         let started = self.clock.elapsed();
         let meter = self.meters.iter().find(|meter| meter.is_of(&next.profile)).cloned();
         if let Some(meter) = &meter {
@@ -215,15 +229,21 @@ impl Loop {
         let fits = placed.is_ok();
         match placed {
             Ok(placement) => {
+                span.record("result", "scheduled").record("node", &*placement.node);
+                tracing::debug!(target: TRACED, score = placement.score, "placed");
                 let verdict = Verdict::Placed { node: placement.node.clone(), score: placement.score };
                 self.decided(&next, started, verdict);
                 self.placed(next, placement, started);
             }
             Err(Unplaced::Refused(diagnosis)) => {
+                span.record("result", "unschedulable");
+                tracing::debug!(target: TRACED, %diagnosis, "no node");
                 let verdict = self.refused(&next, *diagnosis);
                 self.decided(&next, started, verdict);
             }
             Err(why) => {
+                span.record("result", "unschedulable");
+                tracing::debug!(target: TRACED, %why, "refused");
                 let (policies, message) = (why.policies(), why.to_string());
                 self.tell(&next.pod, "Unschedulable", message.clone(), None);
                 self.queue.failed(&next.key, Failure::Refused(policies.clone()), self.clock.elapsed());

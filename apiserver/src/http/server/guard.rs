@@ -50,10 +50,12 @@ impl<S: Service> Guard<S> {
         peer: SocketAddr,
     ) -> Response<Body> {
         let user = identity.as_ref().map_or("-", |identity| identity.user.as_str());
-        let span = tracing::info_span!("request", method = %request.method(), path = request.uri().path(), user, %peer);
+        let (method, path) = (request.method(), request.uri().path());
+        let span = tracing::info_span!("request", %method, path, user, %peer, code = tracing::field::Empty);
         async move {
             let response = self.answer_as(request, identity).await;
-            tracing::debug!(code = response.status().as_u16(), "answered");
+            tracing::Span::current().record("code", response.status().as_u16());
+            tracing::debug!("answered");
             response
         }
         .instrument(span)

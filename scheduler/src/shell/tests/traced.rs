@@ -1,0 +1,71 @@
+//! What a scheduler's spans tell.
+
+use std::sync::Mutex;
+
+use tracing::Subscriber;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+
+use super::*;
+
+/// The fields of a span.
+#[derive(Default)]
+struct Fields(BTreeMap<String, String>);
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.0.insert(field.name().to_owned(), format!("{value:?}").trim_matches('"').to_owned());
+    }
+}
+
+/// Keeps spans of the scheduler once they are closed, as text.
+#[derive(Clone, Default)]
+struct Spans(Arc<Mutex<Vec<String>>>);
+
+impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for Spans {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        context.span(id).unwrap().extensions_mut().insert(fields);
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        values.record(context.span(id).unwrap().extensions_mut().get_mut::<Fields>().unwrap());
+    }
+
+    fn on_close(&self, id: Id, context: Context<'_, S>) {
+        let span = context.span(&id).unwrap();
+        if span.metadata().target() == "longshore::scheduler" {
+            let extensions = span.extensions();
+            let fields = extensions.get::<Fields>().unwrap().0.iter();
+            let fields: Vec<String> = fields.map(|(name, value)| format!("{name}={value}")).collect();
+            self.0.lock().unwrap().push(format!("{}: {}", span.name(), fields.join(" ")));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_span_of_each_cycle_says_which_pod_it_was_about_and_what_came_of_it() {
+    let spans = Spans::default();
+    let _subscriber = tracing::subscriber::set_default(tracing_subscriber::registry().with(spans.clone()));
+    let mut world = World::new();
+    world.node("a", "2").await;
+    world.pod("small", "500m", json!({})).await;
+    world.pod("large", "3", json!({})).await;
+    world.start(Profile::default_scheduler(), 1);
+    world.until("told", |world| world.events("FailedScheduling").len() == 1 && world.bound().len() == 1).await;
+    let mut seen = spans.0.lock().unwrap().clone();
+    seen.sort();
+    let of = "namespace=default";
+    assert_eq!(
+        seen,
+        [
+            format!("binding: attempt=1 name=small {of} node=a profile=default-scheduler result=bound"),
+            format!("scheduling: attempt=1 name=large {of} profile=default-scheduler result=unschedulable"),
+            format!("scheduling: attempt=1 name=small {of} node=a profile=default-scheduler result=scheduled"),
+        ]
+    );
+}
