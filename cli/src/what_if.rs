@@ -9,14 +9,21 @@ use serde_json::{Value, json};
 
 use crate::access::{Access, Output};
 use crate::output::say;
+use crate::part::scheduler_configuration;
 
 /// Options of `what-if`.
 #[derive(Debug, Args)]
-#[command(after_help = "Nothing is created or changed. The default profile decides; nobody is evicted.")]
+#[command(after_help = "Nothing is created or changed, and nobody is evicted.")]
 pub(crate) struct Options {
     /// Manifests of pods and workloads; may be given several times
     #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
+    /// Kubernetes' KubeSchedulerConfiguration, whose profiles place the pods [default: that of Kubernetes' default scheduler]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Have this profile of the configuration place all pods [default: each is placed by that of its schedulerName]
+    #[arg(long, value_name = "NAME", requires = "config")]
+    profile: Option<String>,
     /// How the answer looks
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -31,7 +38,9 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Error> {
         manifests.extend(read(file)?);
     }
     let kubeconfig = options.access.kubeconfig()?;
-    let tried = longshore_cluster::what_if(&kubeconfig, &manifests).await?;
+    let configuration = scheduler_configuration(options.config.as_deref())?;
+    let profile = options.profile.as_deref();
+    let tried = longshore_cluster::what_if(&kubeconfig, &manifests, configuration, profile).await?;
     match options.output {
         Output::Text => print(&tried),
         Output::Json => say(value(&tried)),

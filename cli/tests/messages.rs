@@ -129,6 +129,21 @@ fn a_simulated_cluster_needs_nothing_and_refuses_a_second() {
         let path = file.path().to_str().unwrap();
         let found = run(&mut machine.longshore(&["what-if", "-f", path]));
         assert!(found.contains("default/app-2  node-") && found.contains("placed 3 of 3"), "{found}");
+        // With a profile that packs, all go where the first one went.
+        let config = "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\nprofiles:\n- schedulerName: default-scheduler\n- schedulerName: packing\n  plugins: {multiPoint: {disabled: [{name: PodTopologySpread}, {name: NodeResourcesBalancedAllocation}]}}\n  pluginConfig: [{name: NodeResourcesFit, args: {scoringStrategy: {type: MostAllocated, resources: [{name: cpu}]}}}]\n";
+        let config = machine.write("scheduler.yaml", config);
+        let nodes = |found: &str| {
+            let rows = found.lines().filter(|line| line.starts_with("default/app-"));
+            rows.map(|line| line.split_whitespace().nth(1).unwrap().to_owned())
+                .collect::<std::collections::BTreeSet<_>>()
+        };
+        let found = run(&mut machine.longshore(&["what-if", "-f", path, "--config", &config]));
+        assert_eq!(nodes(&found).len(), 3, "{found}");
+        let found = run(&mut machine.longshore(&["what-if", "-f", path, "--config", &config, "--profile", "packing"]));
+        assert_eq!(nodes(&found).len(), 1, "{found}");
+        let (code, said) =
+            fails(&mut machine.longshore(&["what-if", "-f", path, "--config", &config, "--profile", "no"]));
+        assert!(code == 1 && said.contains("there is no profile \"no\""), "{said}");
         std::fs::write(file.path(), manifest.replace("CPU", "1000")).unwrap();
         let output = machine.longshore(&["what-if", "-f", path, "-o", "json"]).output().unwrap();
         assert_eq!(output.status.code(), Some(1));

@@ -9,6 +9,7 @@ use longshore_core::client::params::ListParams;
 use longshore_core::client::{Client, Scope};
 use longshore_core::kind::{DynObject, Kind, KindType};
 use longshore_core::scheduling::TieBreak;
+use longshore_scheduler::config::Configuration;
 use longshore_scheduler::{Engine, Profile, WhatIf};
 
 use crate::remote::remote_client;
@@ -23,13 +24,19 @@ pub struct Tried {
     pub found: WhatIf,
 }
 
-/// Says where the pods of these manifests would go in a cluster as it is, by the default profile. Of a workload it is as many pods as it asks for;
-/// objects without pods are passed over.
+/// Says where the pods of these manifests would go in a cluster as it is. Of a workload it is as many pods as it asks for; objects
+/// without pods are passed over. All pods are placed by the profile of the configuration that is named here or, if none is, each by
+/// that of its `schedulerName`; a configuration's only profile places them all.
 ///
 /// # Errors
-/// [`Error::Manifest`] if a template cannot be read; [`Error::Part`] if there is no pod at all, the kubeconfig cannot be used
-/// or the server does not answer.
-pub async fn what_if(kubeconfig: &str, manifests: &[Entry]) -> Result<Tried, Error> {
+/// [`Error::Manifest`] if a template cannot be read; [`Error::Part`] if there is no pod at all or no such profile, the kubeconfig
+/// cannot be used, or the server does not answer.
+pub async fn what_if(
+    kubeconfig: &str,
+    manifests: &[Entry],
+    configuration: Configuration,
+    profile: Option<&str>,
+) -> Result<Tried, Error> {
     let failed = |reason: String| Error::Part { part: "what-if", reason };
     let mut pods = Vec::new();
     for entry in manifests {
@@ -38,10 +45,20 @@ pub async fn what_if(kubeconfig: &str, manifests: &[Entry]) -> Result<Tried, Err
     if pods.is_empty() {
         return Err(failed("there is no pod and no workload with pods in these manifests".to_owned()));
     }
+    let profiles = chosen(configuration, profile).map_err(failed)?;
     let client = remote_client(kubeconfig).map_err(failed)?;
-    let engine = engine(&*client, Profile::default_scheduler()).await.map_err(|error| failed(error.to_string()))?;
+    let engine = engine(&*client, profiles).await.map_err(|error| failed(error.to_string()))?;
     let found = engine.what_if(None, &pods);
     Ok(Tried { pods, found })
+}
+
+/// The profile of this name alone; all if none is named.
+fn chosen(configuration: Configuration, name: Option<&str>) -> Result<Vec<Profile>, String> {
+    let profiles = configuration.profiles;
+    let Some(name) = name else { return Ok(profiles) };
+    let names = profiles.iter().map(|profile| profile.name().to_owned()).collect::<Vec<_>>().join(", ");
+    let found = profiles.into_iter().find(|profile| profile.name() == name);
+    found.map(|profile| vec![profile]).ok_or_else(|| format!("there is no profile {name:?}; there is {names}"))
 }
 
 /// A number that is a slip of the pen must not fill the memory.
@@ -78,14 +95,17 @@ fn pods_of(entry: &Entry) -> Result<Vec<Arc<Pod>>, Error> {
 }
 
 /// An engine over a copy of the cluster's state.
-async fn engine(client: &dyn Client, profile: Profile) -> Result<Engine, longshore_core::client::Error> {
+async fn engine(client: &dyn Client, profiles: Vec<Profile>) -> Result<Engine, longshore_core::client::Error> {
     let mut kinds: Vec<&'static KindType> = Vec::new();
-    for kind in profile.policies().iter().flat_map(|enabled| enabled.policy().kinds()) {
-        if !kinds.contains(&kind) {
-            kinds.push(kind);
+    for enabled in profiles.iter().flat_map(Profile::policies) {
+        for kind in enabled.policy().kinds() {
+            if !kinds.contains(&kind) {
+                kinds.push(kind);
+            }
         }
     }
-    let mut engine = Engine::new(profile, TieBreak::ByName);
+    let engine = Engine::with_profiles(profiles, TieBreak::ByName);
+    let mut engine = engine.expect("a configuration has no two profiles of one name");
     let cluster = engine.cluster_mut();
     for namespace in list::<Namespace>(client).await? {
         let meta = &namespace.metadata;
@@ -129,6 +149,18 @@ async fn all(client: &dyn Client, kind: &'static KindType) -> Result<Vec<DynObje
 mod tests {
     use super::*;
     use crate::parse;
+
+    #[test]
+    fn a_profile_is_chosen_by_its_name() {
+        let text = "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\nprofiles: [{schedulerName: a}, {schedulerName: b}]\n";
+        let names = |name: Option<&str>| {
+            let profiles = chosen(Configuration::from_yaml(text).unwrap(), name)?;
+            Ok(profiles.iter().map(|profile| profile.name().to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(names(None), Ok(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(names(Some("b")), Ok(vec!["b".to_owned()]));
+        assert_eq!(names(Some("c")), Err("there is no profile \"c\"; there is a, b".to_owned()));
+    }
 
     #[test]
     fn pods_and_workloads_stand_for_their_pods() {
