@@ -9,6 +9,7 @@ mod floors;
 mod golden;
 mod install;
 mod leftovers;
+mod plot;
 mod test;
 
 use std::path::{Path, PathBuf};
@@ -33,6 +34,8 @@ enum Chore {
     Deny,
     /// Run golden vectors computed with upstream Kubernetes
     Golden(golden::Options),
+    /// Draw the plot of docs/scheduler-speed.md from the results of `cargo bench --bench scheduler`
+    Plot(plot::Options),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Chore::Test(options) => test::run(&options),
         Chore::Features => features::run(),
         Chore::Deny => deny::run(),
+        Chore::Plot(options) => plot::run(&options),
         Chore::Golden(options) => return golden::run(&options),
     };
     match done {
