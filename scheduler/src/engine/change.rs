@@ -117,7 +117,7 @@ fn take_out<T: PartialEq>(list: &mut Vec<T>, item: &T) -> bool {
 }
 
 /// Thousandths of a core for `cpu`, else whole units, in the format that people use for it.
-fn quantity(resource: &str, amount: i64) -> Quantity {
+pub(crate) fn quantity(resource: &str, amount: i64) -> Quantity {
     match resource {
         "cpu" => Quantity::from_milli(amount, Format::DecimalSi),
         "memory" | "ephemeral-storage" => Quantity::from_value(amount, Format::BinarySi),

@@ -32,6 +32,7 @@ use self::cached::{Cached, Question};
 use crate::{Error, Profile};
 
 pub use change::Change;
+pub(crate) use change::quantity;
 pub use diagnosis::{Diagnosis, Unplaced};
 pub use explain::{Explanation, NodeRefusal, NodeScore, PolicyScore};
 pub use gang::GangRefused;

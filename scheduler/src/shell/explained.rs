@@ -7,7 +7,7 @@ use longshore_core::scheduling::Refusal;
 use serde::Serialize;
 
 use super::record::Decision;
-use crate::engine::{Explanation, NodeScore, Remedy};
+use crate::engine::{Explanation, NodeRefusal, NodeScore};
 
 /// Said of a pod that has a node.
 const AS_IF: &str = "as if the pod were to be placed now and were not there yet";
@@ -89,6 +89,9 @@ pub struct RefusedNode {
     /// The first policy to refuse it, and why.
     #[serde(flatten)]
     pub why: PolicyRefusal,
+    /// What upstream's reasons leave out, such as how much is free, or which taint it is; empty if there is nothing to add.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub detail: String,
 }
 
 impl PolicyRefusal {
@@ -111,7 +114,13 @@ impl PodExplanation {
         }
     }
 
-    pub(super) fn with(mut self, explanation: Explanation, remedies: &[Remedy]) -> Self {
+    /// `detail` says more about a node's refusal.
+    pub(super) fn with(
+        mut self,
+        explanation: Explanation,
+        remedies: Vec<RemedyText>,
+        detail: impl Fn(&NodeRefusal) -> String,
+    ) -> Self {
         if self.node.is_some() {
             self.assuming = AS_IF;
         }
@@ -125,14 +134,14 @@ impl PodExplanation {
         }
         for refused in explanation.refused {
             *self.policies.entry(refused.policy.clone()).or_default() += 1;
-            self.refused
-                .push(RefusedNode { node: refused.node, why: PolicyRefusal::of(refused.policy, &refused.refusal) });
+            let detail = detail(&refused);
+            let why = PolicyRefusal::of(refused.policy, &refused.refusal);
+            self.refused.push(RefusedNode { node: refused.node, why, detail });
         }
         self.reasons = explanation.reasons;
         self.best = explanation.best;
         self.feasible = explanation.feasible;
-        let texts = remedies.iter().map(|remedy| RemedyText { change: remedy.text(), nodes: remedy.nodes });
-        self.remedies = texts.collect();
+        self.remedies = remedies;
         self
     }
 }

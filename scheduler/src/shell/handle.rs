@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use longshore_core::api::pod::Pod;
 use longshore_core::informer::ObjectKey;
+use longshore_core::scheduling::Cycle;
 use tokio::sync::{mpsc, oneshot};
 
-use super::explained::PodExplanation;
+use super::detail::{another_node, detail};
+use super::explained::{PodExplanation, RemedyText};
 use super::record::{Decision, DecisionFilter};
 use super::work::Loop;
 use crate::engine::{Engine, WhatIf, unbound};
@@ -143,9 +145,19 @@ fn explain(seen: Seen) -> Result<PodExplanation, Unplaced> {
     };
     let explanation = engine.explain(&pod)?;
     let remedies = engine.remedies(&pod)?;
+    let texts = remedies.iter().map(|remedy| RemedyText { change: remedy.text(), nodes: remedy.nodes });
+    let mut remedies: Vec<RemedyText> = texts.collect();
+    if explanation.feasible.is_empty() && explanation.held.is_none() {
+        remedies.extend(another_node(&mut engine, &pod));
+    }
     let profile = engine.profile_of(&pod).map(|profile| profile.name().to_owned()).unwrap_or_default();
     let seen = PodExplanation { profile, node, queue, decisions, ..PodExplanation::of(&pod) };
-    Ok(seen.with(explanation, &remedies))
+    let shape = engine.cluster_mut().shape(&pod);
+    let cycle = Cycle::new(&pod, &shape, engine.cluster());
+    Ok(seen.with(explanation, remedies, |refused| {
+        let node = engine.cluster().node_id(&refused.node);
+        node.map(|node| detail(cycle, cycle.node(node), refused)).unwrap_or_default()
+    }))
 }
 
 impl Loop {

@@ -7,6 +7,7 @@
 //! fields `namespace`, `name`, `profile`, `attempt`, `result` and `node`.
 
 mod bind;
+mod detail;
 mod explained;
 mod feed;
 mod handle;

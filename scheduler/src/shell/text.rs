@@ -18,7 +18,7 @@ impl fmt::Display for PodExplanation {
         write!(f, "pod {}/{}, profile {}: ", self.namespace, self.name, self.profile)?;
         match (&self.node, self.queue) {
             (Some(node), _) => writeln!(f, "on node {node}")?,
-            (None, Some(queue)) => writeln!(f, "pending ({queue})")?,
+            (None, Some(queue)) => writeln!(f, "pending ({queue})\n{}", meaning(queue))?,
             (None, None) => writeln!(f, "pending")?,
         }
         if !self.assuming.is_empty() {
@@ -28,7 +28,7 @@ impl fmt::Display for PodExplanation {
             writeln!(f)?;
             wrap(f, &self.message)?;
         }
-        if nodes > 0 {
+        if nodes > 0 && self.message.is_empty() {
             writeln!(f, "\n{} of {nodes} nodes can take the pod.", self.feasible.len())?;
         }
         self.remedies(f)?;
@@ -57,22 +57,31 @@ impl PodExplanation {
         let Some(first) = nodes.first() else { return Ok(()) };
         let shown = &nodes[..nodes.len().min(ROWS_MAX)];
         let width = width(shown.iter().map(|score| score.node.as_str()), "NODE");
+        // A column of zeros tells nothing but that it is one.
+        let of_policy = |policy: usize| nodes.iter().filter_map(move |node| node.scores.get(policy));
+        let (told, zero): (Vec<usize>, Vec<usize>) =
+            (0..first.scores.len()).partition(|policy| of_policy(*policy).any(|score| score.score != 0));
         write!(f, "\n{:width$}  {:>6}", "NODE", "TOTAL")?;
-        for letter in letters().take(first.scores.len()) {
+        for letter in letters().take(told.len()) {
             write!(f, "  {letter:>3}")?;
         }
         writeln!(f)?;
         for score in shown {
-            let best = if self.best.contains(&score.node) { " *" } else { "" };
+            let best = if self.best.contains(&score.node) { "  best" } else { "" };
+            let here = if self.node.as_deref() == Some(&*score.node) { "  it is here" } else { "" };
             write!(f, "{:width$}  {:>6}", score.node, score.total)?;
-            for policy in &score.scores {
-                write!(f, "  {:>3}", policy.score)?;
+            for policy in &told {
+                write!(f, "  {:>3}", score.scores.get(*policy).map_or(0, |policy| policy.score))?;
             }
-            writeln!(f, "{best}")?;
+            writeln!(f, "{best}{here}")?;
         }
         more(f, nodes.len())?;
-        for (letter, policy) in letters().zip(&first.scores) {
-            writeln!(f, "{letter}  {} x{}", policy.policy, policy.weight)?;
+        for (letter, policy) in letters().zip(&told) {
+            writeln!(f, "{letter}  {} x{}", first.scores[*policy].policy, first.scores[*policy].weight)?;
+        }
+        if !zero.is_empty() {
+            let names: Vec<&str> = zero.iter().map(|policy| &*first.scores[*policy].policy).collect();
+            writeln!(f, "0 for every node: {}", names.join(", "))?;
         }
         Ok(())
     }
@@ -87,7 +96,9 @@ impl PodExplanation {
         writeln!(f, "\n{:width$}  {:policies$}  REASON", "NODE", "REFUSED BY")?;
         for refused in shown {
             let why = &refused.why;
-            writeln!(f, "{:width$}  {:policies$}  {}", refused.node, why.policy, why.reasons.join(", "))?;
+            let reasons = why.reasons.join(", ");
+            let text = if refused.detail.is_empty() { &reasons } else { &refused.detail };
+            writeln!(f, "{:width$}  {:policies$}  {text}", refused.node, why.policy)?;
         }
         more(f, self.refused.len())?;
         writeln!(f, "\n{:>6}  REASON", "NODES")?;
@@ -102,14 +113,21 @@ impl PodExplanation {
         }
         writeln!(f, "\nLast decisions:")?;
         let shown = self.decisions.iter().rev().take(DECISIONS_MAX);
-        shown.into_iter().try_for_each(|decision| writeln!(f, "  {}", cut(&decision.to_string(), WIDTH - 2)))
+        shown.into_iter().try_for_each(|decision| match &decision.verdict {
+            // What follows in the message is only that evicting pods would not help.
+            Verdict::Refused { message, nominated: None, .. }
+                if !self.message.is_empty() && message.starts_with(&self.message) =>
+            {
+                writeln!(f, "  {}refused, as above", head(decision))
+            }
+            _ => writeln!(f, "  {}", cut(&decision.to_string(), WIDTH - 2)),
+        })
     }
 }
 
 impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let time = self.time.strftime("%Y-%m-%dT%H:%M:%SZ");
-        write!(f, "{time}  try {} ({} µs): ", self.attempt, self.micros)?;
+        f.write_str(&head(self))?;
         match &self.verdict {
             Verdict::Placed { node, score } => write!(f, "placed on {node}, total {score}"),
             Verdict::Refused { message, nominated: Some(node), .. } => {
@@ -118,6 +136,22 @@ impl fmt::Display for Decision {
             Verdict::Refused { message, .. } => write!(f, "refused: {message}"),
             Verdict::Lost { node, message } => write!(f, "not bound to {node}: {message}"),
         }
+    }
+}
+
+/// When it was decided, and which try that was.
+fn head(decision: &Decision) -> String {
+    let time = decision.time.strftime("%Y-%m-%dT%H:%M:%SZ");
+    format!("{time}  try {} ({} µs): ", decision.attempt, decision.micros)
+}
+
+/// What it means to wait there.
+fn meaning(queue: &str) -> &'static str {
+    match queue {
+        "active" => "It is tried next.",
+        "backoff" => "It is tried again in a moment.",
+        "gated" => "It is held back and not tried.",
+        _ => "It waits until something changes that may help.",
     }
 }
 

@@ -70,14 +70,18 @@ async fn a_pending_pod_is_explained_with_what_would_help() {
     assert_eq!(found.message, "0/2 nodes are available: 2 Insufficient cpu.");
     assert_eq!((found.reasons["Insufficient cpu"], found.policies["NodeResourcesFit"]), (2, 2));
     let remedies: Vec<_> = found.remedies.iter().map(|remedy| (&*remedy.change, remedy.nodes)).collect();
-    assert_eq!(remedies, [("2 less cpu", 2), ("1 less cpu", 1)]);
+    assert_eq!(
+        remedies,
+        [("2 less cpu", 2), ("1 less cpu", 1)],
+        "no node of theirs is large enough, so another one would not help"
+    );
     assert_eq!(found.decisions.len(), 1);
     let text = found.to_string();
     for line in [
         "pod default/large, profile default-scheduler: pending (unschedulable)",
-        "0 of 2 nodes can take the pod.",
+        "It waits until something changes that may help.",
         "  1 less cpu: 1 node",
-        "a     NodeResourcesFit  Insufficient cpu",
+        "a     NodeResourcesFit  cpu: 3 asked for, 2 of 2 free",
         "     2  Insufficient cpu",
     ] {
         assert!(text.lines().any(|other| other == line), "{line:?} in\n{text}");
@@ -89,6 +93,69 @@ async fn a_pending_pod_is_explained_with_what_would_help() {
     let unknown = asked.explain("default", "nobody").await.unwrap_err();
     assert!(matches!(unknown, AskError::UnknownPod { .. }));
     world.stop().await;
+}
+
+/// The lines of an explanation of `pod`, once it is known to have no place.
+async fn refused(mut world: World, pod: &str) -> Vec<String> {
+    let asked = world.start(Profile::default_scheduler(), 1);
+    world.until("told", |world| !world.events("FailedScheduling").is_empty()).await;
+    let text = asked.explain("default", pod).await.unwrap().to_string();
+    world.stop().await;
+    text.lines().map(str::to_owned).collect()
+}
+
+#[track_caller]
+fn says(lines: &[String], wanted: &[&str]) {
+    for line in wanted {
+        assert!(lines.iter().any(|other| other == line), "{line:?} in\n{}", lines.join("\n"));
+    }
+}
+
+#[tokio::test]
+async fn free_room_in_pieces_is_shown_and_another_node_would_help() {
+    let world = World::new();
+    for (node, used) in [("a", "3"), ("b", "3500m")] {
+        world.node(node, "4").await;
+        world.pod(&format!("on-{node}"), used, json!({ "spec": { "nodeName": node } })).await;
+    }
+    world.pod("large", "1500m", json!({})).await;
+    let lines = refused(world, "large").await;
+    says(
+        &lines,
+        &[
+            "  500m less cpu: 1 node",
+            "  another node like a, empty: 1 node",
+            "a     NodeResourcesFit  cpu: 1500m asked for, 1 of 4 free",
+            "b     NodeResourcesFit  cpu: 1500m asked for, 500m of 4 free",
+        ],
+    );
+    assert!(lines.last().unwrap().ends_with("refused, as above"), "{lines:?}");
+    assert!(!lines.iter().any(|line| line.contains("like b")), "both are of one kind: {lines:?}");
+}
+
+#[tokio::test]
+async fn the_taint_and_the_label_that_are_in_the_way_are_named() {
+    let world = World::new();
+    for (name, label, taints) in [
+        ("a", json!({ "disk": "ssd" }), json!([])),
+        ("b", json!({}), json!([])),
+        ("c", json!({}), json!([{ "key": "only", "value": "db", "effect": "NoSchedule" }])),
+    ] {
+        let resources = json!({ "cpu": "4", "memory": "32Gi", "pods": "110" });
+        let node = json!({ "metadata": { "name": name, "labels": label }, "spec": { "taints": taints }, "status": { "allocatable": resources } });
+        world.create::<Node>(node).await;
+    }
+    world.pod("slip", "1", json!({ "spec": { "nodeSelector": { "disk": "sdd" } } })).await;
+    let lines = refused(world, "slip").await;
+    says(
+        &lines,
+        &[
+            "  without nodeSelector disk=sdd: 2 nodes",
+            "a     NodeAffinity     disk is ssd, not sdd",
+            "b     NodeAffinity     no label disk",
+            "c     TaintToleration  taint only=db:NoSchedule",
+        ],
+    );
 }
 
 #[tokio::test]
@@ -109,7 +176,9 @@ async fn a_placed_pod_is_explained_as_if_it_were_not_there() {
         sum == node.total
     });
     assert!(sums.into_iter().all(|adds_up| adds_up));
-    assert!(found.to_string().contains("NODE   TOTAL    A"), "{found}");
+    let text = found.to_string();
+    assert!(text.contains("NODE   TOTAL    A") && text.contains("0 for every node: "), "{text}");
+    assert_eq!(text.lines().filter(|line| line.ends_with("  best  it is here")).count(), 1, "{text}");
     world.stop().await;
 }
 
