@@ -51,6 +51,9 @@ pub struct PodExplanation {
     /// The smallest changes that would let the pod fit, best first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remedies: Vec<RemedyText>,
+    /// What is to be known about the cluster to see why the pod has no place, in sentences.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<String>,
     /// The nodes of the highest total.
     pub best: Vec<String>,
     /// The nodes that can take the pod, with what each policy thinks of them; by name.

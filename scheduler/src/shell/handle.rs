@@ -11,7 +11,7 @@ use longshore_core::informer::ObjectKey;
 use longshore_core::scheduling::Cycle;
 use tokio::sync::{mpsc, oneshot};
 
-use super::detail::{another_node, detail};
+use super::detail::{another_node, detail, hints};
 use super::explained::{PodExplanation, RemedyText};
 use super::record::{Decision, DecisionFilter};
 use super::work::Loop;
@@ -154,6 +154,8 @@ fn explain(seen: Seen) -> Result<PodExplanation, Unplaced> {
     let seen = PodExplanation { profile, node, queue, decisions, ..PodExplanation::of(&pod) };
     let shape = engine.cluster_mut().shape(&pod);
     let cycle = Cycle::new(&pod, &shape, engine.cluster());
+    let hints = if explanation.feasible.is_empty() { hints(cycle) } else { Vec::new() };
+    let seen = PodExplanation { hints, ..seen };
     Ok(seen.with(explanation, remedies, |refused| {
         let node = engine.cluster().node_id(&refused.node);
         node.map(|node| detail(cycle, cycle.node(node), refused)).unwrap_or_default()

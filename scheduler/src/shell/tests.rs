@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use longshore_core::api::pod::Pod;
 use longshore_core::api::pod::helpers::condition;
-use longshore_core::api::{ConditionStatus, Event, Node};
+use longshore_core::api::{ConditionStatus, Event, Node, PersistentVolume, PersistentVolumeClaim};
 use longshore_core::client::params::PostParams;
 use longshore_core::client::{Api, Client};
 use longshore_core::clock::{Clock, VirtualClock};

@@ -31,6 +31,10 @@ impl fmt::Display for PodExplanation {
         if nodes > 0 && self.message.is_empty() {
             writeln!(f, "\n{} of {nodes} nodes can take the pod.", self.feasible.len())?;
         }
+        if !self.hints.is_empty() {
+            writeln!(f)?;
+            self.hints.iter().try_for_each(|hint| wrap(f, hint))?;
+        }
         self.remedies(f)?;
         self.scores(f)?;
         self.refusals(f)?;

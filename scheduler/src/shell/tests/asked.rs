@@ -124,7 +124,7 @@ async fn free_room_in_pieces_is_shown_and_another_node_would_help() {
         &lines,
         &[
             "  500m less cpu: 1 node",
-            "  another node like a, empty: 1 node",
+            "  another node, empty, like a: 1 node",
             "a     NodeResourcesFit  cpu: 1500m asked for, 1 of 4 free",
             "b     NodeResourcesFit  cpu: 1500m asked for, 500m of 4 free",
         ],
@@ -150,10 +150,85 @@ async fn the_taint_and_the_label_that_are_in_the_way_are_named() {
     says(
         &lines,
         &[
+            "No node has disk=sdd; there is ssd (1).",
             "  without nodeSelector disk=sdd: 2 nodes",
             "a     NodeAffinity     disk is ssd, not sdd",
             "b     NodeAffinity     no label disk",
             "c     TaintToleration  taint only=db:NoSchedule",
+        ],
+    );
+}
+
+#[tokio::test]
+async fn the_pods_that_are_in_the_way_and_how_they_are_spread_are_named() {
+    let zone = |zone: &str| json!({ "topology.kubernetes.io/zone": zone });
+    let selector = json!({ "matchLabels": { "app": "db" } });
+    let world = World::new();
+    for (name, zone, used) in [("a", zone("east"), "1"), ("b", zone("west"), "4")] {
+        let mut labels = zone;
+        labels["kubernetes.io/hostname"] = name.into();
+        let resources = json!({ "cpu": "4", "memory": "32Gi", "pods": "110" });
+        world
+            .create::<Node>(
+                json!({ "metadata": { "name": name, "labels": labels }, "status": { "allocatable": resources } }),
+            )
+            .await;
+        let labels = if name == "a" { json!({ "app": "db" }) } else { json!({}) };
+        world
+            .pod(&format!("on-{name}"), used, json!({ "metadata": { "labels": labels }, "spec": { "nodeName": name } }))
+            .await;
+    }
+    let away = json!({ "requiredDuringSchedulingIgnoredDuringExecution": [{ "topologyKey": "kubernetes.io/hostname", "labelSelector": selector }] });
+    let spread = json!([{ "maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": selector }]);
+    let spec = json!({ "affinity": { "podAntiAffinity": away }, "topologySpreadConstraints": spread });
+    world.pod("db", "1", json!({ "metadata": { "labels": { "app": "db" } }, "spec": spec })).await;
+    let lines = refused(world, "db").await;
+    says(
+        &lines,
+        &[
+            "Spread over topology.kubernetes.io/zone now: west 0, east 1; maxSkew is 1.",
+            "  another node, empty, like b: 1 node",
+        ],
+    );
+}
+
+#[tokio::test]
+async fn a_pod_in_the_way_a_volume_elsewhere_and_a_cordoned_node_are_named() {
+    let world = World::new();
+    for name in ["a", "b", "c"] {
+        let labels = json!({ "kubernetes.io/hostname": name });
+        let allocatable = json!({ "cpu": "4", "memory": "32Gi", "pods": "110" });
+        let node = json!({ "metadata": { "name": name, "labels": labels }, "spec": { "unschedulable": name == "c" }, "status": { "allocatable": allocatable } });
+        world.create::<Node>(node).await;
+    }
+    let in_the_way = json!({ "metadata": { "labels": { "app": "db" } }, "spec": { "nodeName": "b" } });
+    world.pod("first", "1", in_the_way).await;
+    let on_b = json!({ "nodeSelectorTerms": [{ "matchExpressions": [{ "key": "kubernetes.io/hostname", "operator": "In", "values": ["b"] }] }] });
+    world
+        .create::<PersistentVolume>(json!({ "metadata": { "name": "disk" }, "spec": {
+            "capacity": { "storage": "1Gi" }, "accessModes": ["ReadWriteOnce"], "local": { "path": "/d" },
+            "claimRef": { "namespace": "default", "name": "data", "uid": "1" }, "nodeAffinity": { "required": on_b },
+        } }))
+        .await;
+    world
+        .create::<PersistentVolumeClaim>(json!({
+            "metadata": { "namespace": "default", "name": "data", "uid": "1", "annotations": { "pv.kubernetes.io/bind-completed": "yes" } },
+            "spec": { "volumeName": "disk", "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } },
+            "status": { "phase": "Bound" },
+        }))
+        .await;
+    let away = json!({ "requiredDuringSchedulingIgnoredDuringExecution": [{
+        "topologyKey": "kubernetes.io/hostname", "labelSelector": { "matchLabels": { "app": "db" } },
+    }] });
+    let volumes = json!([{ "name": "data", "persistentVolumeClaim": { "claimName": "data" } }]);
+    world.pod("db", "1", json!({ "spec": { "affinity": { "podAntiAffinity": away }, "volumes": volumes } })).await;
+    let lines = refused(world, "db").await;
+    says(
+        &lines,
+        &[
+            "a     VolumeBinding      claim data has volume disk, which is elsewhere",
+            "b     InterPodAffinity   keeps away from pod first",
+            "c     NodeUnschedulable  cordoned; `kubectl uncordon c` opens it",
         ],
     );
 }
