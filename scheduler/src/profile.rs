@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use longshore_core::api::pod::Pod;
+use longshore_core::informer::ObjectKey;
 use longshore_core::scheduling::{
-    Binder, Filter, Permit, Policy, PostBind, PostFilter, PreBind, PreEnqueue, QueueOrder, Reserve, Score,
+    Binder, Filter, Grouping, Permit, Policy, PostBind, PostFilter, PreBind, PreEnqueue, QueueOrder, Reserve, Score,
 };
 
 use crate::policies;
@@ -215,6 +217,19 @@ impl Profile {
 
     pub(crate) fn queue_order_name(&self) -> &str {
         self.order[ExtensionPoint::QueueOrder as usize].first().map_or("", |place| self.name_of(*place))
+    }
+
+    /// The policy that says which pods belong together, with its place.
+    pub(crate) fn grouping(&self) -> Option<(usize, &dyn Grouping)> {
+        let policies = self.policies.iter().enumerate();
+        policies.filter_map(|(place, enabled)| Some((place, enabled.policy.as_grouping()?))).next()
+    }
+
+    /// The pod's group.
+    pub(crate) fn group_of(&self, pod: &Pod) -> Option<ObjectKey> {
+        let (_, grouping) = self.grouping()?;
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        Some(ObjectKey::new(namespace, grouping.group(pod)?))
     }
 
     pub(crate) fn filters(&self) -> impl Iterator<Item = (usize, &dyn Filter)> {

@@ -43,8 +43,9 @@ pub use event::ClusterEvent;
 pub use node_set::{NodeId, NodeSet};
 pub use pod_shape::{HostPort, Requests, Shape, ShapeId};
 pub use policy::{
-    Binder, Binding, Filter, Nomination, Permit, Permitted, Policy, PostBind, PostFilter, PostFiltered, PreBind,
-    PreEnqueue, PreFilter, PreScore, QueueOrder, QueuedPod, Reach, Reservation, Reserve, Score, Trial, Update, Waiting,
+    Binder, Binding, Filter, Grouping, Nomination, Permit, Permitted, Policy, PostBind, PostFilter, PostFiltered,
+    PreBind, PreEnqueue, PreFilter, PreScore, QueueOrder, QueuedPod, Reach, Reservation, Reserve, Score, Trial, Update,
+    Waiting,
 };
 pub use refusal::{Candidates, Code, Reason, Refusal, RefusalId};
 pub use scores::{MAX_NODE_SCORE, ScoreRange, Scores, TieBreak};

@@ -30,6 +30,7 @@ pub use error::ConfigError;
 pub use registry::{Args, Registry};
 use wire::{Document, LeaderElection, ProfileDocument};
 
+use crate::policies::Gang;
 use crate::{Backoff, DEFAULT_SCHEDULER_NAME, Options, Profile};
 
 /// The configuration of a scheduler.
@@ -52,6 +53,13 @@ impl Default for Configuration {
 }
 
 impl Configuration {
+    /// Each profile honours pod groups: it has the policy [`Gang`](crate::policies::Gang).
+    #[must_use]
+    pub fn with_gangs(mut self) -> Self {
+        self.profiles = self.profiles.into_iter().map(|profile| profile.with(Gang::default())).collect();
+        self
+    }
+
     /// Reads a configuration, in YAML or JSON, whose policies are the built-in ones.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 mod bind;
 mod explained;
 mod feed;
+mod gangs;
 mod handle;
 mod queue;
 mod record;

@@ -122,14 +122,20 @@ impl Loop {
         self.informers.of::<Pod>().synced().await;
         self.informers.of::<Node>().synced().await;
         self.informers.of::<Namespace>().synced().await;
+        let others = async {
+            for informer in self.informers.all() {
+                informer.answered().await;
+            }
+        };
         tokio::select! {
             biased;
-            () = self.informers.synced() => {}
-            () = self.clock.sleep(OTHERS_MAX) => {
-                let late = self.informers.all().into_iter().filter(|informer| !informer.has_synced());
-                let kinds: Vec<&str> = late.map(|informer| informer.kind().info.kind).collect();
-                tracing::warn!(?kinds, "cannot list these objects; placing pods without regard to them");
-            }
+            () = others => {}
+            () = self.clock.sleep(OTHERS_MAX) => {}
+        }
+        let late = self.informers.all().into_iter().filter(|informer| !informer.has_synced());
+        let kinds: Vec<&str> = late.map(|informer| informer.kind().info.kind).collect();
+        if !kinds.is_empty() {
+            tracing::warn!(?kinds, "cannot list these objects; placing pods without regard to them");
         }
     }
 
@@ -226,7 +232,7 @@ impl Loop {
             Err(why) => {
                 let (policies, message) = (why.policies(), why.to_string());
                 self.tell(&next.pod, "Unschedulable", message.clone(), None);
-                self.queue.failed(&next.key, Failure::Refused(policies.clone()), self.clock.elapsed());
+                self.set_back(&next.key, &next.pod, &next.profile, policies.clone());
                 let verdict = Verdict::Refused { message, reasons: BTreeMap::new(), policies, nominated: None };
                 self.decided(&next, started, verdict);
             }
@@ -237,7 +243,7 @@ impl Loop {
     }
 
     /// Counts an attempt that ended.
-    fn ended(&self, profile: &Profile, ending: Ending, started: Duration) {
+    pub(super) fn ended(&self, profile: &Profile, ending: Ending, started: Duration) {
         if let Some(metrics) = &self.metrics {
             metrics.attempt(profile.name(), ending, self.clock.elapsed().saturating_sub(started));
         }
@@ -266,7 +272,7 @@ impl Loop {
     }
 
     /// Notes that a pod does not get the node it was given.
-    fn lost(&mut self, key: &ObjectKey, node: &str, message: &str) {
+    pub(super) fn lost(&mut self, key: &ObjectKey, node: &str, message: &str) {
         let Some(last) = self.record.last_of(key).cloned() else { return };
         let verdict = Verdict::Lost { node: node.to_owned(), message: message.to_owned() };
         self.record.push(Decision { time: self.clock.now(), verdict, ..last });
@@ -303,6 +309,7 @@ impl Loop {
             self.start_binding(placed);
         } else {
             self.waiting.insert(key.clone(), placed, pending);
+            self.give_up_group(&pod, &profile, None, &[]);
         }
     }
 
@@ -313,7 +320,7 @@ impl Loop {
         self.assumed.remove(key);
         self.forget(key);
         self.tell(&placed.pod, "Unschedulable", why.to_string(), None);
-        self.queue.failed(key, Failure::Refused(vec![policy]), self.clock.elapsed());
+        self.set_back(key, &placed.pod, &placed.profile, vec![policy]);
     }
 
     /// Carries out what policies said about pods that wait.
@@ -406,7 +413,11 @@ impl Loop {
         diagnosis.post_filter = found.message;
         let (policies, message) = (diagnosis.policies(), diagnosis.to_string());
         self.tell(pod, "Unschedulable", message.clone(), nominated.clone());
-        self.queue.failed(&next.key, Failure::Refused(policies.clone()), self.clock.elapsed());
+        if nominated.is_some() {
+            self.queue.failed(&next.key, Failure::Refused(policies.clone()), self.clock.elapsed());
+        } else {
+            self.set_back(&next.key, pod, &next.profile, policies.clone());
+        }
         let reasons = diagnosis.reasons().into_iter().map(|(reason, nodes)| (reason.to_owned(), nodes)).collect();
         Verdict::Refused { message, reasons, policies, nominated }
     }
@@ -443,7 +454,7 @@ impl Loop {
     }
 
     /// Tells people and other parts why the pod has no node.
-    fn tell(&mut self, pod: &Arc<Pod>, reason: &'static str, message: String, nominated: Option<String>) {
+    pub(super) fn tell(&mut self, pod: &Arc<Pod>, reason: &'static str, message: String, nominated: Option<String>) {
         self.recorder.record(&**pod, Severity::Warning, "FailedScheduling", short(&message));
         self.run_errand(Errand::Unscheduled { pod: pod.clone(), reason, message, nominated });
     }
