@@ -9,7 +9,7 @@ use longshore_core::scheduling::{
 };
 
 use crate::policies;
-use crate::{Error, ExtensionPoint};
+use crate::{Error, ExtensionPoint, Sampling};
 
 /// The name under which pods ask for the default profile.
 pub const DEFAULT_SCHEDULER_NAME: &str = "default-scheduler";
@@ -54,7 +54,7 @@ pub struct Profile {
     name: Arc<str>,
     policies: Vec<Enabled>,
     order: Order,
-    percentage_of_nodes_to_score: Option<u8>,
+    sampling: Option<Sampling>,
 }
 
 /// By extension point, the places of the policies that take part, in the order in which they are asked.
@@ -78,7 +78,7 @@ impl Profile {
 
     /// A profile whose policies take part where `order` says.
     pub(crate) fn ordered(name: &str, policies: Vec<Enabled>, order: Order) -> Self {
-        Self { name: name.into(), policies, order, percentage_of_nodes_to_score: None }
+        Self { name: name.into(), policies, order, sampling: None }
     }
 
     /// The same profile under another name.
@@ -148,9 +148,16 @@ impl Profile {
         self.policies.iter().position(|enabled| enabled.policy.name() == name)
     }
 
-    pub(crate) fn with_percentage_of_nodes_to_score(mut self, percentage: Option<u8>) -> Self {
-        self.percentage_of_nodes_to_score = percentage;
+    /// Chooses from a part of the nodes only. Without it all are looked at, which is not slower: see [`Sampling`].
+    #[must_use]
+    pub fn with_sampling(mut self, sampling: Sampling) -> Self {
+        self.sampling = Some(sampling);
         self
+    }
+
+    /// How many nodes are enough to choose from; `None` if all are looked at.
+    pub fn sampling(&self) -> Option<Sampling> {
+        self.sampling
     }
 
     /// The name by which pods ask for it.
@@ -166,13 +173,6 @@ impl Profile {
     /// The policies that take part here, in the order in which they are asked.
     pub fn at(&self, point: ExtensionPoint) -> impl Iterator<Item = &Enabled> {
         self.order[point as usize].iter().map(|place| &self.policies[*place])
-    }
-
-    /// Which part of the nodes, in per cent, are enough to choose from, as a
-    /// [`Configuration`](crate::config::Configuration) says; `None` leaves it to the scheduler. Nothing samples nodes yet:
-    /// all are looked at.
-    pub fn percentage_of_nodes_to_score(&self) -> Option<u8> {
-        self.percentage_of_nodes_to_score
     }
 
     /// The same profile with each policy replaced.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::explained::PodExplanation;
 use super::record::{Decision, Verdict};
+use crate::engine::Sampled;
 
 /// Most rows of each table; programs get all.
 const ROWS_MAX: usize = 20;
@@ -111,7 +112,13 @@ impl fmt::Display for Decision {
         let time = self.time.strftime("%Y-%m-%dT%H:%M:%SZ");
         write!(f, "{time}  try {} ({} µs): ", self.attempt, self.micros)?;
         match &self.verdict {
-            Verdict::Placed { node, score } => write!(f, "placed on {node}, total {score}"),
+            Verdict::Placed { node, score, sampled: None } => write!(f, "placed on {node}, total {score}"),
+            Verdict::Placed { node, score, sampled: Some(Sampled { looked_at, best_score, .. }) } => {
+                write!(
+                    f,
+                    "placed on {node}, total {score} of a sample of {looked_at} nodes; the best of all has {best_score}"
+                )
+            }
             Verdict::Refused { message, nominated: Some(node), .. } => {
                 write!(f, "refused, room is made on {node}: {message}")
             }

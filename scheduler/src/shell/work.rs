@@ -221,7 +221,11 @@ impl Loop {
         let fits = placed.is_ok();
         match placed {
             Ok(placement) => {
-                let verdict = Verdict::Placed { node: placement.node.clone(), score: placement.score };
+                let Placement { score, sampled, .. } = placement;
+                if let (Some(metrics), Some(sampled)) = (&self.metrics, sampled) {
+                    metrics.sampled(next.profile.name(), sampled.loss());
+                }
+                let verdict = Verdict::Placed { node: placement.node.clone(), score, sampled };
                 self.decided(&next, started, verdict);
                 self.placed(next, placement, started);
             }
