@@ -105,7 +105,7 @@ async fn unknown_fields_are_refused_warned_of_or_dropped() {
 const GROUP: &str = "apiVersion: scheduling.x-k8s.io/v1alpha1
 kind: PodGroup
 metadata: {name: g}
-spec: {minMember: 3, minResources: {cpu: 3}, scheduleTimeoutSeconds: 30}
+spec: {minMember: 3, minResources: {cpu: \"3\"}, scheduleTimeoutSeconds: 30}
 ";
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,8 +6,9 @@
 //!
 //! # The way of a pod
 //!
-//! [`PreEnqueue`] → queue in the order of [`QueueOrder`] → [`Filter`] → if no node is left, [`PostFilter`] → [`Score`], the sum by
-//! weight decides, ties are broken as [`TieBreak`] says → [`Reserve`] → [`Permit`] → [`PreBind`] → [`Binder`] → [`PostBind`].
+//! [`PreEnqueue`] → queue in the order of [`QueueOrder`], pods of one [`Grouping`] together → [`Filter`] → if no node is left,
+//! [`PostFilter`] → [`Score`], the sum by weight decides, ties are broken as [`TieBreak`] says → [`Reserve`] → [`Permit`] →
+//! [`PreBind`] → [`Binder`] → [`PostBind`].
 //!
 //! # Contract
 //!
