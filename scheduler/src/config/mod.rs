@@ -54,7 +54,7 @@ impl Default for Configuration {
 }
 
 impl Configuration {
-    /// Each profile honours pod groups: it has the policy [`Gang`](crate::policies::Gang).
+    /// Each profile honours pod groups: it has the policy [`Gang`].
     #[must_use]
     pub fn with_gangs(mut self) -> Self {
         self.profiles = self.profiles.into_iter().map(|profile| profile.with(Gang::default())).collect();
