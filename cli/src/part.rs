@@ -166,9 +166,9 @@ pub(crate) async fn scheduler(options: SchedulerOptions) -> Result<ExitCode, Err
     signals::until_asked(run).await.map(|()| ExitCode::SUCCESS)
 }
 
-/// The configuration in a file; without one, that of Kubernetes' default scheduler.
+/// The configuration in a file; without one, that of Kubernetes' default scheduler, which honours pod groups besides.
 pub(crate) fn scheduler_configuration(file: Option<&Path>) -> Result<SchedulerConfiguration, Error> {
-    file.map_or_else(|| Ok(SchedulerConfiguration::default()), read_scheduler_configuration)
+    file.map_or_else(|| Ok(SchedulerConfiguration::default().with_gangs()), read_scheduler_configuration)
 }
 
 /// Runs the controllers.

@@ -32,11 +32,13 @@ pub struct ControlPlaneOptions {
 }
 
 impl ControlPlaneOptions {
-    /// Everything as it is by default, with this seed for all that is chosen at random.
+    /// Everything as it is by default, with this seed for all that is chosen at random. The scheduler has upstream's default
+    /// profile, and honours pod groups besides.
     pub fn new(seed: u64) -> Self {
+        let profiles = Configuration::default().with_gangs().profiles;
         Self {
             registry: RegistryOptions::new(seed),
-            scheduler: Some(SchedulerOptions { seed: seed.wrapping_add(1), ..SchedulerOptions::default() }),
+            scheduler: Some(SchedulerOptions { profiles, seed: seed.wrapping_add(1), ..SchedulerOptions::default() }),
             controllers: Some(ControllerOptions { seed: seed.wrapping_add(2), ..ControllerOptions::default() }),
         }
     }

@@ -9,7 +9,7 @@
 //! [`ControllerManager`] runs the built-in ones, each known by its name to [`Options::only`]: `namespace`,
 //! `garbage_collector`, `serviceaccount`, `root_ca_cert_publisher`; `replicaset`, `replicationmanager`, `deployment`,
 //! `daemonset`, `statefulset`, `job`; `endpoint`, `endpoint_slice`; `node_lifecycle`, `taint_eviction`,
-//! `pod_garbage_collector`, `node_ipam`. Where a rule needs explaining, the module of the controller explains it.
+//! `pod_garbage_collector`, `pod_group`, `node_ipam`. Where a rule needs explaining, the module of the controller explains it.
 
 mod claim;
 mod controller;
@@ -26,6 +26,7 @@ mod node_ipam;
 mod node_lifecycle;
 mod plan;
 mod pod_gc;
+mod pod_group;
 mod pods;
 mod replicas;
 mod revisions;

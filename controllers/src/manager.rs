@@ -28,6 +28,7 @@ use crate::node_ipam::NodeIpamController;
 use crate::node_lifecycle::NodeLifecycleController;
 use crate::node_lifecycle::eviction::TaintEvictionController;
 use crate::pod_gc::PodCollector;
+use crate::pod_group::PodGroupController;
 use crate::replicas::{ReplicaSetController, ReplicationManager};
 use crate::root_ca::RootCaPublisher;
 use crate::service_account::ServiceAccountController;
@@ -119,6 +120,7 @@ impl ControllerManager {
         manager.offer(&only, NodeLifecycleController::new(options.node_monitor_grace_period, clock.now()));
         manager.offer(&only, TaintEvictionController);
         manager.offer(&only, PodCollector::new(options.terminated_pods));
+        manager.offer(&only, PodGroupController);
         if let Some(cluster) = options.cluster_cidr {
             manager.offer(&only, NodeIpamController::new(cluster, options.node_cidr_mask));
         }

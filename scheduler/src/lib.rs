@@ -39,7 +39,7 @@ mod shell;
 
 pub use engine::{
     Change, Diagnosis, Engine, Explanation, GangRefused, NodeRefusal, NodeScore, Placement, PolicyScore, Remedy,
-    Unplaced, Utilisation, WhatIf,
+    Sampled, Sampling, Unplaced, Utilisation, WhatIf,
 };
 pub use metrics::SchedulerMetrics;
 pub use point::ExtensionPoint;

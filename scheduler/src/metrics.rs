@@ -23,6 +23,11 @@ struct OfPoint {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfProfile {
+    profile: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfPolicy {
     plugin: String,
     extension_point: &'static str,
@@ -58,6 +63,7 @@ pub struct SchedulerMetrics {
     incoming: Family<OfEntry, Counter>,
     preemption_attempts: Counter,
     preemption_victims: Histogram,
+    sampling_loss: Histograms<OfProfile>,
 }
 
 impl Default for SchedulerMetrics {
@@ -73,6 +79,9 @@ impl Default for SchedulerMetrics {
             incoming: Family::default(),
             preemption_attempts: Counter::default(),
             preemption_victims: Histogram::new(exponential_buckets(1.0, 2.0, 7)),
+            sampling_loss: Family::new_with_constructor(|| {
+                Histogram::new(std::iter::once(0.0).chain(exponential_buckets(1.0, 2.0, 10)))
+            }),
         }
     }
 }
@@ -108,6 +117,8 @@ impl SchedulerMetrics {
         registry.register("scheduler_preemption_attempts", text, self.preemption_attempts.clone());
         let text = "Pods chosen to be evicted in an attempt to make room";
         registry.register("scheduler_preemption_victims", text, self.preemption_victims.clone());
+        let text = "How much better the best node was than the one chosen from a sample";
+        registry.register("scheduler_sampling_score_loss", text, self.sampling_loss.clone());
     }
 
     pub(crate) fn attempt(&self, profile: &str, ending: Ending, took: Duration) {
@@ -119,6 +130,12 @@ impl SchedulerMetrics {
         let labels = OfAttempt { result, profile: profile.to_owned() };
         self.attempts.get_or_create(&labels).inc();
         self.attempt_duration.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// A node was chosen from a sample; the best of all has so much more.
+    pub(crate) fn sampled(&self, profile: &str, loss: i64) {
+        #[expect(clippy::cast_precision_loss, reason = "a sum of weighted scores is far below 2^52")]
+        self.sampling_loss.get_or_create(&OfProfile { profile: profile.to_owned() }).observe(loss as f64);
     }
 
     pub(crate) fn algorithm(&self, took: Duration) {

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use longshore_core::api::pod::Pod;
+use longshore_core::informer::ObjectKey;
 use longshore_core::scheduling::{
-    Binder, Filter, Permit, Policy, PostBind, PostFilter, PreBind, PreEnqueue, QueueOrder, Reserve, Score,
+    Binder, Filter, Grouping, Permit, Policy, PostBind, PostFilter, PreBind, PreEnqueue, QueueOrder, Reserve, Score,
 };
 
 use crate::policies;
-use crate::{Error, ExtensionPoint};
+use crate::{Error, ExtensionPoint, Sampling};
 
 /// The name under which pods ask for the default profile.
 pub const DEFAULT_SCHEDULER_NAME: &str = "default-scheduler";
@@ -52,7 +54,7 @@ pub struct Profile {
     name: Arc<str>,
     policies: Vec<Enabled>,
     order: Order,
-    percentage_of_nodes_to_score: Option<u8>,
+    sampling: Option<Sampling>,
 }
 
 /// By extension point, the places of the policies that take part, in the order in which they are asked.
@@ -76,7 +78,7 @@ impl Profile {
 
     /// A profile whose policies take part where `order` says.
     pub(crate) fn ordered(name: &str, policies: Vec<Enabled>, order: Order) -> Self {
-        Self { name: name.into(), policies, order, percentage_of_nodes_to_score: None }
+        Self { name: name.into(), policies, order, sampling: None }
     }
 
     /// The same profile under another name.
@@ -146,9 +148,16 @@ impl Profile {
         self.policies.iter().position(|enabled| enabled.policy.name() == name)
     }
 
-    pub(crate) fn with_percentage_of_nodes_to_score(mut self, percentage: Option<u8>) -> Self {
-        self.percentage_of_nodes_to_score = percentage;
+    /// Chooses from a part of the nodes only. Without it all are looked at, which is not slower: see [`Sampling`].
+    #[must_use]
+    pub fn with_sampling(mut self, sampling: Sampling) -> Self {
+        self.sampling = Some(sampling);
         self
+    }
+
+    /// How many nodes are enough to choose from; `None` if all are looked at.
+    pub fn sampling(&self) -> Option<Sampling> {
+        self.sampling
     }
 
     /// The name by which pods ask for it.
@@ -164,13 +173,6 @@ impl Profile {
     /// The policies that take part here, in the order in which they are asked.
     pub fn at(&self, point: ExtensionPoint) -> impl Iterator<Item = &Enabled> {
         self.order[point as usize].iter().map(|place| &self.policies[*place])
-    }
-
-    /// Which part of the nodes, in per cent, are enough to choose from, as a
-    /// [`Configuration`](crate::config::Configuration) says; `None` leaves it to the scheduler. Nothing samples nodes yet:
-    /// all are looked at.
-    pub fn percentage_of_nodes_to_score(&self) -> Option<u8> {
-        self.percentage_of_nodes_to_score
     }
 
     /// The same profile with each policy replaced.
@@ -215,6 +217,19 @@ impl Profile {
 
     pub(crate) fn queue_order_name(&self) -> &str {
         self.order[ExtensionPoint::QueueOrder as usize].first().map_or("", |place| self.name_of(*place))
+    }
+
+    /// The policy that says which pods belong together, with its place.
+    pub(crate) fn grouping(&self) -> Option<(usize, &dyn Grouping)> {
+        let policies = self.policies.iter().enumerate();
+        policies.filter_map(|(place, enabled)| Some((place, enabled.policy.as_grouping()?))).next()
+    }
+
+    /// The pod's group.
+    pub(crate) fn group_of(&self, pod: &Pod) -> Option<ObjectKey> {
+        let (_, grouping) = self.grouping()?;
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        Some(ObjectKey::new(namespace, grouping.group(pod)?))
     }
 
     pub(crate) fn filters(&self) -> impl Iterator<Item = (usize, &dyn Filter)> {

@@ -101,3 +101,27 @@ async fn unknown_fields_are_refused_warned_of_or_dropped() {
     kubectl.fails("create -f types.yaml", "cannot be handled as a ConfigMap").await;
     kubectl.server.stop().await;
 }
+
+const GROUP: &str = "apiVersion: scheduling.x-k8s.io/v1alpha1
+kind: PodGroup
+metadata: {name: g}
+spec: {minMember: 3, minResources: {cpu: \"3\"}, scheduleTimeoutSeconds: 30}
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pod_groups_are_applied_explained_and_listed() {
+    let Some(kubectl) = Kubectl::start().await else { return };
+    kubectl.file("group.yaml", GROUP);
+    kubectl.says("apply -f group.yaml", "podgroup.scheduling.x-k8s.io/g created").await;
+    kubectl.says("apply -f group.yaml", "podgroup.scheduling.x-k8s.io/g unchanged").await;
+    kubectl.says("get podgroups", "NAME   PHASE   MINMEMBER   RUNNING   SUCCEEDED   FAILED   AGE\ng ").await;
+    kubectl.says("get pg -o name", "podgroup.scheduling.x-k8s.io/g").await;
+    kubectl.says("explain podgroup.spec.minMember", "FIELD: minMember <integer>").await;
+    kubectl.says("api-versions", "scheduling.x-k8s.io/v1alpha1").await;
+    let status = "patch pg g --subresource=status --type=merge -p '{\"status\":{\"phase\":\"Running\"},\"spec\":{\"minMember\":9}}'";
+    kubectl.ok(status).await;
+    kubectl.says("get pg g", "g      Running   3 ").await;
+    kubectl.file("wrong.yaml", &GROUP.replace("minMember: 3", "minMember: -3"));
+    kubectl.fails("apply -f wrong.yaml", "spec.minMember in body should be greater than or equal to 1").await;
+    kubectl.server.stop().await;
+}

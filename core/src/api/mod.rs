@@ -28,6 +28,7 @@ pub mod persistent_volume;
 pub mod persistent_volume_claim;
 pub mod pod;
 pub mod pod_disruption_budget;
+pub mod pod_group;
 pub mod priority_class;
 pub mod protocol;
 pub mod reference;
@@ -68,6 +69,7 @@ pub use persistent_volume_claim::{
 };
 pub use pod::{Binding, Pod, PodTemplate, PodTemplateSpec};
 pub use pod_disruption_budget::PodDisruptionBudget;
+pub use pod_group::PodGroup;
 pub use priority_class::PriorityClass;
 pub use protocol::Protocol;
 pub use reference::{
@@ -86,7 +88,7 @@ pub use stateful_set::StatefulSet;
 pub use storage_class::StorageClass;
 pub use wire::{
     AppsV1, AutoscalingV1, BatchV1, CoordinationV1, DiscoveryV1, NetworkingV1, PolicyV1, RbacV1, SchedulingV1,
-    StorageV1, V1,
+    SchedulingXV1alpha1, StorageV1, V1,
 };
 
 use crate::kind::KindType;
@@ -115,6 +117,7 @@ static KINDS: &[&KindType] = &[
     KindType::of::<PersistentVolumeClaim>(),
     KindType::of::<Pod>(),
     KindType::of::<PodDisruptionBudget>(),
+    KindType::of::<PodGroup>(),
     KindType::of::<PodTemplate>(),
     KindType::of::<PriorityClass>(),
     KindType::of::<ResourceQuota>(),

@@ -81,6 +81,10 @@ api_version!(
     SchedulingV1 = "scheduling.k8s.io/v1"
 );
 api_version!(
+    /// `apiVersion` of pod groups.
+    SchedulingXV1alpha1 = "scheduling.x-k8s.io/v1alpha1"
+);
+api_version!(
     /// `apiVersion` of storage classes.
     StorageV1 = "storage.k8s.io/v1"
 );

@@ -57,6 +57,14 @@ pub struct DynInformer {
     shared: Arc<Shared>,
 }
 
+/// How far the first listing is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Listing {
+    Awaited,
+    NotServed,
+    Done,
+}
+
 struct Shared {
     client: Arc<dyn Client>,
     clock: Arc<dyn Clock>,
@@ -65,7 +73,7 @@ struct Shared {
     cache: RwLock<Cache>,
     /// Held while the cache changes and its handlers are told, so that they hear of changes in order.
     handlers: Mutex<Vec<Handler>>,
-    synced: watch::Sender<bool>,
+    listing: watch::Sender<Listing>,
     seed: u64,
 }
 
@@ -95,7 +103,7 @@ impl DynInformer {
             selection,
             cache: RwLock::default(),
             handlers: Mutex::default(),
-            synced: watch::Sender::new(false),
+            listing: watch::Sender::new(Listing::Awaited),
             seed,
         };
         Self { shared: Arc::new(shared) }
@@ -175,13 +183,18 @@ impl DynInformer {
 
     /// Whether the first listing is in.
     pub fn has_synced(&self) -> bool {
-        *self.shared.synced.borrow()
+        *self.shared.listing.borrow() == Listing::Done
     }
 
     /// Waits for the first listing.
     pub async fn synced(&self) {
         // The sender lives as long as `self`.
-        let _ = self.shared.synced.subscribe().wait_for(|synced| *synced).await;
+        let _ = self.shared.listing.subscribe().wait_for(|listing| *listing == Listing::Done).await;
+    }
+
+    /// Waits for the first listing, or for the server to say that it does not serve the kind.
+    pub async fn answered(&self) {
+        let _ = self.shared.listing.subscribe().wait_for(|listing| *listing != Listing::Awaited).await;
     }
 
     /// Lets go of the handlers. They often know the informer, which would keep each other alive.
@@ -218,7 +231,7 @@ impl DynInformer {
     pub fn seed(&self, objects: Vec<DynObject>) {
         let wanted = objects.into_iter().filter(|object| self.shared.selection.matches(&**object)).collect();
         self.change(|cache| cache.replace(wanted, None));
-        self.shared.synced.send_replace(true);
+        self.shared.listing.send_replace(Listing::Done);
     }
 
     /// Reads everything anew and merges it: afterwards the cache shows at least what the server had when the call began.
@@ -267,7 +280,16 @@ impl DynInformer {
                             from = None;
                         }
                         let kind = self.shared.kind.info.plural;
-                        tracing::warn!(kind, %error, "cannot list or watch, trying again");
+                        if error.is_not_found() && !self.has_synced() {
+                            if self.shared.listing.send_replace(Listing::NotServed) == Listing::Awaited {
+                                tracing::info!(
+                                    kind,
+                                    "the server does not serve this kind; asking again from time to time"
+                                );
+                            }
+                        } else {
+                            tracing::warn!(kind, %error, "cannot list or watch, trying again");
+                        }
                     }
                 }
                 let wait = backoff.next();
@@ -283,7 +305,7 @@ impl DynInformer {
             Some(version) => version.clone(),
             None => {
                 let version = self.relist().await?;
-                self.shared.synced.send_replace(true);
+                self.shared.listing.send_replace(Listing::Done);
                 from.insert(version).clone()
             }
         };

@@ -15,7 +15,7 @@ use super::{Change, Informer, Informers, Selection};
 use crate::api::V1;
 use crate::client::{Api, Client};
 use crate::clock::VirtualClock;
-use crate::kind::{Column, Kind, KindType, Subresource};
+use crate::kind::{Column, Described, Kind, KindType, Subresource};
 use crate::testing::client::{FakeServer, Faults};
 use crate::validation::ErrorList;
 
@@ -116,6 +116,26 @@ async fn own_writes_are_visible_while_the_watch_lags() {
         world.server.set_lagging(false);
         world.settle().await;
         assert!(informer.is_empty());
+        cancel.cancel();
+    };
+    tokio::join!(run, test);
+}
+
+#[tokio::test]
+async fn a_kind_that_is_not_served_is_answered_for_and_listed_once_it_is() {
+    let world = world(1);
+    let informer = world.informer(Selection::default());
+    let inner = informer.as_dyn().clone();
+    let missing = crate::status::not_found(&Item::INFO, "");
+    world.server.fail_with([crate::client::Error::Api(Box::new(missing))]);
+    let cancel = CancellationToken::new();
+    let run = informer.run(cancel.clone());
+    let test = async {
+        inner.answered().await;
+        assert!(!informer.has_synced());
+        world.settle().await;
+        assert!(informer.has_synced());
+        inner.answered().await;
         cancel.cancel();
     };
     tokio::join!(run, test);

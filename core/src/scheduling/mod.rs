@@ -6,8 +6,9 @@
 //!
 //! # The way of a pod
 //!
-//! [`PreEnqueue`] → queue in the order of [`QueueOrder`] → [`Filter`] → if no node is left, [`PostFilter`] → [`Score`], the sum by
-//! weight decides, ties are broken as [`TieBreak`] says → [`Reserve`] → [`Permit`] → [`PreBind`] → [`Binder`] → [`PostBind`].
+//! [`PreEnqueue`] → queue in the order of [`QueueOrder`], pods of one [`Grouping`] together → [`Filter`] → if no node is left,
+//! [`PostFilter`] → [`Score`], the sum by weight decides, ties are broken as [`TieBreak`] says → [`Reserve`] → [`Permit`] →
+//! [`PreBind`] → [`Binder`] → [`PostBind`].
 //!
 //! # Contract
 //!
@@ -43,8 +44,9 @@ pub use event::ClusterEvent;
 pub use node_set::{NodeId, NodeSet};
 pub use pod_shape::{HostPort, Requests, Shape, ShapeId};
 pub use policy::{
-    Binder, Binding, Filter, Nomination, Permit, Permitted, Policy, PostBind, PostFilter, PostFiltered, PreBind,
-    PreEnqueue, PreFilter, PreScore, QueueOrder, QueuedPod, Reach, Reservation, Reserve, Score, Trial, Update, Waiting,
+    Binder, Binding, Filter, Grouping, Nomination, Permit, Permitted, Policy, PostBind, PostFilter, PostFiltered,
+    PreBind, PreEnqueue, PreFilter, PreScore, QueueOrder, QueuedPod, Reach, Reservation, Reserve, Score, Trial, Update,
+    Waiting,
 };
 pub use refusal::{Candidates, Code, Reason, Refusal, RefusalId};
 pub use scores::{MAX_NODE_SCORE, ScoreRange, Scores, TieBreak};

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use crate::api::pod::helpers::{ResourceOptions, claim_name, has_pod_level_resources, pod_requests};
 use crate::api::pod::{Container, ContainerRestartPolicy, Pod, Volume};
+use crate::api::pod_group::group_of;
 use crate::api::{Protocol, ResourceList};
 use crate::quantity::Quantity;
 
@@ -170,6 +171,7 @@ pub struct Shape {
     pub(super) requests: Requests,
     pub(super) ports: SmallVec<[HostPort; 1]>,
     pub(super) images: Vec<Box<str>>,
+    pub(super) group: Option<Box<str>>,
 }
 
 impl Shape {
@@ -179,7 +181,7 @@ impl Shape {
         let mut model = pod.clone();
         wanted.node.clone_into(&mut model.spec.node_name);
         wanted.nominated.clone_into(&mut model.status.nominated_node_name);
-        Self { id, pod: model, requests, ports: host_ports(pod), images }
+        Self { id, pod: model, requests, ports: host_ports(pod), images, group: group_of(pod).map(Into::into) }
     }
 
     /// The shape's number.

@@ -44,6 +44,10 @@ pub trait Policy: Debug + Send + Sync + 'static {
     fn as_queue_order(&self) -> Option<&dyn QueueOrder> {
         None
     }
+    /// Says which pods belong together. The first policy of a profile that does counts.
+    fn as_grouping(&self) -> Option<&dyn Grouping> {
+        None
+    }
     /// Refuses nodes.
     fn as_filter(&self) -> Option<&dyn Filter> {
         None
@@ -101,6 +105,22 @@ pub trait QueueOrder: Send + Sync {
     /// [`Ordering::Less`]: `a` is tried before `b`. Must be a total order that depends on nothing but its arguments. The
     /// queue breaks ties by the order in which pods came.
     fn compare(&self, a: QueuedPod<'_>, b: QueuedPod<'_>) -> Ordering;
+}
+
+/// Says which pods belong together.
+///
+/// Pods of one group stand in the queue one behind the other, and are tried again together. Once the group cannot be
+/// completed any more, all of them give up what they hold, at once, so that two groups never wait for each other.
+pub trait Grouping: Send + Sync {
+    /// The name of the pod's group, in the pod's namespace.
+    fn group<'p>(&self, pod: &'p Pod) -> Option<&'p str>;
+
+    /// Whether it is worth going on with the group after one of its pods, this one, found no place, lost it, or came to wait
+    /// for the others. `left` more of them may still find one.
+    ///
+    /// # Errors
+    /// Why the group cannot be completed.
+    fn go_on(&self, cycle: Cycle<'_>, left: usize) -> Result<(), Refusal>;
 }
 
 /// What a policy's answer about one node depends on besides the pod's shape; decides what the engine asks again after

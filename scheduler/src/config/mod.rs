@@ -8,7 +8,8 @@
 //! - `parallelism` is read and has no effect: the engine asks a policy about all nodes in one call, on one thread. So are
 //!   `clientConnection` (who starts a scheduler gives it its client), `enableProfiling`, `enableContentionProfiling` (there is
 //!   nothing to serve them) and `delayCacheUntilActive` (caches are always filled by the one who leads).
-//! - `percentageOfNodesToScore` is read and kept with the profile; nothing samples nodes yet.
+//! - Without `percentageOfNodesToScore`, or with 0, all nodes are looked at, as with 100. Other values make a profile choose from a
+//!   [sample](crate::Sampling), which is for comparing: it is not quicker here.
 //! - `extenders` are refused: a policy does the same without a request for each pod.
 
 mod arguments;
@@ -30,7 +31,8 @@ pub use error::ConfigError;
 pub use registry::{Args, Registry};
 use wire::{Document, LeaderElection, ProfileDocument};
 
-use crate::{Backoff, DEFAULT_SCHEDULER_NAME, Options, Profile};
+use crate::policies::Gang;
+use crate::{Backoff, DEFAULT_SCHEDULER_NAME, Options, Profile, Sampling};
 
 /// The configuration of a scheduler.
 #[derive(Debug, Clone)]
@@ -52,6 +54,13 @@ impl Default for Configuration {
 }
 
 impl Configuration {
+    /// Each profile honours pod groups: it has the policy [`Gang`].
+    #[must_use]
+    pub fn with_gangs(mut self) -> Self {
+        self.profiles = self.profiles.into_iter().map(|profile| profile.with(Gang::default())).collect();
+        self
+    }
+
     /// Reads a configuration, in YAML or JSON, whose policies are the built-in ones.
     ///
     /// # Errors
@@ -75,9 +84,12 @@ impl Configuration {
         for (index, (name, own)) in names.iter().zip(&document.profiles).enumerate() {
             let at = Path::new("profiles").index(index);
             let sampling = own.percentage_of_nodes_to_score.or(document.percentage_of_nodes_to_score);
-            let sampling = sampling.and_then(|percentage| u8::try_from(percentage).ok()).filter(|part| *part > 0);
+            let sampling = sampling.and_then(|percentage| u8::try_from(percentage).ok()).map(Sampling::Percent);
             let profile = plugins::profile(name, own, &at, registry)?;
-            profiles.push(profile.with_percentage_of_nodes_to_score(sampling));
+            profiles.push(match sampling {
+                None | Some(Sampling::Percent(0 | 100)) => profile,
+                Some(sampling) => profile.with_sampling(sampling),
+            });
             same_queue(&profiles, &document.profiles, index)?;
         }
         let seconds = |given: Option<i64>, default| {

@@ -11,6 +11,7 @@ mod groups;
 mod ranking;
 mod reference;
 mod remedies;
+mod sample;
 mod trial;
 mod what_if;
 
@@ -37,6 +38,7 @@ pub use diagnosis::{Diagnosis, Unplaced};
 pub use explain::{Explanation, NodeRefusal, NodeScore, PolicyScore};
 pub use gang::GangRefused;
 pub use remedies::Remedy;
+pub use sample::{Sampled, Sampling};
 pub(crate) use what_if::unbound;
 pub use what_if::{Utilisation, WhatIf};
 
@@ -59,6 +61,8 @@ pub struct Placement {
     pub score: i64,
     /// Annotations to bind the pod with: the devices that were chosen. Empty until the pod is reserved.
     pub annotations: BTreeMap<String, String>,
+    /// What it cost that not all nodes were looked at; `None` if they were.
+    pub sampled: Option<Sampled>,
 }
 
 /// Decides where pods go: a cluster, profiles, and what was worked out so far. Deterministic: the same calls with the same
@@ -69,6 +73,8 @@ pub struct Engine {
     profiles: Vec<Arc<Profile>>,
     tie_break: TieBreak,
     rng: Pcg64,
+    /// The place of the node with which the next sample begins.
+    next_sample: usize,
     known: Known,
     /// Shapes that were asked about once, of late.
     asked_once: FxHashSet<(usize, ShapeId)>,
@@ -103,6 +109,7 @@ impl Engine {
             profiles,
             tie_break,
             rng: Pcg64::seed_from_u64(seed),
+            next_sample: 0,
             known: FxHashMap::default(),
             asked_once: FxHashSet::default(),
             scratch: Box::default(),
@@ -149,7 +156,8 @@ impl Engine {
         self.profiles.iter().position(|profile| profile.name() == name)
     }
 
-    /// Says where the pod goes, and changes nothing but the random sequence.
+    /// Says where the pod goes, and changes nothing but the random sequence, and where the next sample begins if the profile
+    /// [samples](Profile::with_sampling).
     ///
     /// # Errors
     /// Why it goes nowhere.
@@ -166,7 +174,18 @@ impl Engine {
         };
         let nominated = &pod.status.nominated_node_name;
         let nominated = if nominated.is_empty() { None } else { self.cluster.node_id(nominated) };
-        let chosen = match nominated.and_then(|node| Some((node, best.score(node)?))) {
+        let nominated = nominated.and_then(|node| Some((node, best.score(node)?)));
+        if let (None, Some(sampling)) = (nominated, profile.sampling()) {
+            let (nodes, sampled) = sample::draw(best, score, &self.cluster, sampling, &mut self.next_sample);
+            let node = match self.tie_break {
+                TieBreak::Uniform { .. } => Some(nodes[self.rng.random_range(0..nodes.len())]),
+                TieBreak::ByName => nodes.iter().copied().min_by_key(|node| self.cluster.name(*node)),
+                _ => nodes.first().copied(),
+            };
+            let node = node.expect("a sample goes on until a node is feasible, and one is");
+            return Ok(self.placement(node, sampled.chosen_score, Some(sampled)));
+        }
+        let chosen = match nominated {
             // Room was made there, for this pod: upstream looks no further.
             Some(chosen) => chosen,
             None => {
@@ -181,12 +200,12 @@ impl Engine {
                 (node.expect("the tournament counts its best nodes"), score)
             }
         };
-        Ok(Placement {
-            node: self.cluster.name(chosen.0).to_owned(),
-            id: chosen.0,
-            score: chosen.1,
-            annotations: BTreeMap::new(),
-        })
+        Ok(self.placement(chosen.0, chosen.1, None))
+    }
+
+    fn placement(&self, id: NodeId, score: i64, sampled: Option<Sampled>) -> Placement {
+        let node = self.cluster.name(id).to_owned();
+        Placement { node, id, score, annotations: BTreeMap::new(), sampled }
     }
 
     /// Decides, reserves devices and puts the pod on its node.

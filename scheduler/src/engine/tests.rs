@@ -3,6 +3,7 @@
 mod devices;
 mod reference;
 mod remedies;
+mod sample;
 mod what_if;
 
 use std::collections::BTreeMap;

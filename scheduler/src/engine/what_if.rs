@@ -73,6 +73,7 @@ impl Engine {
             let meta = &pod.metadata;
             let (namespace, name) = (meta.namespace.as_deref(), meta.name.as_deref());
             self.cluster.remove_pod(namespace.unwrap_or_default(), name.unwrap_or_default());
+            self.cluster.put_member(pod);
         }
         let placements: Vec<_> = pods.iter().map(|pod| self.place(&unbound(pod))).collect();
         let after = Totals::of(&self.cluster);

@@ -30,7 +30,7 @@ use longshore_core::scheduling::Policy;
 pub use default_binder::DefaultBinder;
 pub use default_preemption::DefaultPreemption;
 pub use dynamic_resources::DynamicResources;
-pub use gang::{GROUP_LABEL, Gang, MIN_MEMBER_ANNOTATION};
+pub use gang::Gang;
 pub use image_locality::ImageLocality;
 pub use inter_pod_affinity::InterPodAffinity;
 pub use node_affinity::NodeAffinity;

@@ -127,8 +127,14 @@ impl Loop {
     pub(super) fn pod_changed(&mut self, change: Change<Arc<Pod>>) {
         let key = ObjectKey::of(&**change.object());
         match change {
-            Change::Deleted(pod) => self.pod_gone(&key, &pod),
-            Change::Added(pod) | Change::Modified { new: pod, .. } if is_terminal(&pod) => self.pod_gone(&key, &pod),
+            Change::Deleted(pod) => {
+                self.engine.cluster_mut().remove_member(&pod);
+                self.pod_gone(&key, &pod);
+            }
+            Change::Added(pod) | Change::Modified { new: pod, .. } if is_terminal(&pod) => {
+                self.engine.cluster_mut().put_member(&pod);
+                self.pod_gone(&key, &pod);
+            }
             Change::Added(pod) => self.pod_is(&key, None, pod),
             Change::Modified { old, new } => self.pod_is(&key, Some(&old), new),
         }
@@ -143,6 +149,9 @@ impl Loop {
             self.forget(key);
         } else if self.engine.cluster_mut().remove_pod(&key.namespace, &key.name).is_some() {
             self.queue.event(&ClusterEvent::PodRemoved(pod), now);
+        }
+        if let Some(profile) = self.profile_of(pod) {
+            self.give_up_group(pod, &profile, None, &[]);
         }
     }
 
@@ -168,8 +177,13 @@ impl Loop {
         }
         let Some(profile) = self.profile_of(&pod) else { return };
         if pod.metadata.deletion_timestamp.is_some() {
+            self.engine.cluster_mut().remove_member(&pod);
             return self.pod_gone(key, &pod);
         }
+        if let Some(old) = old.filter(|old| old.metadata.labels != pod.metadata.labels) {
+            self.engine.cluster_mut().remove_member(old);
+        }
+        self.engine.cluster_mut().put_member(&pod);
         if self.assumed.get(key).is_some_and(|uid| *uid != pod.metadata.uid) {
             // Another of the same name.
             self.assumed.remove(key);

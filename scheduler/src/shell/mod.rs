@@ -10,6 +10,7 @@ mod bind;
 mod detail;
 mod explained;
 mod feed;
+mod gangs;
 mod handle;
 mod queue;
 mod record;

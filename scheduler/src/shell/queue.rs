@@ -3,6 +3,10 @@
 //! A pod is *active* (to be tried), *backing off* (to be tried at a time), *unschedulable* (waits for an event that may help), or
 //! *out* (being tried or bound). One that finds no place never stands before others. Time is a parameter: nothing here
 //! waits.
+//!
+//! Pods of one group have their turns one after the other, and become active together; see `gangs`.
+
+mod gangs;
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -47,24 +51,37 @@ struct Entry {
     /// When it came to where it is.
     since: Duration,
     number: u64,
+    group: Option<ObjectKey>,
+    /// Where it stands among pods that are active since the same time: its group's number, or its own.
+    turn: u64,
+    /// The last try was the so manieth of all.
+    tried: u64,
     place: Place,
     refused_by: Vec<String>,
     /// A policy holds it back: only a change of itself can help.
     is_held: bool,
 }
 
-/// A pod's turn. Ordered as the profile's policy says, then first come first served.
+/// A pod's turn. Ordered as the profile's policy says, then first come first served, a group as one.
 #[derive(Debug, Clone)]
 struct Turn {
     pod: Arc<Pod>,
     profile: Arc<Profile>,
     since: Duration,
+    turn: u64,
     number: u64,
+}
+
+impl Turn {
+    fn of(entry: &Entry) -> Self {
+        let Entry { since, turn, number, .. } = *entry;
+        Self { pod: entry.pod.clone(), profile: entry.profile.clone(), since, turn, number }
+    }
 }
 
 impl Ord for Turn {
     fn cmp(&self, other: &Self) -> Ordering {
-        let queued = |turn: &'_ Self| (turn.since, turn.number);
+        let queued = |turn: &'_ Self| (turn.since, turn.turn, turn.number);
         let by_policy = self.profile.queue_order().map_or(Ordering::Equal, |order| {
             order.compare(
                 QueuedPod { pod: &self.pod, since: self.since },
@@ -117,7 +134,9 @@ pub(super) struct Queue {
     active: BTreeSet<Turn>,
     backoff: BTreeSet<(Duration, u64, ObjectKey)>,
     unschedulable: BTreeSet<(Duration, u64, ObjectKey)>,
+    gangs: gangs::Gangs,
     next: u64,
+    tries: u64,
     backoff_times: Backoff,
     /// How many of the unschedulable ones a policy holds back.
     held: usize,
@@ -149,7 +168,8 @@ impl Queue {
         let Some(entry) = self.entries.get_mut(&key) else {
             return self.add(key, pod, profile, now);
         };
-        if entry.pod.metadata.uid != pod.metadata.uid {
+        let regrouped = entry.group != profile.group_of(&pod) && entry.place != Place::Out;
+        if entry.pod.metadata.uid != pod.metadata.uid || regrouped {
             self.remove(&key);
             return self.add(key, pod, profile, now);
         }
@@ -177,16 +197,20 @@ impl Queue {
     fn add(&mut self, key: ObjectKey, pod: Arc<Pod>, profile: &Arc<Profile>, now: Duration) {
         self.next += 1;
         let entry = Entry {
-            pod,
             profile: profile.clone(),
             attempts: 0,
             conflicts: 0,
             since: now,
             number: self.next,
+            group: profile.group_of(&pod),
+            turn: self.next,
+            tried: 0,
             place: Place::Out,
             refused_by: Vec::new(),
             is_held: false,
+            pod,
         };
+        self.join(&key, entry.group.as_ref());
         self.entries.insert(key.clone(), entry);
         self.admit(&key, POD_ADD, now);
     }
@@ -204,14 +228,19 @@ impl Queue {
                 entry.refused_by = vec![entry.profile.name_of(place).to_owned()];
                 self.lay_aside(key, why, now);
             }
-            None => self.activate(key, why, now),
+            None => {
+                self.activate(key, why, now);
+                self.reinforced(key, why, now);
+            }
         }
     }
 
     /// The pod is gone, or is nobody's to place any more.
     pub(super) fn remove(&mut self, key: &ObjectKey) {
         self.take(key);
-        self.entries.remove(key);
+        if let Some(Entry { group: Some(group), .. }) = self.entries.remove(key) {
+            self.leave(key, &group);
+        }
     }
 
     /// The pod, if the queue knows it, wherever it is.
@@ -237,6 +266,9 @@ impl Queue {
         let key = ObjectKey::of(&*turn.pod);
         let entry = self.entries.get_mut(&key)?;
         entry.place = Place::Out;
+        self.tries += 1;
+        entry.tried = self.tries;
+        self.gangs.deactivated(entry.group.as_ref());
         let attempt = entry.attempts + entry.conflicts + 1;
         Some(Try { key, pod: entry.pod.clone(), profile: entry.profile.clone(), attempt })
     }
@@ -268,8 +300,22 @@ impl Queue {
 
     /// Something happened: pods that it may help are tried again, after their back-off.
     pub(super) fn event(&mut self, event: &ClusterEvent<'_>, now: Duration) {
+        self.event_for(event, 0, now);
+    }
+
+    /// The pod, which was out, gave back the node that it got by its last try. That helps only pods that were tried after it:
+    /// to others the cluster is as it was.
+    pub(super) fn gave_back(&mut self, key: &ObjectKey, now: Duration) {
+        if let Some(Entry { pod, tried, .. }) = self.entries.get(key) {
+            let (pod, tried) = (pod.clone(), *tried);
+            self.event_for(&ClusterEvent::PodForgotten(&pod), tried, now);
+        }
+    }
+
+    fn event_for(&mut self, event: &ClusterEvent<'_>, tried_after: u64, now: Duration) {
+        let may_be_helped = |entry: &Entry| !entry.is_held && entry.tried >= tried_after && helps(entry, event);
         let helped: Vec<ObjectKey> = (self.unschedulable.iter())
-            .filter(|(_, _, key)| self.entries.get(key).is_some_and(|entry| !entry.is_held && helps(entry, event)))
+            .filter(|(_, _, key)| self.entries.get(key).is_some_and(may_be_helped))
             .map(|(_, _, key)| key.clone())
             .collect();
         for key in helped {
@@ -285,6 +331,7 @@ impl Queue {
             }
             self.take(&key);
             self.activate(&key, "BackoffComplete", now);
+            self.release_others(&key, "BackoffComplete", now);
         }
         let stale: Vec<ObjectKey> = (self.unschedulable.iter())
             .take_while(|(since, _, _)| now.saturating_sub(*since) >= UNSCHEDULABLE_MAX)
@@ -310,12 +357,8 @@ impl Queue {
         let Some(entry) = self.entries.get_mut(key) else { return };
         match entry.place {
             Place::Active => {
-                let turn = Turn {
-                    pod: entry.pod.clone(),
-                    profile: entry.profile.clone(),
-                    since: entry.since,
-                    number: entry.number,
-                };
+                let turn = Turn::of(entry);
+                self.gangs.deactivated(entry.group.as_ref());
                 if !self.active.remove(&turn) {
                     // The order of a pod that changed is no longer where it was put.
                     self.active.retain(|other| other.number != turn.number);
@@ -335,13 +378,8 @@ impl Queue {
         self.count("active", why);
         let Some(entry) = self.entries.get_mut(key) else { return };
         entry.place = Place::Active;
-        entry.since = now;
-        self.active.insert(Turn {
-            pod: entry.pod.clone(),
-            profile: entry.profile.clone(),
-            since: entry.since,
-            number: entry.number,
-        });
+        (entry.since, entry.turn) = self.gangs.activated(entry.group.as_ref(), (now, entry.number));
+        self.active.insert(Turn::of(entry));
     }
 
     fn back_off(&mut self, key: &ObjectKey, why: &'static str, due: Duration) {
@@ -360,12 +398,22 @@ impl Queue {
         self.unschedulable.insert((now, entry.number, key.clone()));
     }
 
-    /// Out of the unschedulable ones: to be tried at once, or when its back-off is over.
+    /// Out of the unschedulable ones: to be tried at once, or when its back-off is over; with all of its group.
     fn release(&mut self, key: &ObjectKey, why: &'static str, now: Duration) {
-        self.take(key);
-        let times = self.backoff_times;
         let Some(entry) = self.entries.get(key) else { return };
-        let due = entry.since + doubled(times.initial, entry.attempts, times.max);
+        match entry.group.clone() {
+            Some(group) => self.release_group(&group, why, now),
+            None => self.release_at(key, self.due(entry), why, now),
+        }
+    }
+
+    /// When the back-off of an unschedulable pod is over.
+    fn due(&self, entry: &Entry) -> Duration {
+        entry.since + doubled(self.backoff_times.initial, entry.attempts, self.backoff_times.max)
+    }
+
+    fn release_at(&mut self, key: &ObjectKey, due: Duration, why: &'static str, now: Duration) {
+        self.take(key);
         if due > now {
             self.back_off(key, why, due);
         } else {

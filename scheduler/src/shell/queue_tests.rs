@@ -152,3 +152,78 @@ fn losers_of_a_race_try_again_soon() {
     queue.failed(&key("a"), Failure::Conflict, at(0));
     assert_eq!(queue.next_due(), Some(at(10)));
 }
+
+fn member(name: &str, group: &str) -> Arc<Pod> {
+    let mut pod = Pod::clone(&pod(name, 0));
+    let label = longshore_core::api::pod_group::POD_GROUP_LABEL.to_owned();
+    pod.metadata.labels = Some([(label, group.to_owned())].into());
+    Arc::new(pod)
+}
+
+fn with_gangs() -> Arc<Profile> {
+    Arc::new(Profile::default_scheduler().with(crate::policies::Gang::default()))
+}
+
+#[test]
+fn pods_of_a_group_have_their_turns_one_behind_the_other() {
+    let (mut queue, profile) = (Queue::default(), with_gangs());
+    for (millis, pod) in [member("a0", "a"), member("b0", "b"), pod("c", 0), member("a1", "a"), member("b1", "b")]
+        .into_iter()
+        .enumerate()
+    {
+        queue.put(pod, &profile, at(millis as u64));
+    }
+    queue.put(pod("urgent", 7), &profile, at(9));
+    let order: Vec<String> = std::iter::from_fn(|| pop(&mut queue)).collect();
+    assert_eq!(order, ["urgent", "a0", "a1", "b0", "b1", "c"]);
+}
+
+#[test]
+fn a_group_gives_up_as_one_and_comes_back_as_one() {
+    let (mut queue, profile) = (Queue::default(), with_gangs());
+    let group = key("a");
+    for name in ["a0", "a1", "a2"] {
+        queue.put(member(name, "a"), &profile, at(0));
+    }
+    assert_eq!((pop(&mut queue).unwrap(), pop(&mut queue).unwrap()), ("a0".to_owned(), "a1".to_owned()));
+    assert_eq!(queue.hopeful(&group, |_| false), 1);
+    // The first holds a node, the second was refused, the third was not tried.
+    let fit = ["NodeResourcesFit".to_owned()];
+    queue.gave_back(&key("a0"), at(100));
+    assert_eq!(queue.give_up(&group, &[key("a1"), key("a0")], &fit, at(100)), [key("a2")]);
+    assert_eq!((depth(&queue), queue.hopeful(&group, |key| *key.name == *"a1")), ((0, 0, 3), 1));
+    queue.event(&ClusterEvent::NodeAdded(&Node::default()), at(200));
+    assert_eq!((depth(&queue), queue.next_due()), ((0, 3, 0), Some(at(1100))));
+    queue.tick(at(1100));
+    assert_eq!(depth(&queue), (3, 0, 0));
+    // Refused again they wait longer, unless another comes and makes the group another.
+    let out: Vec<ObjectKey> = std::iter::from_fn(|| queue.pop()).map(|next| next.key).collect();
+    queue.give_up(&group, &out, &fit, at(1200));
+    queue.event(&ClusterEvent::NodeAdded(&Node::default()), at(1300));
+    assert_eq!((depth(&queue), queue.next_due()), ((0, 3, 0), Some(at(3200))));
+    queue.put(member("a3", "a"), &profile, at(1400));
+    assert_eq!(depth(&queue), (4, 0, 0));
+    for name in ["a0", "a1", "a2", "a3"] {
+        queue.remove(&key(name));
+    }
+    assert_eq!((depth(&queue), queue.pop().is_none()), ((0, 0, 0), true));
+}
+
+#[test]
+fn what_is_given_back_helps_only_those_that_were_tried_while_it_was_held() {
+    let (mut queue, profile) = (Queue::default(), with_gangs());
+    for name in ["before", "held", "after"] {
+        queue.put(pod(name, 0), &profile, at(0));
+    }
+    let fit = || Failure::Refused(vec!["NodeResourcesFit".to_owned()]);
+    assert_eq!(pop(&mut queue).unwrap(), "before");
+    queue.failed(&key("before"), fit(), at(0));
+    assert_eq!(pop(&mut queue).unwrap(), "held");
+    assert_eq!(pop(&mut queue).unwrap(), "after");
+    queue.failed(&key("after"), fit(), at(0));
+    queue.gave_back(&key("held"), at(10));
+    assert_eq!(
+        (queue.place_of(&key("before")), queue.place_of(&key("after"))),
+        (Some("unschedulable"), Some("backoff"))
+    );
+}

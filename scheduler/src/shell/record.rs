@@ -6,6 +6,8 @@ use jiff::Timestamp;
 use longshore_core::informer::ObjectKey;
 use serde::Serialize;
 
+use crate::engine::Sampled;
+
 /// One try to place a pod, and what came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -41,6 +43,9 @@ pub enum Verdict {
         node: String,
         /// The sum of weight times score.
         score: i64,
+        /// What it cost that not all nodes were looked at; `None` if they were.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sampled: Option<Sampled>,
     },
     /// No node, or a policy said no.
     Refused {

@@ -1,6 +1,7 @@
 //! The scheduler against a server that keeps a ledger, in virtual time.
 
 mod asked;
+mod gangs;
 mod measured;
 mod traced;
 
@@ -23,7 +24,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Options, Scheduler, SchedulerHandle};
 use crate::Profile;
-use crate::policies::{GROUP_LABEL, Gang, MIN_MEMBER_ANNOTATION};
 
 /// A server, schedulers over it, and time that moves only when nothing else does.
 struct World {
@@ -231,37 +231,6 @@ async fn two_optimistic_schedulers_never_overcommit_a_node() {
         *counts.entry(node).or_default() += 1;
     }
     assert!(counts.values().all(|count| *count == 4), "{counts:?}");
-    world.stop().await;
-}
-
-#[tokio::test]
-async fn a_gang_is_bound_whole_or_not_at_all() {
-    let mut world = World::new();
-    world.node("a", "4").await;
-    world.start(Profile::default_scheduler().with(Gang::new(Duration::from_secs(30))), 1);
-    let member = json!({ "metadata": {
-        "labels": { GROUP_LABEL: "five" },
-        "annotations": { MIN_MEMBER_ANNOTATION: "5" },
-    } });
-    for index in 0..5 {
-        world.pod(&format!("g{index}"), "1", member.clone()).await;
-    }
-    // Four hold the node and wait for the fifth, which does not fit.
-    world.rest().await;
-    assert_eq!(world.bound().len(), 0);
-    // After the timeout they give it back, and others have their turn.
-    world.clock.advance(Duration::from_secs(31));
-    world
-        .until("they gave up", |world| {
-            world
-                .events("FailedScheduling")
-                .iter()
-                .any(|text| text.contains("gang five is not complete") || text.contains("timed out"))
-        })
-        .await;
-    assert_eq!(world.bound().len(), 0);
-    world.node("b", "4").await;
-    world.until("all five are bound", |world| world.bound().len() == 5).await;
     world.stop().await;
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::explained::PodExplanation;
 use super::record::{Decision, Verdict};
+use crate::engine::Sampled;
 
 /// Most rows of each table; programs get all.
 const ROWS_MAX: usize = 20;
@@ -133,7 +134,13 @@ impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&head(self))?;
         match &self.verdict {
-            Verdict::Placed { node, score } => write!(f, "placed on {node}, total {score}"),
+            Verdict::Placed { node, score, sampled: None } => write!(f, "placed on {node}, total {score}"),
+            Verdict::Placed { node, score, sampled: Some(Sampled { looked_at, best_score, .. }) } => {
+                write!(
+                    f,
+                    "placed on {node}, total {score} of a sample of {looked_at} nodes; the best of all has {best_score}"
+                )
+            }
             Verdict::Refused { message, nominated: Some(node), .. } => {
                 write!(f, "refused, room is made on {node}: {message}")
             }

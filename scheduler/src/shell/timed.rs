@@ -17,9 +17,9 @@ use longshore_core::clock::Clock;
 use longshore_core::kind::KindType;
 use longshore_core::scheduling::cluster::Change;
 use longshore_core::scheduling::{
-    Binder, Binding, Candidates, ClusterEvent, Cycle, Filter, NodeId, NodeSet, Permit, Permitted, Policy, PostBind,
-    PostFilter, PostFiltered, PreBind, PreEnqueue, PreFilter, PreScore, QueueOrder, Reach, Refusal, Reservation,
-    Reserve, Score, ScoreRange, Scores, State, Trial, Update, Waiting,
+    Binder, Binding, Candidates, ClusterEvent, Cycle, Filter, Grouping, NodeId, NodeSet, Permit, Permitted, Policy,
+    PostBind, PostFilter, PostFiltered, PreBind, PreEnqueue, PreFilter, PreScore, QueueOrder, Reach, Refusal,
+    Reservation, Reserve, Score, ScoreRange, Scores, State, Trial, Update, Waiting,
 };
 
 use crate::Profile;
@@ -208,6 +208,10 @@ impl Policy for Timed {
 
     fn as_queue_order(&self) -> Option<&dyn QueueOrder> {
         self.policy.as_queue_order()
+    }
+
+    fn as_grouping(&self) -> Option<&dyn Grouping> {
+        self.policy.as_grouping()
     }
 
     fn as_filter(&self) -> Option<&dyn Filter> {

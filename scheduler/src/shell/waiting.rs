@@ -34,6 +34,12 @@ impl Room {
         self.entries.shift_remove(key)
     }
 
+    /// Takes out all that are so, in the order in which they came.
+    pub(super) fn remove_all(&mut self, mut wanted: impl FnMut(&Placed) -> bool) -> Vec<(ObjectKey, Placed)> {
+        let taken = self.entries.extract_if(.., |_, entry| wanted(&entry.placed));
+        taken.map(|(key, entry)| (key, entry.placed)).collect()
+    }
+
     pub(super) fn next_due(&self) -> Option<Duration> {
         self.entries.values().flat_map(|entry| &entry.pending).map(|(_, due)| *due).min()
     }

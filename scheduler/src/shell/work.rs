@@ -136,14 +136,20 @@ impl Loop {
         self.informers.of::<Pod>().synced().await;
         self.informers.of::<Node>().synced().await;
         self.informers.of::<Namespace>().synced().await;
+        let others = async {
+            for informer in self.informers.all() {
+                informer.answered().await;
+            }
+        };
         tokio::select! {
             biased;
-            () = self.informers.synced() => {}
-            () = self.clock.sleep(OTHERS_MAX) => {
-                let late = self.informers.all().into_iter().filter(|informer| !informer.has_synced());
-                let kinds: Vec<&str> = late.map(|informer| informer.kind().info.kind).collect();
-                tracing::warn!(?kinds, "cannot list these objects; placing pods without regard to them");
-            }
+            () = others => {}
+            () = self.clock.sleep(OTHERS_MAX) => {}
+        }
+        let late = self.informers.all().into_iter().filter(|informer| !informer.has_synced());
+        let kinds: Vec<&str> = late.map(|informer| informer.kind().info.kind).collect();
+        if !kinds.is_empty() {
+            tracing::warn!(?kinds, "cannot list these objects; placing pods without regard to them");
         }
     }
 
@@ -229,9 +235,13 @@ impl Loop {
         let fits = placed.is_ok();
         match placed {
             Ok(placement) => {
+                let Placement { score, sampled, .. } = placement;
                 span.record("result", "scheduled").record("node", &*placement.node);
-                tracing::debug!(target: TRACED, score = placement.score, "placed");
-                let verdict = Verdict::Placed { node: placement.node.clone(), score: placement.score };
+                tracing::debug!(target: TRACED, score, "placed");
+                if let (Some(metrics), Some(sampled)) = (&self.metrics, sampled) {
+                    metrics.sampled(next.profile.name(), sampled.loss());
+                }
+                let verdict = Verdict::Placed { node: placement.node.clone(), score, sampled };
                 self.decided(&next, started, verdict);
                 self.placed(next, placement, started);
             }
@@ -246,7 +256,7 @@ impl Loop {
                 tracing::debug!(target: TRACED, %why, "refused");
                 let (policies, message) = (why.policies(), why.to_string());
                 self.tell(&next.pod, "Unschedulable", message.clone(), None);
-                self.queue.failed(&next.key, Failure::Refused(policies.clone()), self.clock.elapsed());
+                self.set_back(&next.key, &next.pod, &next.profile, policies.clone());
                 let verdict = Verdict::Refused { message, reasons: BTreeMap::new(), policies, nominated: None };
                 self.decided(&next, started, verdict);
             }
@@ -257,7 +267,7 @@ impl Loop {
     }
 
     /// Counts an attempt that ended.
-    fn ended(&self, profile: &Profile, ending: Ending, started: Duration) {
+    pub(super) fn ended(&self, profile: &Profile, ending: Ending, started: Duration) {
         if let Some(metrics) = &self.metrics {
             metrics.attempt(profile.name(), ending, self.clock.elapsed().saturating_sub(started));
         }
@@ -286,7 +296,7 @@ impl Loop {
     }
 
     /// Notes that a pod does not get the node it was given.
-    fn lost(&mut self, key: &ObjectKey, node: &str, message: &str) {
+    pub(super) fn lost(&mut self, key: &ObjectKey, node: &str, message: &str) {
         let Some(last) = self.record.last_of(key).cloned() else { return };
         let verdict = Verdict::Lost { node: node.to_owned(), message: message.to_owned() };
         self.record.push(Decision { time: self.clock.now(), verdict, ..last });
@@ -323,6 +333,7 @@ impl Loop {
             self.start_binding(placed);
         } else {
             self.waiting.insert(key.clone(), placed, pending);
+            self.give_up_group(&pod, &profile, None, &[]);
         }
     }
 
@@ -333,7 +344,7 @@ impl Loop {
         self.assumed.remove(key);
         self.forget(key);
         self.tell(&placed.pod, "Unschedulable", why.to_string(), None);
-        self.queue.failed(key, Failure::Refused(vec![policy]), self.clock.elapsed());
+        self.set_back(key, &placed.pod, &placed.profile, vec![policy]);
     }
 
     /// Carries out what policies said about pods that wait.
@@ -426,7 +437,11 @@ impl Loop {
         diagnosis.post_filter = found.message;
         let (policies, message) = (diagnosis.policies(), diagnosis.to_string());
         self.tell(pod, "Unschedulable", message.clone(), nominated.clone());
-        self.queue.failed(&next.key, Failure::Refused(policies.clone()), self.clock.elapsed());
+        if nominated.is_some() {
+            self.queue.failed(&next.key, Failure::Refused(policies.clone()), self.clock.elapsed());
+        } else {
+            self.set_back(&next.key, pod, &next.profile, policies.clone());
+        }
         let reasons = diagnosis.reasons().into_iter().map(|(reason, nodes)| (reason.to_owned(), nodes)).collect();
         Verdict::Refused { message, reasons, policies, nominated }
     }
@@ -463,7 +478,7 @@ impl Loop {
     }
 
     /// Tells people and other parts why the pod has no node.
-    fn tell(&mut self, pod: &Arc<Pod>, reason: &'static str, message: String, nominated: Option<String>) {
+    pub(super) fn tell(&mut self, pod: &Arc<Pod>, reason: &'static str, message: String, nominated: Option<String>) {
         self.recorder.record(&**pod, Severity::Warning, "FailedScheduling", short(&message));
         self.run_errand(Errand::Unscheduled { pod: pod.clone(), reason, message, nominated });
     }

@@ -129,6 +129,8 @@ fn every_field_of_every_kind_has_a_number() {
             let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
             match Table::get().find(&api_version, name) {
                 Some(message) => walk(&document, schema, message, &mut seen, &mut missing),
+                // Upstream serves these as custom resources, which have no protobuf.
+                None if group.ends_with(".x-k8s.io") => {}
                 None => missing.push(name.to_owned()),
             }
         }

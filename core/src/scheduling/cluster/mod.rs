@@ -4,6 +4,7 @@
 //! Each change is numbered and kept for a while ([`Cluster::changes_since`]).
 
 mod changes;
+mod groups;
 mod labels;
 mod nodes;
 mod pods;
@@ -23,6 +24,7 @@ use crate::informer::ObjectKey;
 use crate::kind::{DynObject, Kind, KindType};
 
 pub use changes::Change;
+pub use groups::Group;
 pub use labels::{LabelColumn, ValueId};
 pub use pods::{PlacedPod, PodId};
 
@@ -132,6 +134,8 @@ pub struct Cluster {
     pods: pods::Pods,
     /// Nodes for which room is being made, by pod.
     nominations: FxHashMap<ObjectKey, NodeId>,
+    /// Groups of pods of which any pod is known.
+    groups: FxHashMap<ObjectKey, Group>,
     namespaces: BTreeMap<Box<str>, BTreeMap<String, String>>,
     objects: BTreeMap<(&'static str, &'static str), BTreeMap<ObjectKey, DynObject>>,
     changes: changes::Changes,

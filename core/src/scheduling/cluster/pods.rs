@@ -270,6 +270,9 @@ impl Cluster {
             }
             self.take_out(id);
         }
+        if let Some(group) = &shape.group {
+            self.member_placed(namespace, group, name, true);
+        }
         let unknown = node.is_none().then(|| Box::<str>::from(pod.spec.node_name.as_str()));
         let id = self.pods.insert(PlacedPod { pod, shape, node, requests });
         match (node, unknown) {
@@ -336,7 +339,13 @@ impl Cluster {
                 }
             }
         }
-        self.pods.remove(id)
+        let gone = self.pods.remove(id)?;
+        if let Some(group) = &gone.shape.group {
+            let meta = &gone.pod.metadata;
+            let (namespace, name) = (meta.namespace.as_deref(), meta.name.as_deref());
+            self.member_placed(namespace.unwrap_or_default(), group, name.unwrap_or_default(), false);
+        }
+        Some(gone)
     }
 
     fn requests_by_status(&mut self, pod: &Pod, shape: &Shape) -> Option<Box<Requests>> {

@@ -32,7 +32,7 @@ fn an_empty_configuration_is_the_default_scheduler() {
     assert_eq!(configuration.backoff, Backoff::default());
     let [profile] = &configuration.profiles[..] else { panic!("one profile") };
     let default = Profile::default_scheduler();
-    assert_eq!((profile.name(), profile.percentage_of_nodes_to_score()), ("default-scheduler", None));
+    assert_eq!((profile.name(), profile.sampling()), ("default-scheduler", None));
     for point in ExtensionPoint::ALL {
         assert_eq!(names(profile, point), names(&default, point), "{point:?}");
     }
@@ -60,18 +60,19 @@ profiles:
 - schedulerName: a
 - { schedulerName: b, percentageOfNodesToScore: 0 }
 - { schedulerName: c, percentageOfNodesToScore: 7 }
+- { schedulerName: d, percentageOfNodesToScore: 100 }
 ",
     )
     .unwrap();
-    let sampling: Vec<_> = configuration.profiles.iter().map(Profile::percentage_of_nodes_to_score).collect();
-    assert_eq!(sampling, [Some(40), None, Some(7)]);
+    let sampling: Vec<_> = configuration.profiles.iter().map(Profile::sampling).collect();
+    assert_eq!(sampling, [Some(Sampling::Percent(40)), None, Some(Sampling::Percent(7)), None]);
     let backoff = Backoff { initial: Duration::from_secs(2), max: Duration::from_secs(60) };
     assert_eq!(configuration.backoff, backoff);
     let leader = configuration.leader("me").unwrap();
     assert_eq!((leader.name.as_str(), leader.namespace.as_str()), ("mine", "kube-system"));
     assert_eq!((leader.lease_duration, leader.retry_period), (Duration::from_secs(60), Duration::from_millis(1500)));
     let options = configuration.options();
-    assert_eq!((options.backoff, options.profiles.len()), (backoff, 3));
+    assert_eq!((options.backoff, options.profiles.len()), (backoff, 4));
     assert_eq!(read("leaderElection: { leaderElect: false }").unwrap().leader("me"), None);
 }
 

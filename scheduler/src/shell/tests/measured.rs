@@ -4,7 +4,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
 use super::*;
-use crate::SchedulerMetrics;
+use crate::{DecisionFilter, Sampling, SchedulerMetrics, Verdict};
 
 struct Measured {
     registry: Registry,
@@ -120,4 +120,20 @@ async fn a_measured_policy_is_the_policy_it_was() {
         };
         assert_eq!(takes_part(plain), takes_part(timed), "{}", plain.name());
     }
+}
+
+#[tokio::test]
+async fn what_a_sample_cost_is_counted_and_kept_with_the_decision() {
+    let (mut world, measured) = (World::new(), Measured::new());
+    world.node("a", "2").await;
+    world.pod("p", "1", json!({})).await;
+    let handle = world.start_with(measured.options(Profile::default_scheduler().with_sampling(Sampling::Adaptive)));
+    world.until("bound", |world| world.bound().len() == 1).await;
+    let of = r#"profile="default-scheduler""#;
+    measured.is(&format!("scheduler_sampling_score_loss_count{{{of}}}"), "1");
+    measured.is(&format!("scheduler_sampling_score_loss_sum{{{of}}}"), "0.0");
+    let decision = handle.decisions(DecisionFilter::pod("default", "p")).await.unwrap().pop().unwrap();
+    let Verdict::Placed { score, sampled: Some(sampled), .. } = decision.verdict else { panic!("{decision:?}") };
+    assert_eq!((sampled.looked_at, sampled.chosen_score, sampled.best_score), (1, score, score));
+    world.stop().await;
 }
