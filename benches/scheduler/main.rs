@@ -15,6 +15,10 @@ use std::time::Duration;
 use serde_json::json;
 use workloads::{NODES, WORKLOADS, Workload};
 
+/// As in the program `longshore`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How something can fail here: with words.
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 

@@ -1,5 +1,6 @@
 //! Keeps the cache in step with the store.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use futures::StreamExt;
 use longshore_core::clock::Clock;
 use longshore_core::kind::DynObject;
 use longshore_core::store::{self, Change, KeyValue, ListOptions, Revision, Store, WatchEvent};
+use rustc_hash::FxHashMap;
 
 use super::handoff::at_revision;
 use super::{Cache, Cached, Event};
@@ -36,27 +38,28 @@ impl Feed {
     /// What the store says, or [`store::Error::Corrupt`] for an object that cannot be read.
     pub(crate) async fn load(&self) -> Result<Revision, store::Error> {
         let mut options = ListOptions { limit: PAGE, ..ListOptions::default() };
-        let mut entries: Vec<KeyValue> = Vec::new();
+        let mut found: FxHashMap<&str, BTreeMap<String, Cached>> = FxHashMap::default();
+        // Page by page: what is stored and what is made of it need not both be in memory as a whole.
         let revision = loop {
             let page = self.store.list(PREFIX, options.clone()).await?;
             options.revision = Some(page.revision);
             options.after = page.entries.last().map(|entry| entry.key.clone());
-            entries.extend(page.entries);
+            for entry in &page.entries {
+                let Some((kind, short)) = self.cache.split_key(&entry.key) else { continue };
+                let cached = match kind.get(short).filter(|known| known.revision == entry.revision) {
+                    Some(known) => known,
+                    None => Cached { object: decode(kind.kind, entry)?, revision: entry.revision },
+                };
+                let prefix = &entry.key[..entry.key.len() - short.len()];
+                let Some((prefix, _)) = self.cache.kinds.get_key_value(prefix) else { continue };
+                found.entry(prefix).or_default().insert(short.to_owned(), cached);
+            }
             if !page.more {
                 break page.revision;
             }
         };
         for (prefix, kind) in &self.cache.kinds {
-            let mut objects = std::collections::BTreeMap::new();
-            for entry in entries.iter().filter(|entry| entry.key.starts_with(prefix.as_str())) {
-                let short = &entry.key[prefix.len()..];
-                let known = kind.get(short).filter(|known| known.revision == entry.revision);
-                let cached = match known {
-                    Some(known) => known,
-                    None => Cached { object: decode(kind.kind, entry)?, revision: entry.revision },
-                };
-                objects.insert(short.to_owned(), cached);
-            }
+            let objects = found.remove(prefix.as_str()).unwrap_or_default();
             let mut state = kind.write();
             state.objects = objects;
             state.events.clear();

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::hash::Hash;
 use std::time::Duration;
 
-use indexmap::IndexMap;
+use lru::LruCache;
 
 use crate::api::Event;
 
@@ -51,25 +51,26 @@ struct Seen {
 
 /// A map that forgets what was used least recently.
 #[derive(Debug)]
-struct Lru<K, V>(IndexMap<K, V>);
+struct Lru<K: Hash + Eq, V>(LruCache<K, V>);
 
-impl<K, V> Default for Lru<K, V> {
+impl<K: Hash + Eq, V> Default for Lru<K, V> {
     fn default() -> Self {
-        Self(IndexMap::new())
+        // The crate makes room for all at once if it is told how much; most processes have few events.
+        Self(LruCache::unbounded())
     }
 }
 
 impl<K: Hash + Eq, V> Lru<K, V> {
     /// Takes the value out; putting it back makes it the most recent.
     fn take(&mut self, key: &K) -> Option<V> {
-        self.0.shift_remove(key)
+        self.0.pop(key)
     }
 
     fn put(&mut self, key: K, value: V) {
         if self.0.len() >= REMEMBERED_MAX {
-            self.0.shift_remove_index(0);
+            self.0.pop_lru();
         }
-        self.0.insert(key, value);
+        self.0.put(key, value);
     }
 }
 

@@ -13,11 +13,14 @@ use crate::kind::{AnyObject, DynObject, Kind};
 
 /// The changes of an informer's cache for one reader, oldest object first.
 ///
-/// A slow reader misses intermediate states of an object, never an object: at most one piece of news waits for each.
+/// A slow reader misses intermediate states of an object, never an object: at most one piece of news waits for each, and one
+/// more while the reader is at those that it took before.
 /// If an object was deleted and one of the same name made anew, the reader gets both.
 #[derive(Debug)]
 pub struct Changes<K> {
     shared: Arc<Shared>,
+    /// What waited when the reader last looked: taken at once, since a queue with keys is slow to take single things from.
+    taken: indexmap::map::IntoValues<ObjectKey, Waiting>,
     /// The second half of a replacement, delivered before anything else.
     next: VecDeque<Change<DynObject>>,
     kind: PhantomData<fn() -> K>,
@@ -52,7 +55,7 @@ impl<K: Kind> Changes<K> {
     pub(super) fn new() -> (Self, Weak<Shared>) {
         let shared = Arc::new(Shared::default());
         let weak = Arc::downgrade(&shared);
-        (Self { shared, next: VecDeque::new(), kind: PhantomData }, weak)
+        (Self { shared, taken: IndexMap::new().into_values(), next: VecDeque::new(), kind: PhantomData }, weak)
     }
 
     /// The next change. Dropping the future loses nothing.
@@ -71,9 +74,15 @@ impl<K: Kind> Changes<K> {
             if let Some(change) = self.next.pop_front() {
                 return Some(change.map(downcast));
             }
-            let mut waiting = self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            let (_, Waiting { old, new }) = waiting.shift_remove_index(0)?;
-            drop(waiting);
+            let Waiting { old, new } = match self.taken.next() {
+                Some(waiting) => waiting,
+                None => {
+                    let waiting =
+                        std::mem::take(&mut *self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+                    self.taken = waiting.into_values();
+                    self.taken.next()?
+                }
+            };
             let same = |old: &dyn AnyObject, new: &dyn AnyObject| old.meta().uid == new.meta().uid;
             match (old, new) {
                 // Came and went before the reader looked.

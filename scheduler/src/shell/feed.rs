@@ -38,9 +38,9 @@ impl Others {
         self.news.notify_one();
     }
 
-    fn try_next(&self) -> Option<Change<DynObject>> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.shift_remove_index(0).map(|(_, change)| change)
+    /// Takes what waits.
+    fn take(&self) -> IndexMap<(&'static str, ObjectKey), Change<DynObject>> {
+        std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -77,7 +77,7 @@ impl Loop {
         while let Some(change) = self.feed.namespaces.try_next() {
             self.namespace_changed(change);
         }
-        while let Some(change) = self.feed.others.try_next() {
+        for change in self.feed.others.take().into_values() {
             self.object_changed(&change);
         }
         while let Some(change) = self.feed.pods.try_next() {
