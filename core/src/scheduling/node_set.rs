@@ -134,6 +134,12 @@ impl NodeSet {
         self.iter().next()
     }
 
+    /// The set by words: each with the place of its first node, the nodes by bit from the lowest on. Words without nodes may be
+    /// left out. For policies that look at 64 nodes at once.
+    pub fn words(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
+        (self.skipped * 64..).step_by(64).zip(self.words.iter().copied())
+    }
+
     /// The nodes, in order.
     pub fn iter(&self) -> impl Iterator<Item = NodeId> + '_ {
         let first = NodeId::from_index(self.skipped * 64).0;
@@ -254,6 +260,7 @@ mod tests {
         all.union(&b);
         assert_eq!(all, set(&[0, 3, 64, 65, 200]));
         assert_eq!(all.len(), 5);
+        assert_eq!(set(&[64, 65, 200]).words().collect::<Vec<_>>(), [(64, 3), (128, 0), (192, 1 << 8)]);
         assert_eq!(all.iter().map(NodeId::index).collect::<Vec<_>>(), [0, 3, 64, 65, 200]);
         assert!(a.intersects(&b) && !set(&[1]).intersects(&b));
         assert!(all.remove(NodeId(200)) && !all.remove(NodeId(200)) && !all.remove(NodeId(9000)));

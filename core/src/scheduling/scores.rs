@@ -57,6 +57,17 @@ impl Scores {
         self.column[node.index()] += score;
     }
 
+    /// Adds to the scores of those of 64 neighbouring nodes whose bits are set in a word of [`NodeSet::words`].
+    pub fn add_lanes(&mut self, start: usize, word: u64, score: impl Fn(usize) -> i64) {
+        if let (u64::MAX, Some(all)) = (word, self.column.get_mut(start..start + 64)) {
+            all.iter_mut().enumerate().for_each(|(lane, sum)| *sum += score(lane));
+            return;
+        }
+        for lane in (0..64).filter(|lane| word >> lane & 1 == 1) {
+            self.column[start + lane] += score(lane);
+        }
+    }
+
     /// The column.
     pub fn as_slice(&self) -> &[i64] {
         &self.column

@@ -239,8 +239,11 @@ impl Ranking {
         self.totals.resize(cluster.width(), 0);
         let weighted = question.profile.policies().iter().zip(&self.columns);
         for (enabled, column) in weighted.filter(|(_, column)| column.active && !column.grouped) {
-            for (total, score) in self.totals.iter_mut().zip(column.score.as_slice()) {
-                *total = total.wrapping_add(enabled.weight().wrapping_mul(*score));
+            let each = self.totals.iter_mut().zip(column.score.as_slice());
+            match enabled.weight() {
+                // Mostly it is this, and vectors of 64-bit integers are slow to multiply.
+                1 => each.for_each(|(total, score)| *total = total.wrapping_add(*score)),
+                weight => each.for_each(|(total, score)| *total = total.wrapping_add(weight.wrapping_mul(*score))),
             }
         }
         self.best.reset(&self.totals, nodes, groups);

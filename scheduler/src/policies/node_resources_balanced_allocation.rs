@@ -1,11 +1,11 @@
 //! NodeResourcesBalancedAllocation: resources of a node should be used alike.
 
 use longshore_core::api::pod::Pod;
-use longshore_core::scheduling::{
-    ClusterEvent, Cycle, MAX_NODE_SCORE, NodeSet, Policy, PreScore, Reach, Score, Scores, State,
-};
+use longshore_core::scheduling::{ClusterEvent, Cycle, NodeSet, Policy, PreScore, Reach, Score, Scores, State};
+use smallvec::SmallVec;
 
-use super::node_resources_fit::{Usage, cpu_and_memory};
+use super::lanes::{Lane, Lanes, floor};
+use super::node_resources_fit::{BEST, Usage, cpu_and_memory};
 
 /// Prefers nodes of which, with the pod, the same part of each resource would be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,22 +48,40 @@ impl Score for NodeResourcesBalancedAllocation {
 
     fn score(&self, cycle: Cycle<'_>, _state: &State, nodes: &NodeSet, scores: &mut Scores) {
         let usage = Usage::of(cycle, &self.resources, false);
-        let mut parts: Vec<f64> = Vec::with_capacity(self.resources.len());
-        for node in nodes.iter() {
-            parts.clear();
+        let of_lanes = |lanes: &[(i32, Lanes)], scores: &mut Lane| {
+            if let [(_, a), (_, b)] = lanes {
+                for (lane, score) in scores.iter_mut().enumerate() {
+                    let part = |it: &Lanes| capped(it.taken[lane] / it.there[lane]);
+                    *score = floor((1.0 - ((part(a) - part(b)) / 2.0).abs()) * BEST);
+                }
+                return;
+            }
+            for (lane, score) in scores.iter_mut().enumerate() {
+                let parts = lanes.iter().map(|(_, it)| capped(it.taken[lane] / it.there[lane]));
+                *score = floor((1.0 - deviation(&parts.collect::<SmallVec<[f64; 4]>>())) * BEST);
+            }
+        };
+        usage.score(nodes, scores, of_lanes, |node| {
+            let mut parts: SmallVec<[f64; 4]> = SmallVec::new();
             #[expect(
                 clippy::cast_precision_loss,
                 reason = "upstream divides as floating point, and its scores are the measure"
             )]
-            usage.each(node, |_, requested, allocatable| parts.push((requested as f64 / allocatable as f64).min(1.0)));
+            usage.each(node, |_, requested, allocatable| parts.push(capped(requested as f64 / allocatable as f64)));
             #[expect(clippy::cast_possible_truncation, reason = "from 0 to 100, and truncated as upstream")]
-            scores.add(node, ((1.0 - deviation(&parts)) * MAX_NODE_SCORE as f64) as i64);
-        }
+            let score = ((1.0 - deviation(&parts)) * BEST) as i64;
+            score
+        });
     }
 
     fn reach(&self) -> Reach {
         Reach::Node
     }
+}
+
+/// What is more than all is all.
+fn capped(part: f64) -> f64 {
+    if part < 1.0 { part } else { 1.0 }
 }
 
 /// The standard deviation.

@@ -10,6 +10,13 @@ use longshore_core::scheduling::{
 };
 use smallvec::SmallVec;
 
+use super::lanes::{self, LANES, Lane, Lanes, floor};
+
+/// [`MAX_NODE_SCORE`] in floating point.
+pub(super) const BEST: f64 = 100.0;
+/// As long as fewer of 64 neighbouring nodes are asked about, each is looked at by itself.
+const FEW: u32 = 12;
+
 /// Whether emptier or fuller nodes are better.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -147,7 +154,9 @@ impl Filter for NodeResourcesFit {
             })
             .collect();
         let mut said: SmallVec<[((Lack, bool), RefusalId); 4]> = SmallVec::new();
-        for node in candidates.nodes().clone().iter() {
+        let doubtful = candidates.nodes().words().filter(|(start, _)| !all_fit(pods, &wanted, *start));
+        let doubtful: SmallVec<[(usize, u64); 4]> = doubtful.collect();
+        for node in doubtful.into_iter().flat_map(|(start, word)| nodes_of(start, word)) {
             let mut lack: Lack = Lack::from(at(pods.1, node) + 1 > at(pods.0, node));
             let mut never = false;
             for (index, Wanted { amount, allocatable, requested }) in wanted.iter().enumerate() {
@@ -177,6 +186,20 @@ impl Filter for NodeResourcesFit {
     }
 }
 
+/// Whether all of the 64 nodes from `start` on have room for a pod and all that it wants: mostly, and told quickly.
+fn all_fit(pods: (&[i64], &[i64]), wanted: &[Wanted<'_>], start: usize) -> bool {
+    let chunk = |column: &[i64]| -> Option<[i64; LANES]> { column.get(start..start + LANES)?.try_into().ok() };
+    let fit = |there: &[i64], taken: &[i64], more: i64| {
+        let Some((there, taken)) = chunk(there).zip(chunk(taken)) else { return false };
+        let mut lacks = false;
+        for lane in 0..LANES {
+            lacks |= more > there[lane] - taken[lane];
+        }
+        !lacks
+    };
+    fit(pods.0, pods.1, 1) && wanted.iter().all(|it| fit(it.allocatable, it.requested, it.amount))
+}
+
 impl NodeResourcesFit {
     fn refusal(&self, cycle: Cycle<'_>, lack: Lack, never: bool) -> Refusal {
         let mut reasons: SmallVec<[Reason; 1]> = SmallVec::new();
@@ -201,8 +224,8 @@ impl Score for NodeResourcesFit {
     fn score(&self, cycle: Cycle<'_>, _state: &State, nodes: &NodeSet, scores: &mut Scores) {
         let usage = |resources| Usage::of(cycle, resources, true);
         match &self.strategy {
-            Strategy::LeastAllocated(resources) => score_by_rate(&usage(resources), least, nodes, scores),
-            Strategy::MostAllocated(resources) => score_by_rate(&usage(resources), most, nodes, scores),
+            Strategy::LeastAllocated(resources) => score_by_rate(&usage(resources), (least, least_of), nodes, scores),
+            Strategy::MostAllocated(resources) => score_by_rate(&usage(resources), (most, most_of), nodes, scores),
             Strategy::RequestedToCapacityRatio { resources, shape } => {
                 score_by_ratio(&usage(resources), shape, nodes, scores);
             }
@@ -214,42 +237,54 @@ impl Score for NodeResourcesFit {
     }
 }
 
-/// Scores by the weighted mean of a rate of each resource. Generic, so that the rate is compiled into the loop.
-fn score_by_rate(usage: &Usage<'_>, rate: impl Fn(i64, i64) -> i64, nodes: &NodeSet, scores: &mut Scores) {
-    for node in nodes.iter() {
+/// Scores by the weighted mean of a rate of each resource. Generic, so that the rate, of one node and of 64 at once, is compiled
+/// into the loop.
+fn score_by_rate(
+    usage: &Usage<'_>,
+    (rate, rate_of): (impl Fn(i64, i64) -> i64, impl Fn(f64, f64) -> f64),
+    nodes: &NodeSet,
+    scores: &mut Scores,
+) {
+    let mean = |lanes: &[(i32, Lanes)], sum: &mut Lane| {
+        sum.fill(0.0);
+        for (weight, lanes) in lanes {
+            let weight = f64::from(*weight);
+            for ((sum, taken), there) in sum.iter_mut().zip(&lanes.taken).zip(&lanes.there) {
+                *sum += weight * rate_of(*taken, *there);
+            }
+        }
+        // Two resources of weight 1 are the usual case, and a division is dear.
+        match lanes.iter().map(|(weight, _)| f64::from(*weight)).sum() {
+            2.0 => sum.iter_mut().for_each(|sum| *sum = floor(*sum * 0.5)),
+            weights => sum.iter_mut().for_each(|sum| *sum = lanes::quotient(*sum, weights)),
+        }
+    };
+    usage.score(nodes, scores, mean, |node| {
         let (mut sum, mut weights) = (0, 0);
         usage.each(node, |weight, requested, allocatable| {
             sum += weight * rate(requested, allocatable);
             weights += weight;
         });
-        // Two resources of weight 1 are the usual case, and a division is dear.
-        match weights {
-            0 => {}
-            2 => scores.add(node, sum / 2),
-            _ => scores.add(node, sum / weights),
-        }
-    }
+        if weights == 0 { 0 } else { sum / weights }
+    });
 }
 
 fn least(requested: i64, allocatable: i64) -> i64 {
-    if requested > allocatable { 0 } else { quotient((allocatable - requested) * MAX_NODE_SCORE, allocatable) }
-}
-
-/// The quotient of numbers that are not negative, truncated: quicker than the processor's own division where both have few
-/// bits, as they mostly do.
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "below 2^52, and then corrected")]
-fn quotient(dividend: i64, divisor: i64) -> i64 {
-    const EXACT: i64 = 1 << 52;
-    if dividend >= EXACT || divisor >= EXACT {
-        return dividend / divisor;
-    }
-    // Rounding may have reached the next whole number, never passed it.
-    let near = (dividend as f64 / divisor as f64) as i64;
-    near - i64::from(near * divisor > dividend)
+    if requested > allocatable { 0 } else { (allocatable - requested) * MAX_NODE_SCORE / allocatable }
 }
 
 fn most(requested: i64, allocatable: i64) -> i64 {
-    quotient(requested.min(allocatable) * MAX_NODE_SCORE, allocatable)
+    requested.min(allocatable) * MAX_NODE_SCORE / allocatable
+}
+
+fn least_of(requested: f64, allocatable: f64) -> f64 {
+    let free = if requested > allocatable { 0.0 } else { allocatable - requested };
+    lanes::quotient(free * BEST, allocatable)
+}
+
+fn most_of(requested: f64, allocatable: f64) -> f64 {
+    let used = if requested > allocatable { allocatable } else { requested };
+    lanes::quotient(used * BEST, allocatable)
 }
 
 /// Scores by a line over the use of each resource. As upstream, resources with score 0 do not count for the mean, and the mean
@@ -309,6 +344,34 @@ impl<'c> Usage<'c> {
         Self { resources: resources.collect() }
     }
 
+    /// Adds the scores that `of_lanes` gives 64 nodes at once, and `of_one` single nodes where these are not exact or only few are
+    /// asked about.
+    pub(super) fn score(
+        &self,
+        nodes: &NodeSet,
+        scores: &mut Scores,
+        of_lanes: impl Fn(&[(i32, Lanes)], &mut Lane),
+        of_one: impl Fn(NodeId) -> i64,
+    ) {
+        let weighted =
+            |(weight, _): &(i64, Wanted<'_>)| i32::try_from(*weight).ok().map(|weight| (weight, Lanes::ZERO));
+        let mut lanes: SmallVec<[(i32, Lanes); 2]> = self.resources.iter().map_while(weighted).collect();
+        let exact = lanes.len() == self.resources.len() && !lanes.is_empty();
+        let mut all = [0.0; LANES];
+        for (start, word) in nodes.words() {
+            let mut resources = self.resources.iter().zip(&mut lanes);
+            if exact
+                && word.count_ones() >= FEW
+                && resources.all(|((_, it), (_, lanes))| lanes.load(it.requested, it.allocatable, it.amount, start))
+            {
+                of_lanes(&lanes, &mut all);
+                scores.add_lanes(start, word, |lane| lanes::whole(all[lane]));
+            } else {
+                nodes_of(start, word).for_each(|node| scores.add(node, of_one(node)));
+            }
+        }
+    }
+
     /// Calls with weight, what would be taken, and what there is, for resources that the node has.
     pub(super) fn each(&self, node: NodeId, mut call: impl FnMut(i64, i64, i64)) {
         for (weight, wanted) in &self.resources {
@@ -318,6 +381,11 @@ impl<'c> Usage<'c> {
             }
         }
     }
+}
+
+/// The nodes of a word of a node set.
+fn nodes_of(start: usize, word: u64) -> impl Iterator<Item = NodeId> {
+    (0..LANES).filter(move |lane| word >> lane & 1 == 1).map(move |lane| NodeId::from_index(start + lane))
 }
 
 fn at(column: &[i64], node: NodeId) -> i64 {
