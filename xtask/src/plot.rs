@@ -86,7 +86,11 @@ fn rows(results: &str) -> Result<Vec<Row>> {
     let runs: Vec<serde_json::Value> = runs.collect::<Result<_>>()?;
     let middle = |workload: &str, mode: &str| {
         let same = runs.iter().filter(|run| {
-            run["workload"] == workload && run["mode"] == mode && run["nodes"] == NODES && run["threads"] == 1
+            run["workload"] == workload
+                && run["mode"] == mode
+                && run["nodes"] == NODES
+                && run["threads"] == 1
+                && run["store"] != "embedded"
         });
         let mut figures: Vec<f64> = same.filter_map(|run| run["pods_per_second"].as_f64()).collect();
         figures.sort_by(f64::total_cmp);
