@@ -49,11 +49,10 @@ impl Played {
 }
 
 impl Podium {
-    /// Starts anew: these nodes have these scores, and all groups are open.
-    pub(super) fn reset(&mut self, totals: &[i64], nodes: &NodeSet, groups: Option<&Groups>) {
+    /// Starts anew: these nodes have these scores, and all groups are open. The scores are taken; other memory is left for them.
+    pub(super) fn reset(&mut self, totals: &mut Vec<i64>, nodes: &NodeSet, groups: Option<&Groups>) {
         self.played = None;
-        self.totals.clear();
-        self.totals.extend_from_slice(totals);
+        std::mem::swap(&mut self.totals, totals);
         self.nodes.copy_from(nodes);
         let count = groups.map_or(1, Groups::len);
         self.bonus.clear();

@@ -19,7 +19,9 @@ pub(super) struct Column {
     ranges: [Option<ScoreRange>; 2],
     /// After normalising, before the weight.
     pub(super) score: Scores,
-    /// The same, by group.
+    /// What all nodes have in `score`, if they were last scored together and that was found out.
+    pub(super) same: Option<i64>,
+    /// As `score`, by group.
     pub(super) by_group: Vec<i64>,
     /// Memory for what `score` was.
     old: Scores,
@@ -30,6 +32,7 @@ impl Column {
     pub(super) fn forget(&mut self) {
         self.active = false;
         self.grouped = false;
+        self.same = None;
         self.state.clear();
     }
 
@@ -55,13 +58,28 @@ impl Column {
         feasible: &NodeSet,
     ) {
         let cycle = question.cycle(cluster);
-        self.score.reset(cluster.width());
+        self.same = None;
         if !policy.is_normalised() {
+            self.score.reset(cluster.width());
             policy.score(cycle, &self.state, nodes, &mut self.score);
+            self.same = self.score.is_zero().then_some(0);
             return;
         }
         self.raw.reset(cluster.width());
         policy.score(cycle, &self.state, nodes, &mut self.raw);
+        // Many a policy has nothing against any node, and then there is one score to work out.
+        if self.raw.is_zero()
+            && let Some(first) = nodes.first()
+        {
+            let range = ScoreRange { min: 0, max: 0 };
+            self.ranges = [Some(range); 2];
+            self.score.widen(cluster.width());
+            let score = self.normalise_one(cycle, policy, range, first);
+            self.score.fill(cluster.width(), score);
+            self.same = Some(score);
+            return;
+        }
+        self.score.reset(cluster.width());
         let wide = self.raw.range(nodes);
         self.ranges = [wide, self.narrow(wide, nodes, feasible)];
         self.normalise(cycle, policy, nodes);
@@ -85,6 +103,7 @@ impl Column {
         moved: &mut NodeSet,
     ) {
         let cycle = question.cycle(cluster);
+        self.same = None;
         let now = affected.intersection(nodes);
         self.score.widen(cluster.width());
         if !policy.is_normalised() {
@@ -153,6 +172,7 @@ impl Column {
         nodes: &[Option<NodeId>],
     ) {
         let cycle = question.cycle(cluster);
+        self.same = None;
         self.raw.widen(cluster.width());
         self.score.widen(cluster.width());
         let set: NodeSet = nodes.iter().flatten().copied().collect();
@@ -179,13 +199,18 @@ impl Column {
         nodes.iter().all(|node| self.raw.get(node) == range.min).then_some(range)
     }
 
+    /// The score, after normalising, of a node that has the same as all others.
+    fn normalise_one(&mut self, cycle: Cycle<'_>, policy: &dyn Score, range: ScoreRange, node: NodeId) -> i64 {
+        self.score.set(node, range.min);
+        policy.normalise(cycle, &self.state, range, &NodeSet::only(node), &mut self.score);
+        self.score.get(node)
+    }
+
     fn normalise(&mut self, cycle: Cycle<'_>, policy: &dyn Score, nodes: &NodeSet) {
         if let Some(range) = self.constant(nodes)
             && let Some(first) = nodes.first()
         {
-            self.score.set(first, range.min);
-            policy.normalise(cycle, &self.state, range, &NodeSet::only(first), &mut self.score);
-            let score = self.score.get(first);
+            let score = self.normalise_one(cycle, policy, range, first);
             nodes.iter().for_each(|node| self.score.set(node, score));
             return;
         }

@@ -47,7 +47,7 @@ impl Ranking {
         self.scored = false;
         self.totals.clear();
         self.totals.resize(width, 0);
-        self.best.reset(&self.totals, &NodeSet::new(), None);
+        self.best.reset(&mut self.totals, &NodeSet::new(), None);
     }
 
     /// Whether a policy has something to say that depends on more than the cluster.
@@ -235,10 +235,13 @@ impl Ranking {
 
     fn total_all(&mut self, question: Question<'_>, cluster: &Cluster, nodes: &NodeSet, groups: Option<&Groups>) {
         // Column by column, nodes that are out of the race included: that is quicker than to pick.
+        let policies = question.profile.policies();
+        let weighted = || policies.iter().zip(&self.columns).filter(|(_, column)| column.active && !column.grouped);
+        let same = weighted().filter_map(|(enabled, column)| Some(enabled.weight().wrapping_mul(column.same?)));
+        let base = same.fold(0, i64::wrapping_add);
         self.totals.clear();
-        self.totals.resize(cluster.width(), 0);
-        let weighted = question.profile.policies().iter().zip(&self.columns);
-        for (enabled, column) in weighted.filter(|(_, column)| column.active && !column.grouped) {
+        self.totals.resize(cluster.width(), base);
+        for (enabled, column) in weighted().filter(|(_, column)| column.same.is_none()) {
             let each = self.totals.iter_mut().zip(column.score.as_slice());
             match enabled.weight() {
                 // Mostly it is this, and vectors of 64-bit integers are slow to multiply.
@@ -246,7 +249,7 @@ impl Ranking {
                 weight => each.for_each(|(total, score)| *total = total.wrapping_add(weight.wrapping_mul(*score))),
             }
         }
-        self.best.reset(&self.totals, nodes, groups);
+        self.best.reset(&mut self.totals, nodes, groups);
     }
 }
 

@@ -39,7 +39,8 @@ impl Lanes {
     }
 }
 
-fn chunk(column: &[i64], start: usize) -> Option<&[i64; LANES]> {
+/// What a column has for the 64 nodes from `start` on; `None` if it ends before.
+pub(super) fn chunk(column: &[i64], start: usize) -> Option<&[i64; LANES]> {
     column.get(start..start + LANES)?.try_into().ok()
 }
 

@@ -10,7 +10,7 @@ use longshore_core::scheduling::{
 };
 use smallvec::SmallVec;
 
-use super::lanes::{self, LANES, Lane, Lanes, floor};
+use super::lanes::{self, LANES, Lane, Lanes, chunk, floor};
 
 /// [`MAX_NODE_SCORE`] in floating point.
 pub(super) const BEST: f64 = 100.0;
@@ -188,9 +188,8 @@ impl Filter for NodeResourcesFit {
 
 /// Whether all of the 64 nodes from `start` on have room for a pod and all that it wants: mostly, and told quickly.
 fn all_fit(pods: (&[i64], &[i64]), wanted: &[Wanted<'_>], start: usize) -> bool {
-    let chunk = |column: &[i64]| -> Option<[i64; LANES]> { column.get(start..start + LANES)?.try_into().ok() };
     let fit = |there: &[i64], taken: &[i64], more: i64| {
-        let Some((there, taken)) = chunk(there).zip(chunk(taken)) else { return false };
+        let Some((there, taken)) = chunk(there, start).zip(chunk(taken, start)) else { return false };
         let mut lacks = false;
         for lane in 0..LANES {
             lacks |= more > there[lane] - taken[lane];
