@@ -58,6 +58,8 @@ struct Tried {
     outcomes: Vec<Option<Outcome>>,
     /// Nodes where evictions help, the least dear first, then by name.
     ways: BTreeSet<Way>,
+    /// Whether each outcome depended on its node alone. If not, it may be another now, though nothing happened on the node.
+    is_local: bool,
     /// By node: its entry among `ways`.
     entries: BTreeMap<NodeId, Way>,
 }
@@ -71,7 +73,7 @@ impl Tried {
         let changes = changes.filter(|changes| changes.clone().all(|change| change.node().is_some()));
         match changes {
             Some(changes) => changes.filter_map(Change::node).for_each(|node| self.forget(node)),
-            None => *self = Self::default(),
+            None => *self = Self { is_local: self.is_local, ..Self::default() },
         }
         self.outcomes.resize(cluster.width(), None);
         self.seen = Some(cluster.generation());
@@ -92,8 +94,9 @@ impl PostFilter for DefaultPreemption {
         if let Err(why) = may_preempt(trial.pod(), trial.cluster(), refused) {
             return PostFiltered { message: format!("preemption: {why}"), ..PostFiltered::default() };
         }
-        if state.get::<Tried>().is_none() || !trial.is_local() {
-            state.set(Tried::default());
+        let is_local = trial.is_local();
+        if !is_local || !state.get::<Tried>().is_some_and(|tried| tried.is_local) {
+            state.set(Tried { is_local, ..Tried::default() });
         }
         let Some(tried) = state.get_mut::<Tried>() else { return PostFiltered::default() };
         tried.refresh(trial.cluster());

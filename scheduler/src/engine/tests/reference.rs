@@ -225,6 +225,42 @@ proptest! {
     }
 }
 
+/// Found by random cases: what evictions did while a pod elsewhere kept this one away was believed when none did any more.
+#[test]
+fn evictions_are_tried_anew_when_nobody_keeps_away_any_more() {
+    let events = vec![
+        (14, 46, 108),
+        (0, 27, 55),
+        (87, 0, 53),
+        (0, 1, 0),
+        (0, 7, 0),
+        (119, 50, 62),
+        (17, 0, 79),
+        (0, 0, 0),
+        (0, 0, 4),
+        (3, 0, 0),
+        (0, 0, 0),
+        (0, 17, 7),
+        (0, 0, 0),
+        (0, 0, 0),
+        (0, 7, 13),
+        (0, 17, 0),
+        (0, 0, 4),
+        (126, 73, 0),
+        (38, 0, 0),
+        (0, 89, 0),
+        (185, 0, 220),
+        (0, 47, 25),
+        (0, 7, 4),
+        (87, 0, 0),
+        (0, 57, 0),
+        (14, 110, 9),
+        (0, 7, 130),
+        (154, 0, 155),
+    ];
+    agree(with_arguments(), events, &[180]).unwrap();
+}
+
 /// The default policies, each with arguments that make it do something else.
 fn with_arguments() -> Profile {
     let text = "
