@@ -75,6 +75,10 @@ impl Engine {
             explanation.held = Some((policy, refusal));
             return Ok(explanation);
         }
+        // As upstream: without nodes no policy is asked.
+        if self.cluster.nodes().is_empty() {
+            return Ok(explanation);
+        }
         let (profile, mut cluster) = (&self.profiles[place], self.cluster.clone());
         let shape = cluster.shape(pod);
         let name = |node: NodeId| self.cluster.name(node).to_owned();

@@ -261,6 +261,13 @@ fn evictions_are_tried_anew_when_nobody_keeps_away_any_more() {
     agree(with_arguments(), events, &[180]).unwrap();
 }
 
+/// Found by random cases: as upstream, no policy refuses a pod as a whole where there is no node.
+#[test]
+fn without_nodes_no_policy_is_asked() {
+    let last_node_goes = [(2, 0, 0), (2, 1, 0), (2, 2, 0), (2, 3, 0), (2, 4, 0), (2, 5, 0)];
+    agree(Profile::default_scheduler(), last_node_goes.to_vec(), &[117]).unwrap();
+}
+
 /// The default policies, each with arguments that make it do something else.
 fn with_arguments() -> Profile {
     let text = "
