@@ -38,7 +38,7 @@ impl Feed {
     /// What the store says, or [`store::Error::Corrupt`] for an object that cannot be read.
     pub(crate) async fn load(&self) -> Result<Revision, store::Error> {
         let mut options = ListOptions { limit: PAGE, ..ListOptions::default() };
-        let mut found: FxHashMap<&str, BTreeMap<String, Cached>> = FxHashMap::default();
+        let mut found: FxHashMap<(&str, &str), BTreeMap<String, Cached>> = FxHashMap::default();
         // Page by page: what is stored and what is made of it need not both be in memory as a whole.
         let revision = loop {
             let page = self.store.list(PREFIX, options.clone()).await?;
@@ -50,16 +50,14 @@ impl Feed {
                     Some(known) => known,
                     None => Cached { object: decode(kind.kind, entry)?, revision: entry.revision },
                 };
-                let prefix = &entry.key[..entry.key.len() - short.len()];
-                let Some((prefix, _)) = self.cache.kinds.get_key_value(prefix) else { continue };
-                found.entry(prefix).or_default().insert(short.to_owned(), cached);
+                found.entry((kind.kind.info.group, kind.kind.info.kind)).or_default().insert(short.to_owned(), cached);
             }
             if !page.more {
                 break page.revision;
             }
         };
-        for (prefix, kind) in &self.cache.kinds {
-            let objects = found.remove(prefix.as_str()).unwrap_or_default();
+        for kind in self.cache.kinds.values() {
+            let objects = found.remove(&(kind.kind.info.group, kind.kind.info.kind)).unwrap_or_default();
             let mut state = kind.write();
             state.objects = objects;
             state.events.clear();

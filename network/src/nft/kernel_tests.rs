@@ -11,7 +11,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 
-use super::{Node, apply, desired, list, remove};
+use super::{apply, desired, list, node, remove};
 
 fn service(n: u8, random: &mut Pcg64) -> ServicePort {
     let backend = |b: u8| Backend { address: Ipv4Addr::new(10, 1, 0, b).into(), port: 80, local: b < 4 };
@@ -134,15 +134,6 @@ fn connect_and_reset(address: SocketAddr) -> std::io::Result<()> {
     let at_once = nix::libc::linger { l_onoff: 1, l_linger: 0 };
     setsockopt(&stream, sockopt::Linger, &at_once)?;
     Ok(())
-}
-
-fn node() -> Node {
-    Node {
-        bridge: "lst-br".into(),
-        pods: "10.1.0.0/24".parse().unwrap(),
-        cluster: vec!["10.1.0.0/16".parse().unwrap()],
-        services: vec!["10.96.0.0/16".parse().unwrap()],
-    }
 }
 
 fn ip(arguments: &str) {

@@ -59,6 +59,17 @@ fn missing(error: io::Error) -> Error {
     failed("run nft")(error)
 }
 
+/// The node of the tests.
+#[cfg(test)]
+fn node() -> Node {
+    Node {
+        bridge: "lst-br".into(),
+        pods: "10.1.0.0/24".parse().unwrap(),
+        cluster: vec!["10.1.0.0/16".parse().unwrap()],
+        services: vec!["10.96.0.0/16".parse().unwrap()],
+    }
+}
+
 #[cfg(test)]
 #[path = "kernel_tests.rs"]
 mod kernel_tests;

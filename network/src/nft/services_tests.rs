@@ -2,16 +2,7 @@
 
 use longshore_core::network::{Backend, HostPort, Protocol, ServicePort};
 
-use crate::nft::{Node, PodPorts, Ruleset, desired};
-
-fn node() -> Node {
-    Node {
-        bridge: "lst-br".into(),
-        pods: "10.1.0.0/24".parse().unwrap(),
-        cluster: vec!["10.1.0.0/16".parse().unwrap()],
-        services: vec!["10.96.0.0/16".parse().unwrap()],
-    }
-}
+use crate::nft::{PodPorts, Ruleset, desired, node};
 
 fn backend(address: &str, local: bool) -> Backend {
     Backend { address: address.parse().unwrap(), port: 8080, local }

@@ -125,8 +125,8 @@ async fn gangs_of_which_one_fits_at_a_time_run_one_after_the_other() {
     world.stop().await;
 }
 
-#[tokio::test]
-async fn a_gang_that_waits_for_room_to_be_made_gives_up_at_its_time_out() {
+/// Of a group `g` of two, one holds a node; for the other room is being made, which takes its time.
+async fn waiting_for_room(spec: serde_json::Value) -> World {
     let mut world = World::new();
     world.server.set_graceful(true);
     world.node("a", "1").await;
@@ -134,12 +134,17 @@ async fn a_gang_that_waits_for_room_to_be_made_gives_up_at_its_time_out() {
     world.start(profile(), 1);
     world.pod("victim", "1", json!({ "spec": { "priority": -5 } })).await;
     world.until("the victim is bound", |world| world.bound().len() == 1).await;
-    world.group("g", json!({ "minMember": 2, "scheduleTimeoutSeconds": 7 })).await;
+    world.group("g", spec).await;
     world.members("g", 2, "1").await;
     world.rest().await;
-    // One holds a node; for the other room is being made, which takes its time.
-    let before = world.clock.elapsed();
     assert_eq!(world.bound_of("g"), 0);
+    world
+}
+
+#[tokio::test]
+async fn a_gang_that_waits_for_room_to_be_made_gives_up_at_its_time_out() {
+    let world = waiting_for_room(json!({ "minMember": 2, "scheduleTimeoutSeconds": 7 })).await;
+    let before = world.clock.elapsed();
     world.pod("other", "1", json!({ "spec": { "priority": -5 } })).await;
     world.until("the other is bound", |world| world.bound().contains_key("other")).await;
     let waited = world.clock.elapsed() - before;
@@ -149,17 +154,7 @@ async fn a_gang_that_waits_for_room_to_be_made_gives_up_at_its_time_out() {
 
 #[tokio::test]
 async fn when_a_member_goes_while_others_wait_they_give_their_nodes_back_at_once() {
-    let mut world = World::new();
-    world.server.set_graceful(true);
-    world.node("a", "1").await;
-    world.node("b", "1").await;
-    world.start(profile(), 1);
-    world.pod("victim", "1", json!({ "spec": { "priority": -5 } })).await;
-    world.until("the victim is bound", |world| world.bound().len() == 1).await;
-    world.group("g", json!({ "minMember": 2 })).await;
-    world.members("g", 2, "1").await;
-    world.rest().await;
-    assert_eq!(world.bound_of("g"), 0);
+    let world = waiting_for_room(json!({ "minMember": 2 })).await;
     let before = world.clock.elapsed();
     world.delete("g-1").await;
     world.until("the first says why", |world| world.why("g-0").as_deref() == Some("pod group g has 1 of 2 pods")).await;
