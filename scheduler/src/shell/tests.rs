@@ -35,6 +35,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        traced::spans();
         let clock = VirtualClock::new();
         let server = FakeServer::new(Arc::new(clock.clone()), 1);
         server.keep_ledger();

@@ -1,6 +1,6 @@
 //! What a scheduler's spans tell.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use tracing::Subscriber;
 use tracing::field::{Field, Visit};
@@ -23,7 +23,18 @@ impl Visit for Fields {
 
 /// Keeps spans of the scheduler once they are closed, as text.
 #[derive(Clone, Default)]
-struct Spans(Arc<Mutex<Vec<String>>>);
+pub(super) struct Spans(Arc<Mutex<Vec<String>>>);
+
+/// The spans of all tests of this process. `tracing` asks once per process whether anyone wants a span, so whoever listens
+/// must be there before the first scheduler of any test runs: [`World::new`] comes here first.
+pub(super) fn spans() -> &'static Spans {
+    static SPANS: OnceLock<Spans> = OnceLock::new();
+    SPANS.get_or_init(|| {
+        let spans = Spans::default();
+        tracing::subscriber::set_global_default(tracing_subscriber::registry().with(spans.clone())).unwrap();
+        spans
+    })
+}
 
 impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for Spans {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
@@ -49,23 +60,23 @@ impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for Spans {
 
 #[tokio::test]
 async fn a_span_of_each_cycle_says_which_pod_it_was_about_and_what_came_of_it() {
-    let spans = Spans::default();
-    let _subscriber = tracing::subscriber::set_default(tracing_subscriber::registry().with(spans.clone()));
     let mut world = World::new();
     world.node("a", "2").await;
-    world.pod("small", "500m", json!({})).await;
-    world.pod("large", "3", json!({})).await;
-    world.start(Profile::default_scheduler(), 1);
+    let here = json!({ "spec": { "schedulerName": "traced" } });
+    world.pod("small", "500m", here.clone()).await;
+    world.pod("large", "3", here).await;
+    world.start(Profile::default_scheduler().named("traced"), 1);
     world.until("told", |world| world.events("FailedScheduling").len() == 1 && world.bound().len() == 1).await;
-    let mut seen = spans.0.lock().unwrap().clone();
+    let mut seen = spans().0.lock().unwrap().clone();
+    seen.retain(|span| span.contains(" profile=traced "));
     seen.sort();
     let of = "namespace=default";
     assert_eq!(
         seen,
         [
-            format!("binding: attempt=1 name=small {of} node=a profile=default-scheduler result=bound"),
-            format!("scheduling: attempt=1 name=large {of} profile=default-scheduler result=unschedulable"),
-            format!("scheduling: attempt=1 name=small {of} node=a profile=default-scheduler result=scheduled"),
+            format!("binding: attempt=1 name=small {of} node=a profile=traced result=bound"),
+            format!("scheduling: attempt=1 name=large {of} profile=traced result=unschedulable"),
+            format!("scheduling: attempt=1 name=small {of} node=a profile=traced result=scheduled"),
         ]
     );
 }
