@@ -124,6 +124,18 @@ impl NodeSet {
         self.words.iter().map(|word| word.count_ones() as usize).sum()
     }
 
+    /// Whether there are this many nodes in the set, or more. Does not count further than needed.
+    pub fn has(&self, count: usize) -> bool {
+        let mut missing = count;
+        for word in &self.words {
+            if missing == 0 {
+                break;
+            }
+            missing = missing.saturating_sub(word.count_ones() as usize);
+        }
+        missing == 0
+    }
+
     /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.words.is_empty()
@@ -260,6 +272,7 @@ mod tests {
         all.union(&b);
         assert_eq!(all, set(&[0, 3, 64, 65, 200]));
         assert_eq!(all.len(), 5);
+        assert!(all.has(0) && all.has(5) && !all.has(6));
         assert_eq!(set(&[64, 65, 200]).words().collect::<Vec<_>>(), [(64, 3), (128, 0), (192, 1 << 8)]);
         assert_eq!(all.iter().map(NodeId::index).collect::<Vec<_>>(), [0, 3, 64, 65, 200]);
         assert!(a.intersects(&b) && !set(&[1]).intersects(&b));

@@ -1,6 +1,8 @@
 //! The best nodes, kept in a tournament: a change of one score costs a path to the root, and choosing among the best
 //! costs a path down, whatever the number of nodes.
 
+use std::cmp::Ordering;
+
 use longshore_core::scheduling::{NodeId, NodeSet};
 
 use super::groups::Groups;
@@ -61,14 +63,13 @@ impl Podium {
         self.group_of.extend_from_slice(groups.map_or(&[], Groups::of_nodes));
         self.tops.clear();
         self.tops.resize(count, (NONE, 0));
+        if groups.is_none() {
+            self.tops[0] = highest(&self.totals, nodes);
+            return;
+        }
         for node in nodes.iter() {
-            let top = &mut self.tops[self.group_of.get(node.index()).map_or(0, |group| *group as usize)];
-            let score = self.totals[node.index()];
-            if score > top.0 {
-                *top = (score, 1);
-            } else if score == top.0 {
-                top.1 += 1;
-            }
+            let top = &mut self.tops[self.group_of[node.index()] as usize];
+            *top = join(*top, (self.totals[node.index()], 1));
         }
     }
 
@@ -192,9 +193,15 @@ impl Podium {
     }
 }
 
-/// A full binary tree over the nodes' places: each knot has the highest score below it and how many nodes have it.
+/// How many neighbours' scores are below one leaf of the tree.
+const NEIGHBOURS: usize = 64;
+
+/// The nodes' scores by place, and a full binary tree over them: each knot has the highest score below it and how many nodes
+/// have it. A leaf stands for 64 neighbours, so that the tree of a large cluster stays in the processor's cache.
 #[derive(Debug, Clone, Default)]
 struct Best {
+    /// [`NONE`] for nodes that are not feasible.
+    scores: Vec<[i64; NEIGHBOURS]>,
     /// Number of leaves, a power of two; the root is at 1, leaf `n` at `leaves + n`.
     leaves: usize,
     knots: Vec<(i64, u32)>,
@@ -203,18 +210,24 @@ struct Best {
 impl Best {
     /// Starts anew with room for this many nodes, none of them feasible.
     fn reset(&mut self, width: usize) {
-        self.leaves = width.max(1).next_power_of_two();
+        let words = width.max(1).div_ceil(NEIGHBOURS);
+        self.scores.clear();
+        self.scores.resize(words, [NONE; NEIGHBOURS]);
+        self.leaves = words.next_power_of_two();
         self.knots.clear();
         self.knots.resize(self.leaves * 2, (NONE, 0));
     }
 
-    /// Sets a leaf only; [`Best::build`] must follow.
+    /// Sets a score only; [`Best::build`] must follow.
     fn put(&mut self, node: NodeId, score: i64) {
-        self.knots[self.leaves + node.index()] = (score, 1);
+        self.scores[node.index() / NEIGHBOURS][node.index() % NEIGHBOURS] = score;
     }
 
-    /// Works out all knots from the leaves.
+    /// Works out all knots from the scores.
     fn build(&mut self) {
+        for (leaf, scores) in self.knots[self.leaves..].iter_mut().zip(&self.scores) {
+            *leaf = highest_of(scores);
+        }
         for knot in (1..self.leaves).rev() {
             self.knots[knot] = join(self.knots[knot * 2], self.knots[knot * 2 + 1]);
         }
@@ -222,26 +235,33 @@ impl Best {
 
     /// Sets the score of a node, `None` if it is not feasible.
     fn set(&mut self, node: NodeId, score: Option<i64>) {
-        let mut knot = self.leaves + node.index();
-        let new = score.map_or((NONE, 0), |score| (score, 1));
-        if self.knots[knot] == new {
-            return;
-        }
-        self.knots[knot] = new;
-        while knot > 1 {
-            knot /= 2;
-            let joined = join(self.knots[knot * 2], self.knots[knot * 2 + 1]);
-            if self.knots[knot] == joined {
+        let (word, lane) = (node.index() / NEIGHBOURS, node.index() % NEIGHBOURS);
+        let new = score.unwrap_or(NONE);
+        let old = std::mem::replace(&mut self.scores[word][lane], new);
+        let mut knot = self.leaves + word;
+        let (top, count) = self.knots[knot];
+        let mut joined = match (old == top, new.cmp(&top)) {
+            _ if old == new => return,
+            (_, Ordering::Greater) => (new, 1),
+            (false, Ordering::Less) => return,
+            (false, Ordering::Equal) => (top, count + 1),
+            (true, _) if count > 1 => (top, count - 1),
+            (true, _) => highest_of(&self.scores[word]),
+        };
+        while self.knots[knot] != joined {
+            self.knots[knot] = joined;
+            if knot == 1 {
                 return;
             }
-            self.knots[knot] = joined;
+            knot /= 2;
+            joined = join(self.knots[knot * 2], self.knots[knot * 2 + 1]);
         }
     }
 
     /// A node's score, if it is feasible.
     fn score(&self, node: NodeId) -> Option<i64> {
-        let (score, count) = *self.knots.get(self.leaves + node.index())?;
-        (count > 0).then_some(score)
+        let scores = self.scores.get(node.index() / NEIGHBOURS)?;
+        Some(scores[node.index() % NEIGHBOURS]).filter(|score| *score != NONE)
     }
 
     /// The highest score and how many nodes have it; `None` if no node is feasible.
@@ -265,15 +285,38 @@ impl Best {
                 knot += 1;
             }
         }
-        Some(NodeId::from_index(knot - self.leaves))
+        let word = knot - self.leaves;
+        let best = self.scores[word].iter().enumerate().filter(|(_, score)| **score == top);
+        let (lane, _) = { best }.nth(index as usize)?;
+        Some(NodeId::from_index(word * NEIGHBOURS + lane))
     }
+}
+
+/// The highest of these nodes' scores and how many have it. Where 64 neighbours are all in, they are compared without a
+/// branch for each.
+fn highest(totals: &[i64], nodes: &NodeSet) -> (i64, u32) {
+    let of_word = |(start, word): (usize, u64)| {
+        let all = totals.get(start..start + NEIGHBOURS).filter(|_| word == u64::MAX);
+        if let Some(all) = all.and_then(|all| all.try_into().ok()) {
+            return highest_of(all);
+        }
+        let set = (0..64).filter(|bit| word >> bit & 1 == 1);
+        set.map(|bit| (totals[start + bit], 1)).fold((NONE, 0), join)
+    };
+    nodes.words().map(of_word).fold((NONE, 0), join)
+}
+
+fn highest_of(scores: &[i64; NEIGHBOURS]) -> (i64, u32) {
+    let best = scores.iter().copied().fold(NONE, i64::max);
+    let count = scores.iter().map(|score| u32::from(*score == best)).sum();
+    if best == NONE { (NONE, 0) } else { (best, count) }
 }
 
 fn join(left: (i64, u32), right: (i64, u32)) -> (i64, u32) {
     match left.0.cmp(&right.0) {
-        std::cmp::Ordering::Greater => left,
-        std::cmp::Ordering::Less => right,
-        std::cmp::Ordering::Equal => (left.0, left.1 + right.1),
+        Ordering::Greater => left,
+        Ordering::Less => right,
+        Ordering::Equal => (left.0, left.1 + right.1),
     }
 }
 
@@ -285,7 +328,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn equals_a_scan(width in 1_usize..40, changes in prop::collection::vec((0_usize..40, prop::option::of(0_i64..4)), 0..80)) {
+        fn the_highest_is_found_whether_all_nodes_are_in_or_some(
+            totals in prop::collection::vec(-2_i64..3, 0..200),
+            out in prop::collection::btree_set(0_usize..200, 0..4),
+        ) {
+            let nodes: Vec<usize> = (0..totals.len()).filter(|node| !out.contains(node)).collect();
+            let top = nodes.iter().map(|node| totals[*node]).max();
+            let count = nodes.iter().filter(|node| Some(totals[**node]) == top).count();
+            let set = nodes.into_iter().map(NodeId::from_index).collect();
+            prop_assert_eq!(highest(&totals, &set), top.map_or((NONE, 0), |top| (top, count as u32)));
+        }
+
+        #[test]
+        fn equals_a_scan(width in 1_usize..300, changes in prop::collection::vec((0_usize..300, prop::option::of(0_i64..4)), 0..200)) {
             let mut best = Best::default();
             best.reset(width);
             let mut plain = vec![None; width];

@@ -181,7 +181,7 @@ impl Ranking {
                 touched.union(again);
             }
         }
-        if all_moved || touched.len() * COLD_ABOVE > news.base.len() {
+        if all_moved || !news.base.has(touched.len() * COLD_ABOVE) {
             self.total_all(question, cluster, news.base, groups);
         } else {
             for node in touched.iter() {

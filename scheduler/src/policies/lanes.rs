@@ -3,6 +3,8 @@
 //! A pod of a shape that nobody had before is scored on every node, and then divisions are most of the work. In floating
 //! point the compiler turns them into vector instructions; below 2^45 that is exact, and what is not is left to the caller.
 
+#![allow(unsafe_code, reason = "instructions that only some processors have are called for after they were looked for")]
+
 /// How many nodes go together: those of one word of a node set.
 pub(super) const LANES: usize = 64;
 
@@ -37,6 +39,22 @@ impl Lanes {
         }
         bits < AMOUNT_MAX && !none
     }
+}
+
+/// Runs this with the widest vectors of floating point that this processor has; what is compiled into it (mark it
+/// `#[inline(always)]`) uses them. The results are the same to the bit: one operation of theirs is many of the narrow ones.
+#[inline]
+pub(super) fn widest<R>(work: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        #[target_feature(enable = "avx2")]
+        fn wide<R>(work: impl FnOnce() -> R) -> R {
+            work()
+        }
+        // SAFETY: the processor has what `wide` is compiled for, as was just asked.
+        return unsafe { wide(work) };
+    }
+    work()
 }
 
 /// What a column has for the 64 nodes from `start` on; `None` if it ends before.

@@ -357,18 +357,24 @@ impl<'c> Usage<'c> {
         let mut lanes: SmallVec<[(i32, Lanes); 2]> = self.resources.iter().map_while(weighted).collect();
         let exact = lanes.len() == self.resources.len() && !lanes.is_empty();
         let mut all = [0.0; LANES];
-        for (start, word) in nodes.words() {
-            let mut resources = self.resources.iter().zip(&mut lanes);
-            if exact
-                && word.count_ones() >= FEW
-                && resources.all(|((_, it), (_, lanes))| lanes.load(it.requested, it.allocatable, it.amount, start))
-            {
-                of_lanes(&lanes, &mut all);
-                scores.add_lanes(start, word, |lane| lanes::whole(all[lane]));
-            } else {
-                nodes_of(start, word).for_each(|node| scores.add(node, of_one(node)));
-            }
-        }
+        lanes::widest(
+            #[inline(always)]
+            || {
+                for (start, word) in nodes.words() {
+                    let mut resources = self.resources.iter().zip(&mut lanes);
+                    if exact
+                        && word.count_ones() >= FEW
+                        && resources
+                            .all(|((_, it), (_, lanes))| lanes.load(it.requested, it.allocatable, it.amount, start))
+                    {
+                        of_lanes(&lanes, &mut all);
+                        scores.add_lanes(start, word, |lane| lanes::whole(all[lane]));
+                    } else {
+                        nodes_of(start, word).for_each(|node| scores.add(node, of_one(node)));
+                    }
+                }
+            },
+        );
     }
 
     /// Calls with weight, what would be taken, and what there is, for resources that the node has.

@@ -117,6 +117,8 @@ pub struct Cluster {
     resources: ResourceNames,
     ids: FxHashMap<Arc<str>, NodeId>,
     slots: Vec<Slot>,
+    /// By node. Apart from the slots, for each decision names a node, and a node's object is rarely in the processor's cache.
+    names: Vec<Arc<str>>,
     free: BTreeSet<NodeId>,
     live: NodeSet,
     unschedulable: NodeSet,
@@ -175,7 +177,7 @@ impl Cluster {
 
     /// The name of the node at a place; empty if there is none.
     pub fn name(&self, node: NodeId) -> &str {
-        self.node(node).and_then(|node| node.metadata.name.as_deref()).unwrap_or_default()
+        self.names.get(node.index()).map_or("", |name| name)
     }
 
     /// Nodes that take no new pods.

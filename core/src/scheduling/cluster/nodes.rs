@@ -37,6 +37,7 @@ impl Cluster {
         }
         self.with_nominations.remove(id);
         self.slots[id.index()] = Slot::default();
+        self.names[id.index()] = Arc::default();
         self.live.remove(id);
         self.free.insert(id);
         self.changes.push(Change::Node(id));
@@ -47,12 +48,15 @@ impl Cluster {
     fn take_place(&mut self, name: &str) -> NodeId {
         let id = self.free.pop_first().unwrap_or_else(|| {
             self.slots.push(Slot::default());
+            self.names.push(Arc::default());
             NodeId::from_index(self.slots.len() - 1)
         });
         for column in [&mut self.pod_counts, &mut self.nonzero_milli_cpu, &mut self.nonzero_memory] {
             *at_mut(column, id) = 0;
         }
-        self.ids.insert(name.into(), id);
+        let name: Arc<str> = name.into();
+        self.names[id.index()] = name.clone();
+        self.ids.insert(name, id);
         self.live.insert(id);
         id
     }
