@@ -29,8 +29,9 @@ pub(crate) use repair::repair;
 /// Prefix of all records.
 pub(crate) const PREFIX: &str = "/longshore/ledger/";
 
-/// How many records are remembered; others are read from the store when they are needed.
-const REMEMBERED_MAX: usize = 1024;
+/// How many records are remembered, which is those of all nodes but in the largest clusters; others are read from the store when
+/// they are needed.
+const REMEMBERED_MAX: usize = 16 << 10;
 
 /// How much a pod's charge has to fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

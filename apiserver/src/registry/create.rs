@@ -69,7 +69,7 @@ impl Registry {
         object.meta_mut().managed_fields = brought;
         let manager = params.field_manager.as_deref().unwrap_or(DEFAULT_MANAGER);
         if tracks {
-            field_manager(kind, "").update(None, &mut *object, manager, self.clock.now());
+            self.shapes.create(kind, || field_manager(kind, ""), &mut *object, (manager, self.clock.now()));
         }
         // What the system gives is nobody's, so it comes after ownership is noted; validation sees it.
         let mut given = object.as_any().is::<Service>().then(|| object.clone_box());

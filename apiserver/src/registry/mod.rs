@@ -31,6 +31,7 @@ use bytes::Bytes;
 use futures::future::{Either, select};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use longshore_core::api::{Event, Pod};
+use longshore_core::apply::Shapes;
 use longshore_core::client::{Error, Target};
 use longshore_core::clock::Clock;
 use longshore_core::kind::{AnyObject, DynObject, KindType};
@@ -121,6 +122,8 @@ pub struct Registry {
     event_ttl: Duration,
     random: Random,
     kinds: Vec<&'static KindType>,
+    /// Which fields new objects have.
+    shapes: Shapes,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -155,6 +158,7 @@ impl Registry {
             event_ttl: options.event_ttl,
             random: Random::new(options.seed),
             kinds: options.kinds,
+            shapes: Shapes::default(),
             tasks: Mutex::new(tasks),
         });
         registry.bootstrap().await?;

@@ -7,6 +7,7 @@
 mod conflict;
 pub mod fields;
 mod managed;
+mod shape;
 #[cfg(test)]
 mod tests;
 mod typed;
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 pub use conflict::Conflicts;
 use fields::Set;
 use managed::{Managed, manager_id};
+pub use shape::Shapes;
 
 use crate::decode::{FieldValidation, decode_value};
 use crate::kind::{AnyObject, KindType};
