@@ -7,6 +7,7 @@ pub mod api;
 pub mod apply;
 pub mod client;
 pub mod clock;
+pub mod connection;
 pub mod cron;
 pub mod decode;
 pub mod downward;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use longshore_core::connection::Connection;
 use longshore_core::runtime::{
     Capabilities, Container, ContainerConfig, ContainerRef, Error, Event, ExecRequest, Images, Info, Output, Runtime,
     Sandbox, SandboxConfig, Session, Usage,
@@ -79,8 +80,12 @@ impl Runtime for Pretending {
         Ok(Session { input: None, output: stream::iter([Ok(said), Ok(Output::Exit(code))]).boxed() })
     }
 
-    async fn attach(&self, container: &ContainerRef) -> Result<Session, Error> {
-        self.inner.attach(container).await
+    async fn attach(&self, container: &ContainerRef, stdin: bool) -> Result<Session, Error> {
+        self.inner.attach(container, stdin).await
+    }
+
+    async fn connect(&self, pod_uid: &str, port: u16) -> Result<Box<dyn Connection>, Error> {
+        self.inner.connect(pod_uid, port).await
     }
 
     async fn usage(&self, container: &ContainerRef) -> Result<Usage, Error> {

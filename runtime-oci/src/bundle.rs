@@ -41,9 +41,6 @@ pub(crate) struct Place<'a> {
 /// The runtime's configuration of a container.
 pub(crate) fn spec(config: &ContainerConfig, image: &Defaults, place: &Place<'_>) -> Result<Spec, Error> {
     let unsupported = |what: &str| Error::Unsupported { runtime: crate::NAME.to_owned(), what: what.to_owned() };
-    if config.tty {
-        return Err(unsupported("terminals"));
-    }
     if config.security.privileged || !config.devices.is_empty() {
         return Err(unsupported("privileged containers and devices"));
     }
@@ -51,6 +48,9 @@ pub(crate) fn spec(config: &ContainerConfig, image: &Defaults, place: &Place<'_>
     let mut env: Vec<String> = image.env.clone().unwrap_or_default();
     if !env.iter().any(|entry| entry.starts_with("PATH=")) {
         env.push("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
+    }
+    if config.tty && !env.iter().any(|entry| entry.starts_with("TERM=")) {
+        env.push("TERM=xterm".to_owned());
     }
     env.push(format!("HOSTNAME={}", place.sandbox.hostname));
     for (name, value) in &config.env {
@@ -63,7 +63,7 @@ pub(crate) fn spec(config: &ContainerConfig, image: &Defaults, place: &Place<'_>
     let spec = json!({
         "ociVersion": "1.0.2",
         "process": {
-            "terminal": false,
+            "terminal": config.tty,
             "user": user(config, image)?,
             "args": args, "env": env, "cwd": cwd,
             "capabilities": {"bounding": capabilities, "effective": capabilities, "permitted": capabilities},

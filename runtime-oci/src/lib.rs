@@ -9,13 +9,16 @@
 mod archive;
 mod bundle;
 mod cgroup;
+mod connect;
 mod disk;
 mod events;
 mod exec;
 mod host;
 mod images;
 mod lifecycle;
+mod session;
 pub mod shim;
+mod terminal;
 mod unpack;
 
 use std::path::{Path, PathBuf};
@@ -25,6 +28,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use longshore_core::clock::Clock;
+use longshore_core::connection::Connection;
 use longshore_core::runtime::{
     Capabilities, Container, ContainerConfig, ContainerRef, Error, Event, ExecRequest, Image, Images, Info, Runtime,
     Sandbox, SandboxConfig, Session, Usage,
@@ -166,7 +170,7 @@ impl Runtime for OciRuntime {
         Info {
             name: NAME.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            capabilities: Capabilities { streams: false, pull: false, real: true },
+            capabilities: Capabilities { streams: true, pull: false, real: true },
         }
     }
 
@@ -231,13 +235,21 @@ impl Runtime for OciRuntime {
     async fn exec(&self, container: &ContainerRef, request: &ExecRequest) -> Result<Session, Error> {
         let name = container.clone();
         let record = self.with(move |host| host.running("exec in", &name)).await?;
-        exec::exec(&self.host, &record.id, request)
+        exec::exec(&self.host, container, &record.id, request).await
     }
 
-    async fn attach(&self, container: &ContainerRef) -> Result<Session, Error> {
+    async fn attach(&self, container: &ContainerRef, stdin: bool) -> Result<Session, Error> {
         let name = container.clone();
-        self.with(move |host| host.running("attach to", &name)).await?;
-        Err(Error::Unsupported { runtime: NAME.to_owned(), what: "attach".to_owned() })
+        let record = self.with(move |host| host.running("attach to", &name)).await?;
+        let options = exec::Attach { stdin: stdin && record.config.stdin, tty: record.config.tty };
+        exec::attach(&self.host, container, &record.id, options).await
+    }
+
+    async fn connect(&self, pod_uid: &str, port: u16) -> Result<Box<dyn Connection>, Error> {
+        let uid = pod_uid.to_owned();
+        let (directory, record) = self.with(move |host| host.find_sandbox(&uid)).await?;
+        let network = (!record.config.host.network).then(|| directory.join("netns"));
+        connect::connect(network, port).await
     }
 
     async fn usage(&self, container: &ContainerRef) -> Result<Usage, Error> {

@@ -196,6 +196,9 @@ impl Host {
                 log: container.log_path,
                 cgroup: self.container_group(name),
                 event: event_name(name),
+                stdin: record.config.stdin,
+                stdin_once: record.config.stdin_once,
+                tty: record.config.tty,
             };
             shim::ask(&self.sandbox_directory(&name.pod_uid), &Request::Start(start))
         })

@@ -290,14 +290,14 @@ fn an_exec_ends_with_its_session() {
         runtime.create_sandbox(&sandbox(node, "pod")).await.unwrap();
         let config = container(&image, "pod", "main", RUN);
         start(&runtime, &config).await;
-        let command = ["sh", "-c", "echo begun; sleep 1000003"].map(String::from).to_vec();
+        let command = ["sh", "-c", "echo begun; sleep 1000003; true"].map(String::from).to_vec();
         let request = ExecRequest { command, ..ExecRequest::default() };
         let mut session = runtime.exec(&config.container, &request).await.unwrap();
         session.output.next().await.unwrap().unwrap();
         let runs = || {
             let processes = std::fs::read_dir("/proc").unwrap().flatten();
             let command = |path: &Path| std::fs::read_to_string(path.join("cmdline")).unwrap_or_default();
-            processes.filter(|process| command(&process.path()).contains("begun; sleep 1000003")).count()
+            processes.filter(|process| command(&process.path()).contains("begun; sleep 1000003; true")).count()
         };
         assert!(runs() > 0);
         drop(session);

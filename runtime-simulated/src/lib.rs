@@ -28,6 +28,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt};
 use longshore_core::clock::Clock;
+use longshore_core::connection::Connection;
 use longshore_core::runtime::{
     Capabilities, Container, ContainerConfig, ContainerRef, ContainerState, Error, Event, ExecRequest, ImageName,
     Images, Info, Runtime, Sandbox, SandboxConfig, Session, Usage,
@@ -266,9 +267,13 @@ impl Runtime for SimulatedRuntime {
         Err(unsupported("exec"))
     }
 
-    async fn attach(&self, container: &ContainerRef) -> Result<Session, Error> {
+    async fn attach(&self, container: &ContainerRef, _stdin: bool) -> Result<Session, Error> {
         self.host.running("attach to", container)?;
         Err(unsupported("attach"))
+    }
+
+    async fn connect(&self, _pod_uid: &str, _port: u16) -> Result<Box<dyn Connection>, Error> {
+        Err(unsupported("connections into pods"))
     }
 
     async fn usage(&self, container: &ContainerRef) -> Result<Usage, Error> {

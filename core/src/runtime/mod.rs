@@ -31,6 +31,8 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::connection::Connection;
+
 /// The identity of a pod on a node.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PodRef {
@@ -324,9 +326,9 @@ pub enum Output {
     Exit(i32),
 }
 
-/// A process that streams. Dropping both halves ends an exec'd process.
+/// A process that streams. Dropping the output kills an exec'd process and its session, and detaches from a container's own.
 pub struct Session {
-    /// To the process; `None` if no input was asked for.
+    /// To the process; `None` if no input was asked for or none can be given.
     pub input: Option<Pin<Box<dyn Sink<Input, Error = Error> + Send>>>,
     /// From the process; ends with [`Output::Exit`].
     pub output: BoxStream<'static, Result<Output, Error>>,
@@ -396,7 +398,7 @@ pub enum Credentials {
 /// What a runtime can do beyond the basics.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Capabilities {
-    /// Exec and attach work.
+    /// Exec, attach and connections into pods work.
     pub streams: bool,
     /// Images can be pulled from registries.
     pub pull: bool,
@@ -565,11 +567,20 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
     /// [`Error::NotFound`], [`Error::WrongState`], [`Error::Unsupported`].
     async fn exec(&self, container: &ContainerRef, request: &ExecRequest) -> Result<Session, Error>;
 
-    /// Connects to a running container's own process.
+    /// Connects to a running container's own process: to what it says from now on and, where its configuration has
+    /// `stdin` and this asks for it, to its standard input. Several may be connected; one that does not keep up is cut off.
+    /// Closing the input closes the container's where its configuration has `stdin_once`, and so does the end of a
+    /// session that had asked for input.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::WrongState`], [`Error::Unsupported`].
-    async fn attach(&self, container: &ContainerRef) -> Result<Session, Error>;
+    async fn attach(&self, container: &ContainerRef, stdin: bool) -> Result<Session, Error>;
+
+    /// Connects to a TCP port on the loopback address of a pod's network, 127.0.0.1 or else `::1`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] without the sandbox; [`Error::Unsupported`]; [`Error::Failed`] if nobody listens there.
+    async fn connect(&self, pod_uid: &str, port: u16) -> Result<Box<dyn Connection>, Error>;
 
     /// What a container uses now.
     ///

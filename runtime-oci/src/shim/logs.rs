@@ -11,6 +11,8 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::pipe2;
 
 use super::Start;
+use super::attach::Attached;
+use super::messages::Kind;
 
 /// A container whose process is the shim's child.
 pub(super) struct Container {
@@ -19,10 +21,12 @@ pub(super) struct Container {
     log: File,
     /// Who waits for its end; closing the connection tells.
     pub(super) waiting: Vec<UnixStream>,
+    pub(super) attached: Attached,
 }
 
+/// What a container writes to: a pipe or its terminal.
 pub(super) struct Pipe {
-    stream: &'static str,
+    kind: Kind,
     pub(super) reader: File,
     /// The line's beginning, until its end comes.
     line: Vec<u8>,
@@ -31,32 +35,53 @@ pub(super) struct Pipe {
 /// Longest piece of a line that is logged at once, as containerd's.
 const LINE_MAX: usize = 16 << 10;
 
-/// A pipe that is read without waiting.
-fn output() -> io::Result<(File, OwnedFd)> {
+/// The other ends of a container's streams.
+pub(super) struct Ends {
+    pub(super) stdin: Option<OwnedFd>,
+    pub(super) stdout: OwnedFd,
+    pub(super) stderr: OwnedFd,
+}
+
+/// A pipe whose end of the shim's does not wait: the reading end, or else the writing one.
+fn pipe(reads: bool) -> io::Result<(File, OwnedFd)> {
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
-    fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    Ok((reader.into(), writer))
+    let (own, other) = if reads { (reader, writer) } else { (writer, reader) };
+    fcntl(&own, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok((own.into(), other))
 }
 
 impl Container {
-    /// A container that is about to be started, and the ends of the pipes that it is to write to.
-    pub(super) fn new(start: Start) -> io::Result<(Self, OwnedFd, OwnedFd)> {
+    /// A container that is about to be started, and the ends of the pipes that it is to use.
+    pub(super) fn new(start: Start) -> io::Result<(Self, Ends)> {
         if let Some(parent) = start.log.parent() {
             fs::create_dir_all(parent)?;
         }
         let log = OpenOptions::new().create(true).append(true).open(&start.log)?;
-        let (stdout, stdout_writer) = output()?;
-        let (stderr, stderr_writer) = output()?;
-        let pipes = vec![
-            Pipe { stream: "stdout", reader: stdout, line: Vec::new() },
-            Pipe { stream: "stderr", reader: stderr, line: Vec::new() },
-        ];
-        Ok((Self { start, pipes, log, waiting: Vec::new() }, stdout_writer, stderr_writer))
+        let (stdout, stdout_end) = pipe(true)?;
+        let (stderr, stderr_end) = pipe(true)?;
+        let (stdin, stdin_end) = if start.stdin && !start.tty { Some(pipe(false)?).unzip() } else { (None, None) };
+        let attached = Attached::new(stdin, start.stdin_once);
+        let pipes = vec![Pipe::new(Kind::Stdout, stdout), Pipe::new(Kind::Stderr, stderr)];
+        let ends = Ends { stdin: stdin_end, stdout: stdout_end, stderr: stderr_end };
+        Ok((Self { start, pipes, log, waiting: Vec::new(), attached }, ends))
+    }
+
+    /// The container speaks on a terminal: the pipes were for the OCI runtime alone.
+    pub(super) fn speaks_on(&mut self, terminal: File) -> io::Result<()> {
+        self.pipes = vec![Pipe::new(Kind::Stdout, terminal.try_clone()?)];
+        self.attached = Attached::on(terminal, self.start.stdin, self.start.stdin_once)?;
+        Ok(())
     }
 
     pub(super) fn pump(&mut self, clock: &dyn Clock) {
-        let log = &mut self.log;
-        self.pipes.retain_mut(|pipe| pipe.pump(log, clock));
+        let (log, attached) = (&mut self.log, &mut self.attached);
+        self.pipes.retain_mut(|pipe| pipe.pump(log, attached, clock));
+        self.attached.pump();
+    }
+
+    /// Whether something of it is still to be written or sent.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.pipes.is_empty() || self.attached.is_busy()
     }
 
     /// What the OCI runtime said last: in its log, or on the streams that it shares with the container.
@@ -68,23 +93,35 @@ impl Container {
             let _ = pipe.reader.read_to_end(&mut bytes);
             said.push_str(&String::from_utf8_lossy(&bytes));
         }
-        let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it gave no reason");
-        match last.split_once("msg=") {
-            Some((_, message)) => serde_json::from_str(message).unwrap_or_else(|_| message.to_owned()),
-            None => last.to_owned(),
-        }
+        complaint(&said)
+    }
+}
+
+/// The last of what an OCI runtime said, without stamps.
+pub(super) fn complaint(said: &str) -> String {
+    let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it gave no reason");
+    match last.split_once("msg=") {
+        Some((_, message)) => serde_json::from_str(message).unwrap_or_else(|_| message.to_owned()),
+        None => last.to_owned(),
     }
 }
 
 impl Pipe {
-    /// Logs what there is; false once nothing more can come.
-    fn pump(&mut self, log: &mut File, clock: &dyn Clock) -> bool {
+    fn new(kind: Kind, reader: File) -> Self {
+        Self { kind, reader, line: Vec::new() }
+    }
+
+    /// Logs and passes on what there is; false once nothing more can come.
+    fn pump(&mut self, log: &mut File, attached: &mut Attached, clock: &dyn Clock) -> bool {
         /// How often a pipe is read before others have their turn: ample for all that it can hold.
         const READS_MAX: usize = 64;
         let mut buffer = [0; 16 << 10];
         for _ in 0..READS_MAX {
             let count = match self.reader.read(&mut buffer) {
-                Ok(0) => {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                // A terminal's end is an error.
+                Ok(0) | Err(_) => {
                     if !self.line.is_empty() {
                         let line = std::mem::take(&mut self.line);
                         self.log(log, clock.now(), "F", &line);
@@ -92,9 +129,8 @@ impl Pipe {
                     return false;
                 }
                 Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
             };
+            attached.tell(self.kind, &buffer[..count]);
             for piece in buffer[..count].split_inclusive(|byte| *byte == b'\n') {
                 self.line.extend_from_slice(piece);
                 let whole = self.line.pop_if(|last| *last == b'\n').is_some();
@@ -113,7 +149,8 @@ impl Pipe {
     }
 
     fn log(&self, log: &mut File, now: Timestamp, tag: &str, line: &[u8]) {
-        let mut entry = format!("{now:.9} {} {tag} ", self.stream).into_bytes();
+        let stream = if self.kind == Kind::Stderr { "stderr" } else { "stdout" };
+        let mut entry = format!("{now:.9} {stream} {tag} ").into_bytes();
         entry.extend_from_slice(line);
         entry.push(b'\n');
         // A full disk must not stop the container.

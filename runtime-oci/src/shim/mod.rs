@@ -1,7 +1,10 @@
 //! The process that stays with a pod: it holds the pod's namespaces, is its processes' parent, writes their logs and
 //! records how they end. It has one thread and outlives the agent that started it.
 
+mod attach;
+mod execs;
 mod logs;
+pub(crate) mod messages;
 mod protocol;
 
 use std::collections::BTreeMap;
@@ -24,10 +27,12 @@ use nix::unistd::{Pid, sethostname, setsid};
 use rustix::process::{WaitOptions, wait};
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup;
 use crate::disk::{self, Exit, Started};
+use crate::{cgroup, terminal};
+use execs::{Execs, Wanted};
 use logs::Container;
-pub(crate) use protocol::{Request, Start, ask, until_ended};
+use messages::{Kind, message};
+pub(crate) use protocol::{Request, Start, ask, begin, until_ended};
 use protocol::{receive, socket};
 
 /// What the agent tells a new shim.
@@ -81,13 +86,17 @@ fn start(directory: &Path) -> io::Result<()> {
     }
 }
 
+/// What is said of a container that is not there any more.
+const HAS_ENDED: &[u8] = b"the container has ended";
+
 struct Shim {
     orders: Orders,
     clock: SystemClock,
     /// By process id.
     containers: BTreeMap<i32, Container>,
-    /// Ended, while something may still hold their output.
+    /// Ended, while something may still hold their output or is to be told of it.
     ended: Vec<Container>,
+    execs: Execs,
 }
 
 fn serve(directory: &Path) -> io::Result<()> {
@@ -120,7 +129,13 @@ fn serve(directory: &Path) -> io::Result<()> {
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     let listener = UnixListener::bind(socket(directory))?;
     disk::note(&directory.join("shim.json"), &std::process::id())?;
-    let mut shim = Shim { orders, clock: SystemClock::new(), containers: BTreeMap::new(), ended: Vec::new() };
+    let mut shim = Shim {
+        orders,
+        clock: SystemClock::new(),
+        containers: BTreeMap::new(),
+        ended: Vec::new(),
+        execs: Execs::default(),
+    };
     writeln!(io::stdout(), "ready")?;
     // The starter waits for the end of this pipe.
     nix::unistd::dup2_stdout(File::open("/dev/null")?)?;
@@ -136,7 +151,8 @@ impl Shim {
             for container in self.containers.values_mut().chain(&mut self.ended) {
                 container.pump(&self.clock);
             }
-            self.ended.retain(|container| !container.pipes.is_empty());
+            self.ended.retain(Container::is_busy);
+            self.execs.pump();
             while signals.read_signal()?.is_some() {}
             self.reap();
             if ready && let Ok((stream, _)) = listener.accept() {
@@ -150,8 +166,11 @@ impl Shim {
     fn wait(&self, listener: &UnixListener, signals: &SignalFd) -> io::Result<bool> {
         let mut fds =
             vec![PollFd::new(listener.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-        let pipes = self.containers.values().chain(&self.ended).flat_map(|container| &container.pipes);
-        fds.extend(pipes.map(|pipe| PollFd::new(pipe.reader.as_fd(), PollFlags::POLLIN)));
+        for container in self.containers.values().chain(&self.ended) {
+            fds.extend(container.pipes.iter().map(|pipe| PollFd::new(pipe.reader.as_fd(), PollFlags::POLLIN)));
+            container.attached.interest(&mut fds);
+        }
+        self.execs.interest(&mut fds);
         match poll(&mut fds, PollTimeout::NONE) {
             Err(nix::errno::Errno::EINTR) => Ok(false),
             Err(error) => Err(error.into()),
@@ -166,12 +185,15 @@ impl Shim {
                 (None, Some(signal)) => (128 + signal, signal),
                 (None, None) => continue,
             };
-            if let Some(mut container) = self.containers.remove(&pid.as_raw_nonzero().get()) {
+            let pid = pid.as_raw_nonzero().get();
+            self.execs.reaped(pid, code);
+            if let Some(mut container) = self.containers.remove(&pid) {
                 // With the node's process ids, what it started does not end with it.
                 cgroup::kill_all(&container.start.cgroup);
                 container.pump(&self.clock);
                 self.record_exit(&container.start, code, signal, String::new());
                 container.waiting.clear();
+                container.attached.tell(Kind::Exit, &code.to_be_bytes());
                 self.ended.push(container);
             }
         }
@@ -190,7 +212,8 @@ impl Shim {
     }
 
     fn answer(&mut self, mut stream: UnixStream) -> io::Result<()> {
-        let done = match receive(&mut stream)? {
+        let (request, descriptors) = receive(&mut stream)?;
+        let done = match request {
             Request::Start(start) => self.start(start),
             Request::Signal { id, signal } => self.signal(&id, &signal),
             Request::Wait { id } => {
@@ -198,6 +221,23 @@ impl Shim {
                     container.waiting.push(stream);
                 }
                 return Ok(());
+            }
+            Request::Exec { id, command, console } => {
+                let Some(container) = self.containers.values().find(|container| container.start.id == id) else {
+                    return stream.write_all(&message(Kind::Refused, HAS_ENDED));
+                };
+                let wanted = Wanted { command, console, streams: descriptors };
+                return self.execs.start(&container.start, wanted, stream);
+            }
+            Request::Attach { id, stdin } => {
+                return match self.containers.values_mut().find(|container| container.start.id == id) {
+                    Some(container) => {
+                        container.attached.add(stream, stdin)?;
+                        container.attached.pump();
+                        Ok(())
+                    }
+                    None => stream.write_all(&message(Kind::Refused, HAS_ENDED)),
+                };
             }
         };
         stream.write_all(done.map_or_else(|reason| reason.to_string(), |()| String::new()).as_bytes())
@@ -227,19 +267,49 @@ impl Shim {
         Ok(())
     }
 
+    /// Removes what there is of a container that cannot be started.
+    fn never_began(&self, start: &Start, reason: String) -> io::Error {
+        cgroup::destroy(&start.cgroup);
+        self.record_exit(start, 128, 0, reason.clone());
+        io::Error::other(reason)
+    }
+
+    /// Has the OCI runtime hand over the terminal that it makes.
+    fn await_terminal(&self, run: &mut Command) -> io::Result<UnixListener> {
+        // Containers are started one after the other; a longer path might not fit into an address.
+        let path = self.orders.directory.join("console");
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path)?;
+        listener.set_nonblocking(true)?;
+        run.arg("--console-socket").arg(&path);
+        Ok(listener)
+    }
+
     fn start(&mut self, start: Start) -> io::Result<()> {
         let pid_file = start.directory.join("pid");
         let mut run = start.command("run");
-        run.arg("--detach").arg("--bundle").arg(&start.directory).arg("--pid-file").arg(&pid_file).arg(&start.id);
-        let (mut container, stdout, stderr) = Container::new(start)?;
-        let status = run.stdout(stdout).stderr(stderr).status()?;
+        run.arg("--detach").arg("--bundle").arg(&start.directory).arg("--pid-file").arg(&pid_file);
+        let console = if start.tty { Some(self.await_terminal(&mut run)?) } else { None };
+        run.arg(&start.id);
+        let (mut container, ends) = Container::new(start)?;
+        if let Some(stdin) = ends.stdin {
+            run.stdin(stdin);
+        }
+        let status = run.stdout(ends.stdout).stderr(ends.stderr).status()?;
         // It holds its ends of the pipes; the container's end could not be seen while they are open.
         drop(run);
         if !status.success() {
             let reason = format!("OCI runtime run failed: {}", container.complaint());
-            cgroup::destroy(&container.start.cgroup);
-            self.record_exit(&container.start, 128, 0, reason.clone());
-            return Err(io::Error::other(reason));
+            return Err(self.never_began(&container.start, reason));
+        }
+        if let Some(listener) = console {
+            let received = listener.accept().and_then(|(stream, _)| terminal::receive(&stream));
+            if let Err(error) = received.and_then(|terminal| container.speaks_on(terminal)) {
+                return Err(self.never_began(&container.start, format!("its terminal cannot be had: {error}")));
+            }
         }
         // Should it have ended meanwhile, it is not waited for before it is known here.
         let pid: i32 = fs::read_to_string(&pid_file)?.trim().parse().map_err(io::Error::other)?;

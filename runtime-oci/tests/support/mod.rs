@@ -118,7 +118,7 @@ impl Fixture for Node {
     }
 
     async fn image(&self, name: &str) -> Image {
-        let applets = "sh sleep echo cat env pwd hostname touch printf true test dd mkdir";
+        let applets = "sh sleep echo cat env pwd hostname touch printf true test dd mkdir grep stty nc ip";
         let files = applets.split(' ').map(|applet| ImageFile {
             target: format!("/bin/{applet}").into(),
             source: BUSYBOX.into(),

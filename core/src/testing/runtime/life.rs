@@ -220,7 +220,7 @@ pub async fn what_is_needed_must_be_there(subject: Subject) {
         runtime.start_container(&config.container).await.unwrap_err(),
         runtime.usage(&config.container).await.map(|_| ()).unwrap_err(),
         runtime.exec(&config.container, &Default::default()).await.map(|_| ()).unwrap_err(),
-        runtime.attach(&config.container).await.map(|_| ()).unwrap_err(),
+        runtime.attach(&config.container, true).await.map(|_| ()).unwrap_err(),
     ] {
         assert!(matches!(error, Error::NotFound { .. }), "{error}");
     }

@@ -15,6 +15,7 @@
 pub mod endings;
 pub mod life;
 pub mod processes;
+pub mod streams;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -59,8 +60,8 @@ pub trait Fixture: Send + Sync + 'static {
     /// Opens the runtime, of which there is nothing at first; called again, it does what another process would.
     async fn open(&self) -> Arc<dyn Runtime>;
 
-    /// An image with `sh`, `sleep`, `echo`, `cat`, `env`, `pwd`, `hostname`, `touch` and `printf` on its `PATH`, put on the
-    /// node under this name.
+    /// An image with `sh`, `sleep`, `echo`, `cat`, `env`, `pwd`, `hostname`, `touch`, `printf`, `dd`, `grep`, `stty`, `nc`
+    /// and `ip` on its `PATH`, put on the node under this name.
     async fn image(&self, name: &str) -> Image;
 
     /// A directory of the node for logs and mounts.
@@ -180,6 +181,19 @@ macro_rules! runtime_conformance {
                 exec_reads_what_it_is_sent
                 exec_needs_a_running_container
                 usage_is_measured
+            }
+            streams {
+                exec_on_a_terminal_has_its_size
+                a_terminal_interrupts
+                closed_input_leaves_the_output_open
+                exec_tells_how_it_went
+                a_dropped_session_leaves_nothing
+                attach_hears_a_container
+                attach_gives_a_container_its_input
+                attach_shares_a_terminal
+                a_slow_listener_is_cut_off
+                connect_reaches_into_a_pod
+                streams_are_there_or_unsupported
             }
         }
     };
@@ -355,7 +369,12 @@ mod tests {
     fn every_case_is_listed_in_the_macro() {
         let listed = include_str!("mod.rs").split("macro_rules! runtime_conformance").nth(1).unwrap();
         let listed = listed.split("(@cases").next().unwrap();
-        let sources = [include_str!("life.rs"), include_str!("endings.rs"), include_str!("processes.rs")];
+        let sources = [
+            include_str!("life.rs"),
+            include_str!("endings.rs"),
+            include_str!("processes.rs"),
+            include_str!("streams.rs"),
+        ];
         let mut cases = 0;
         for line in sources.iter().flat_map(|source| source.lines()) {
             let Some(name) = line.strip_prefix("pub async fn ").and_then(|rest| rest.split('(').next()) else {

@@ -155,7 +155,11 @@ pub async fn a_program_that_is_not_there_says_so(subject: Subject) {
     );
 }
 
-async fn exec(subject: &Subject, name: &crate::runtime::ContainerRef, script: &str) -> (String, String, i32) {
+pub(super) async fn exec(
+    subject: &Subject,
+    name: &crate::runtime::ContainerRef,
+    script: &str,
+) -> (String, String, i32) {
     let command = ["sh", "-c", script].map(str::to_owned).to_vec();
     let session = subject.runtime.exec(name, &ExecRequest { command, ..ExecRequest::default() }).await.unwrap();
     collect(session.output).await
