@@ -78,6 +78,12 @@ pub enum Subresource {
     Eviction,
     /// A container's output.
     Log,
+    /// A process run in a container.
+    Exec,
+    /// A container's own process.
+    Attach,
+    /// A pod's ports.
+    PortForward,
     /// What the scheduler thinks of a pod, node by node. Not upstream's.
     Explain,
 }
@@ -94,6 +100,9 @@ impl Subresource {
             Self::Finalize => "finalize",
             Self::Eviction => "eviction",
             Self::Log => "log",
+            Self::Exec => "exec",
+            Self::Attach => "attach",
+            Self::PortForward => "portforward",
             Self::Explain => "explain",
         }
     }

@@ -5,16 +5,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ::http::{HeaderValue, Request, Response, header};
+use ::http::{HeaderValue, Request, Response, StatusCode, header};
 use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use longshore_core::connection::{Connection, Takeover};
 use rustls::pki_types::ServerName;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -46,7 +49,7 @@ pub(super) async fn call(
     if let Ok(host) = HeaderValue::from_str(address) {
         request.headers_mut().insert(header::HOST, host);
     }
-    let mut connection: Connection = Box::pin(connection.with_upgrades());
+    let mut connection: Driver = Box::pin(connection.with_upgrades());
     let mut answer = std::pin::pin!(sender.send_request(request));
     let answer = async {
         tokio::select! {
@@ -60,15 +63,47 @@ pub(super) async fn call(
         Ok(answer) => answer.map_err(|error| error.to_string())?,
         Err(_) => return Err(format!("no answer within {} s", ANSWER.as_secs())),
     };
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(relayed(answer, connection));
+    }
     Ok(answer.map(|body| Body::new(Driven { body, connection: Some(connection) })))
 }
 
-type Connection = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
+/// An upgrade that was granted: the two connections become one.
+fn relayed(mut answer: Response<Incoming>, connection: Driver) -> Response<Body> {
+    let upgrade = hyper::upgrade::on(&mut answer);
+    let takeover = Takeover::new(async move |client, stopping: CancellationToken| {
+        let relay = async {
+            let (_, server) = tokio::join!(connection, upgrade);
+            if let Ok(server) = server {
+                relay(client, TokioIo::new(server)).await;
+            }
+        };
+        stopping.run_until_cancelled(relay).await;
+    });
+    let (mut head, _) = answer.into_parts();
+    head.extensions.insert(takeover);
+    Response::from_parts(head, Body::empty())
+}
+
+/// Copies both ways until one side says nothing more: both speak WebSocket, and say goodbye before.
+async fn relay(client: Box<dyn Connection>, server: impl Connection) {
+    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+        (tokio::io::split(client), tokio::io::split(server));
+    // How it broke, if it did, is of no interest to the other.
+    let _ = tokio::select! {
+        copied = tokio::io::copy(&mut from_client, &mut to_server) => copied,
+        copied = tokio::io::copy(&mut from_server, &mut to_client) => copied,
+    };
+    let _ = tokio::join!(to_client.shutdown(), to_server.shutdown());
+}
+
+type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
 
 /// A body that keeps its connection going while it is read, so that no task of its own is needed.
 struct Driven {
     body: Incoming,
-    connection: Option<Connection>,
+    connection: Option<Driver>,
 }
 
 impl http_body::Body for Driven {

@@ -185,6 +185,7 @@ fn verbs(subresource: Subresource) -> &'static [&'static str] {
         Subresource::Binding | Subresource::Eviction => &["create"],
         Subresource::Finalize => &["update"],
         Subresource::Log | Subresource::Explain => &["get"],
+        Subresource::Exec | Subresource::Attach | Subresource::PortForward => &["create", "get"],
         _ => &["get", "patch", "update"],
     }
 }
@@ -196,6 +197,9 @@ fn shape_of(entry: &Entry, subresource: Subresource) -> (&'static str, &'static 
         Subresource::Eviction => ("policy", "v1", "Eviction"),
         Subresource::Binding => ("", "v1", "Binding"),
         Subresource::Explain => ("longshore.dev", "v1", "PodExplanation"),
+        Subresource::Exec => ("", "v1", "PodExecOptions"),
+        Subresource::Attach => ("", "v1", "PodAttachOptions"),
+        Subresource::PortForward => ("", "v1", "PodPortForwardOptions"),
         _ => (entry.group, entry.version, entry.kind),
     }
 }

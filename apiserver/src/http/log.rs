@@ -66,7 +66,7 @@ pub(super) async fn serve(
 }
 
 /// The container meant, by upstream's rules.
-fn container<'a>(pod: &'a Pod, wanted: &'a str) -> Result<&'a str, Error> {
+pub(super) fn container<'a>(pod: &'a Pod, wanted: &'a str) -> Result<&'a str, Error> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let containers: Vec<&str> = pod.spec.containers.iter().map(|container| container.name.as_str()).collect();
     let inits: Vec<&str> = pod.spec.init_containers.iter().map(|container| container.name.as_str()).collect();

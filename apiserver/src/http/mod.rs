@@ -18,6 +18,7 @@ mod resource;
 mod review;
 mod scale;
 mod server;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -27,7 +28,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use ::http::{Method, Request, Response};
+use ::http::{HeaderMap, Method, Request, Response};
 use axum::body::Body;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -77,7 +78,7 @@ impl HttpService {
         Self { shared: Arc::new(Shared { registry, nodes: None, explainer: None, metrics: None, documents }) }
     }
 
-    /// The same service, which reaches the agents of nodes in this way: for logs.
+    /// The same service, which reaches the agents of nodes in this way: for logs, exec, attach and port-forward.
     #[must_use]
     pub fn with_nodes(self, nodes: Arc<dyn NodeConnector>) -> Self {
         self.with(|shared| shared.nodes = Some(nodes))
@@ -136,6 +137,7 @@ struct Call {
     accept: String,
     content_type: String,
     user_agent: String,
+    headers: HeaderMap,
     body: Bytes,
     identity: Identity,
 }
@@ -152,8 +154,13 @@ impl Call {
     }
 
     fn flag(&self, name: &str) -> bool {
-        matches!(self.param(name), "1" | "true" | "True" | "TRUE" | "t" | "T")
+        is_true(self.param(name))
     }
+}
+
+/// Go's words for yes.
+fn is_true(value: &str) -> bool {
+    matches!(value, "1" | "true" | "True" | "TRUE" | "t" | "T")
 }
 
 async fn handle<B>(shared: &Shared, request: Request<B>) -> Result<Response<Body>, Error>
@@ -179,6 +186,7 @@ where
         method: head.method,
         body: Bytes::new(),
         identity: head.extensions.get::<Identity>().cloned().unwrap_or_else(Identity::in_process),
+        headers: head.headers,
     };
     let route = path::parse(registry.kinds(), head.uri.path()).ok_or_else(nothing_here)?;
     let reads = call.method == Method::GET || call.method == Method::HEAD;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::answer::{self, Shape};
 use super::options::{delete_params, dry_run, list_params, patch_body, patch_params, post_params, watch_params};
 use super::path::Resource;
-use super::{Call, Shared, explain, log, not_allowed, options, scale, watch};
+use super::{Call, Shared, explain, log, not_allowed, options, scale, streams, watch};
 use crate::registry::{PatchBody, Registry, Warnings};
 use crate::status;
 
@@ -52,6 +52,9 @@ pub(super) async fn serve(shared: &Shared, call: Call, route: Resource) -> Resul
             Ok(created())
         }
         ("GET", Some(Subresource::Log)) => log::serve(registry, shared.nodes.as_ref(), &call, target).await,
+        ("GET" | "POST", Some(part @ (Subresource::Exec | Subresource::Attach | Subresource::PortForward))) => {
+            streams::serve(registry, shared.nodes.as_ref(), &call, target, part).await
+        }
         (_, Some(Subresource::Scale)) => scale::serve(registry, &call, target, &shape).await,
         ("GET" | "HEAD", None | Some(Subresource::Status)) if call.flag("watch") => {
             let fields = format!("metadata.name={name}");

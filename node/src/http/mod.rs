@@ -3,6 +3,7 @@
 pub(crate) mod cri;
 mod logs;
 mod serve;
+mod streams;
 mod tail;
 
 use std::convert::Infallible;
@@ -24,9 +25,13 @@ pub use serve::{serve, server_config};
 
 use crate::shared::Shared;
 
-/// A tower service that answers `/containerLogs/{namespace}/{pod}/{container}`, `/pods` and `/healthz`. Cheap to clone.
+/// A tower service that answers `/containerLogs/{namespace}/{pod}/{container}`, `/exec/…` and `/attach/…` alike,
+/// `/portForward/{namespace}/{pod}`, `/pods` and `/healthz`. Cheap to clone.
 ///
-/// It trusts its caller: whoever can call it may read the logs of every pod of the node. [`serve`] lets only those
+/// What streams both ways is a WebSocket: the answer that grants one has a
+/// [`Takeover`](longshore_core::connection::Takeover) in its extensions, which whoever serves the connection runs.
+///
+/// It trusts its caller: whoever can call it may run what he likes in every pod of the node. [`serve`] lets only those
 /// through whose certificate the given authority signed.
 #[derive(Debug, Clone)]
 pub struct NodeService {
@@ -39,6 +44,9 @@ impl NodeService {
             .route("/healthz", get(async || "ok"))
             .route("/pods", get(pods))
             .route("/containerLogs/{namespace}/{pod}/{container}", get(logs::container_logs))
+            .route("/exec/{namespace}/{pod}/{container}", get(streams::exec).post(streams::exec))
+            .route("/attach/{namespace}/{pod}/{container}", get(streams::attach).post(streams::attach))
+            .route("/portForward/{namespace}/{pod}", get(streams::port_forward).post(streams::port_forward))
             .with_state(shared);
         Self { router }
     }

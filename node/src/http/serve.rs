@@ -1,14 +1,15 @@
 //! Serves the agent's service over TLS to those whose certificate an authority signed.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
 use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
+use longshore_core::connection::Takeover;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
@@ -26,6 +27,9 @@ const CONNECTIONS_MAX: usize = 256;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Wait after the kernel had no connection to give, such as for want of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Time for connections to end when the service does.
+const GOODBYES: Duration = Duration::from_secs(1);
 
 /// A configuration for [`serve`]: the node's certificate chain and key, and the authority that signs the certificates
 /// of those who may call.
@@ -51,7 +55,7 @@ pub fn server_config(
     Ok(config)
 }
 
-/// Serves until cancelled, then breaks off what is still open. `tls` must demand client certificates, as
+/// Serves until cancelled. Then WebSockets get a moment to say goodbye, and what is still open is broken off. `tls` must demand client certificates, as
 /// [`server_config`] makes it.
 pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, service: NodeService, cancel: CancellationToken) {
     let acceptor = TlsAcceptor::from(tls);
@@ -70,9 +74,9 @@ pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, service: NodeS
         };
         match accepted {
             Ok((stream, _)) => {
-                let (acceptor, service) = (acceptor.clone(), service.clone());
+                let (acceptor, service, stopping) = (acceptor.clone(), service.clone(), cancel.clone());
                 connections.spawn(async move {
-                    if let Err(error) = connection(stream, acceptor, service).await {
+                    if let Err(error) = connection(stream, acceptor, service, stopping).await {
                         tracing::debug!(%error, "a connection to the node ended");
                     }
                 });
@@ -83,18 +87,42 @@ pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, service: NodeS
             }
         }
     }
+    let goodbyes = async { while connections.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(GOODBYES, goodbyes).await;
     connections.shutdown().await;
 }
 
-async fn connection(stream: TcpStream, acceptor: TlsAcceptor, service: NodeService) -> io::Result<()> {
+async fn connection(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    service: NodeService,
+    stopping: CancellationToken,
+) -> io::Result<()> {
     let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream))
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long"))??;
-    let service = service.map_request(|request: hyper::Request<Incoming>| request.map(Body::new));
+    let taken_over = Arc::new(Mutex::new(None));
+    let service = service_fn(|mut request: hyper::Request<Incoming>| {
+        let (service, taken_over) = (service.clone(), Arc::clone(&taken_over));
+        async move {
+            let upgrade = hyper::upgrade::on(&mut request);
+            let answer = service.oneshot(request.map(Body::new)).await;
+            if let Some(takeover) = answer.as_ref().ok().and_then(|answer| answer.extensions().get::<Takeover>()) {
+                *taken_over.lock().unwrap_or_else(PoisonError::into_inner) = Some((upgrade, takeover.clone()));
+            }
+            answer
+        }
+    });
     Builder::new(TokioExecutor::new())
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+        .serve_connection_with_upgrades(TokioIo::new(stream), service)
         .await
-        .map_err(|error| io::Error::other(error.to_string()))
+        .map_err(|error| io::Error::other(error.to_string()))?;
+    let taken_over = taken_over.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some((upgrade, takeover)) = taken_over {
+        let connection = upgrade.await.map_err(io::Error::other)?;
+        takeover.run(Box::new(TokioIo::new(connection)), stopping).await;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -20,8 +20,9 @@ pub use remote::RemoteNodes;
 ///
 /// # Contract
 /// The request's path is the agent's (`/containerLogs/…`); host and scheme are the connector's business. The answer is
-/// handed over as it begins, its body as it comes; dropping it ends the request at the agent. A request that asks for an
-/// upgrade carries `hyper::upgrade::OnUpgrade` in its extensions, and so does the answer that grants it.
+/// handed over as it begins, its body as it comes; dropping it ends the request at the agent. An answer that grants an
+/// upgrade carries a [`Takeover`](longshore_core::connection::Takeover) in its extensions: what is to be done with the
+/// connection of whoever asked for it.
 #[async_trait]
 pub trait NodeConnector: fmt::Debug + Send + Sync + 'static {
     /// Sends a request to the agent of a node.

@@ -3,7 +3,8 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ::http::{Request, Response};
@@ -12,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use longshore_core::connection::Takeover;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -62,10 +64,19 @@ pub(super) async fn serve<S: Service>(shared: Arc<Shared<S>>, mut stream: TcpStr
     let certificate = session.peer_certificates().and_then(|chain| chain.first());
     let identity = certificate.and_then(|certificate| Identity::from_certificate(certificate));
     let is_http2 = session.alpn_protocol() == Some(b"h2");
-    let io = TokioIo::new(TimedWrites::new(stream, limits.write_timeout));
-    let service = service_fn(|request: Request<Incoming>| {
-        let (shared, identity) = (Arc::clone(&shared), identity.clone());
-        async move { Ok::<Response<Body>, Infallible>(shared.guard.answer(request, identity, peer).await) }
+    let patient = Arc::new(AtomicBool::new(false));
+    let io = TokioIo::new(TimedWrites::new(stream, limits.write_timeout, Arc::clone(&patient)));
+    let taken_over = Arc::new(Mutex::new(None));
+    let service = service_fn(|mut request: Request<Incoming>| {
+        let (shared, identity, taken_over) = (Arc::clone(&shared), identity.clone(), Arc::clone(&taken_over));
+        async move {
+            let upgrade = hyper::upgrade::on(&mut request);
+            let answer = shared.guard.answer(request, identity, peer).await;
+            if let Some(takeover) = answer.extensions().get::<Takeover>() {
+                *taken_over.lock().unwrap_or_else(PoisonError::into_inner) = Some((upgrade, takeover.clone()));
+            }
+            Ok::<Response<Body>, Infallible>(answer)
+        }
     });
     let ended = if is_http2 {
         let tasks = Tasks { tracker: shared.tasks.clone(), kill: shared.kill.clone() };
@@ -88,6 +99,14 @@ pub(super) async fn serve<S: Service>(shared: Arc<Shared<S>>, mut stream: TcpStr
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "a connection broke");
+    }
+    let taken_over = taken_over.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some((upgrade, takeover)) = taken_over
+        && let Ok(connection) = upgrade.await
+    {
+        // Who has stopped a terminal's output may go on tomorrow.
+        patient.store(true, Ordering::Relaxed);
+        takeover.run(Box::new(TokioIo::new(connection)), shared.stopping.clone()).await;
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,17 +14,19 @@ use tokio::time::Sleep;
 pub(super) struct TimedWrites<T> {
     inner: T,
     timeout: Duration,
+    /// Set once the client may take its time.
+    patient: Arc<AtomicBool>,
     /// Runs while a write waits for the client.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T> TimedWrites<T> {
-    pub(super) fn new(inner: T, timeout: Duration) -> Self {
-        Self { inner, timeout, waiting: None }
+    pub(super) fn new(inner: T, timeout: Duration, patient: Arc<AtomicBool>) -> Self {
+        Self { inner, timeout, patient, waiting: None }
     }
 
     fn checked<R>(&mut self, cx: &mut Context<'_>, poll: Poll<Result<R>>) -> Poll<Result<R>> {
-        if poll.is_ready() {
+        if poll.is_ready() || self.patient.load(Ordering::Relaxed) {
             self.waiting = None;
             return poll;
         }

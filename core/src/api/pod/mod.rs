@@ -124,7 +124,7 @@ impl PodTemplateSpec {
 
 crate::kind!(
     Pod, v1, "pods", singular "pod", Namespaced, short ["po"], categories ["all"],
-    subresources [Status, Binding, Eviction, EphemeralContainers, Explain, Log, Resize]
+    subresources [Status, Attach, Binding, Eviction, EphemeralContainers, Exec, Explain, Log, PortForward, Resize]
 );
 
 impl Kind for Pod {

@@ -1,0 +1,367 @@
+//! Processes and ports of pods, as the real kubectl and kube-rs reach them.
+
+#![allow(clippy::unwrap_used, reason = "the whole file is a test")]
+
+mod common;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use common::{Machine, eventually, on_own_network, processes, run};
+use kube::api::{Api, AttachParams};
+use nix::pty::openpty;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rustix::termios::{Winsize, tcsetwinsize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+const PROGRAMS: &[&str] = &["runc", "nft", "busybox", "kubectl", "ip"];
+
+/// A pod of the demonstration's image; its programs are put where `PATH` finds them.
+fn pod(name: &str, fields: &str, script: &str) -> String {
+    format!(
+        "apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: c
+    image: longshore.local/demo:1
+    command: [/bin/busybox, sh, -c]
+    args: ['/bin/busybox --install -s /bin; {script}']
+    {fields}
+---
+"
+    )
+}
+
+/// A cluster with these pods, all of which run.
+fn with_pods(pods: &str, test: impl FnOnce(&Machine) + Send + 'static) {
+    let pods = pods.to_owned();
+    on_own_network(PROGRAMS, move || {
+        let machine = Machine::new();
+        machine.up(&["--demo"]);
+        let file = machine.write("pods.yaml", &pods);
+        machine.ask(&["create", "-f", &file]);
+        machine.ask(&["wait", "-f", &file, "--for=condition=Ready", "--timeout=60s"]);
+        test(&machine);
+    });
+}
+
+/// What kubectl printed on both streams, and its code.
+#[track_caller]
+fn say(machine: &Machine, arguments: &[&str], input: &[u8]) -> (String, String, i32) {
+    let mut command = machine.kubectl(arguments);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_owned());
+    // kubectl that fails early does not read.
+    let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    let (out, err) = common::texts(&output);
+    (out, err, output.status.code().unwrap_or(-1))
+}
+
+/// A kubectl that goes on, killed when it is forgotten.
+struct Begun {
+    child: Child,
+    said: BufReader<ChildStdout>,
+}
+
+impl Begun {
+    fn new(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap());
+        Self { child, said }
+    }
+
+    #[track_caller]
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.said.read_line(&mut line).unwrap();
+        line
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A terminal on which kubectl runs.
+struct Terminal {
+    own: File,
+    child: Child,
+    said: String,
+}
+
+impl Terminal {
+    fn new(command: &mut Command) -> Self {
+        let pty = openpty(None, None).unwrap();
+        let own = File::from(pty.master);
+        tcsetwinsize(&own, Winsize { ws_col: 80, ws_row: 24, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        let side = || Stdio::from(pty.slave.try_clone().unwrap());
+        let child = command.stdin(side()).stdout(side()).stderr(side()).spawn().unwrap();
+        Self { own, child, said: String::new() }
+    }
+
+    fn resize(&self, columns: u16, rows: u16) {
+        tcsetwinsize(&self.own, Winsize { ws_col: columns, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        // As the kernel tells the programs of a session that has this terminal.
+        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGWINCH).unwrap();
+    }
+
+    fn types(&mut self, text: &str) {
+        self.own.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Reads until something was said.
+    #[track_caller]
+    fn until(&mut self, wanted: &str) {
+        let mut buffer = [0; 4096];
+        while !self.said.contains(wanted) {
+            let count = self.own.read(&mut buffer).unwrap_or(0);
+            assert!(count > 0, "it ended and said {:?}", self.said);
+            self.said.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        }
+        self.said.clear();
+    }
+
+    fn code(mut self) -> i32 {
+        // What is left to be said must not block it.
+        while self.own.read(&mut [0; 4096]).is_ok_and(|count| count > 0) && self.child.try_wait().unwrap().is_none() {}
+        self.child.wait().unwrap().code().unwrap_or(-1)
+    }
+}
+
+/// A pod that sends back what it is sent.
+fn echoes() -> String {
+    let probe = "readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}";
+    pod("p", probe, "nc -ll -p 9000 -e cat & nc -ll -p 8080 -e cat")
+}
+
+const WAITS: &str = "trap \"exit 0\" TERM; sleep 1000000 & wait";
+
+#[test]
+fn kubectl_runs_processes_and_copies_files() {
+    with_pods(&pod("p", "", WAITS), |machine| {
+        let said = say(machine, &["exec", "p", "--", "sh", "-c", "echo out; echo err >&2; exit 3"], b"");
+        assert_eq!((said.0.as_str(), said.2), ("out\n", 3));
+        assert!(said.1.contains("err\n") && said.1.contains("command terminated with exit code 3"), "{said:?}");
+        assert_eq!(say(machine, &["exec", "p", "--", "true"], b""), (String::new(), String::new(), 0));
+
+        // The end of the input is not the end of the output.
+        let much: Vec<u8> = (0..2_000_000_u32).map(|number| b'a' + u8::try_from(number % 26).unwrap()).collect();
+        let script = "cat; echo; echo done";
+        let (out, _, code) = say(machine, &["exec", "-i", "p", "--", "sh", "-c", script], &much);
+        assert_eq!((out.len(), code), (much.len() + "\ndone\n".len(), 0));
+        assert!(out.as_bytes().starts_with(&much) && out.ends_with("\ndone\n"));
+
+        for (arguments, expected) in [
+            (&["exec", "p", "--", "nope"][..], "exec: \"nope\": executable file not found in $PATH"),
+            (&["exec", "p", "-c", "x", "--", "true"], "container x is not valid for pod p"),
+            (&["exec", "nobody", "--", "true"], "pods \"nobody\" not found"),
+        ] {
+            let (_, err, code) = say(machine, arguments, b"");
+            assert!(code == 1 && err.contains(expected), "{code}: {err}");
+        }
+
+        let until = |size: &str| format!("until [ \"$(stty size)\" = \"{size}\" ]; do sleep 0.05; done; echo sized");
+        let script = format!("{}; {}; read l; echo got $l; exit 5", until("24 80"), until("40 123"));
+        let mut terminal = Terminal::new(&mut machine.kubectl(&["exec", "-it", "p", "--", "sh", "-c", &script]));
+        terminal.until("sized\r\n");
+        terminal.resize(123, 40);
+        terminal.until("sized\r\n");
+        terminal.types("this\n");
+        terminal.until("got this\r\n");
+        assert_eq!(terminal.code(), 5);
+
+        let there = machine.write("there", &"some text\n".repeat(50_000));
+        assert!(say(machine, &["exec", "p", "--", "mkdir", "-p", "/tree/of"], b"").2 == 0);
+        machine.ask(&["cp", &there, "p:/tree/of/file"]);
+        let back = machine.data_dir().with_file_name("back");
+        machine.ask(&["cp", "p:/tree", back.to_str().unwrap()]);
+        assert_eq!(std::fs::read(back.join("of/file")).unwrap(), std::fs::read(&there).unwrap());
+    });
+}
+
+#[test]
+fn kubectl_attaches_to_containers() {
+    let talks = "while read l; do echo got $l; done; echo end; exit 7";
+    let pods = [
+        pod("counts", "", "while :; do echo tick; sleep 0.1; done"),
+        pod("once", "{stdin: true, stdinOnce: true}", talks),
+        pod("often", "{stdin: true}", talks),
+        pod("shell", "{stdin: true, tty: true}", "exec sh"),
+    ]
+    .concat()
+    .replace("{stdin: true, stdinOnce: true}", "stdin: true\n    stdinOnce: true")
+    .replace("{stdin: true, tty: true}", "stdin: true\n    tty: true")
+    .replace("{stdin: true}", "stdin: true");
+    with_pods(&pods, |machine| {
+        let mut listeners: Vec<Begun> =
+            (0..3).map(|_| Begun::new(&mut machine.kubectl(&["attach", "counts"]))).collect();
+        for listener in &mut listeners {
+            assert_eq!(listener.line(), "tick\n");
+        }
+        drop(listeners.pop());
+        assert_eq!(listeners[0].line(), "tick\n");
+
+        let (out, err, _) = say(machine, &["attach", "-i", "once"], b"hello\n");
+        assert_eq!(out, "got hello\nend\n", "{err}");
+        let code = "{.status.containerStatuses[0].state.terminated.exitCode}";
+        let code = eventually("it has ended", || {
+            let code = machine.ask(&["get", "pod", "once", "-o", &format!("jsonpath={code}")]);
+            Some(code).filter(|code| !code.is_empty())
+        });
+        assert_eq!(code, "7");
+        assert!(machine.ask(&["logs", "once"]).contains("got hello"));
+
+        for word in ["one", "two"] {
+            let mut begun = Begun::new(&mut machine.kubectl(&["attach", "-i", "often"]));
+            begun.child.stdin.as_mut().unwrap().write_all(format!("{word}\n").as_bytes()).unwrap();
+            assert_eq!(begun.line(), format!("got {word}\n"));
+        }
+
+        let mut terminal = Terminal::new(&mut machine.kubectl(&["attach", "-it", "shell"]));
+        terminal.types("echo $((40 + 2)) $TERM\n");
+        terminal.until("42 xterm\r\n");
+        terminal.resize(90, 33);
+        terminal.types("until [ \"$(stty size)\" = \"33 90\" ]; do sleep 0.05; done; echo si''zed\n");
+        terminal.until("sized\r\n");
+        terminal.types("exit\n");
+        assert_eq!(terminal.code(), 0);
+
+        let run = ["run", "quick", "-i", "--rm", "--restart=Never", "--image=longshore.local/demo:1", "--quiet"];
+        let command = ["--command", "--", "/bin/busybox", "sh", "-c", "while read l; do echo got $l; done; exit 4"];
+        let (out, err, code) = say(machine, &[&run[..], &command].concat(), b"word\n");
+        assert!(out.contains("got word") && code == 4, "{out} {err} {code}");
+    });
+}
+
+#[test]
+fn kubectl_forwards_ports() {
+    with_pods(&echoes(), |machine| {
+        let mut forward = Begun::new(&mut machine.kubectl(&["port-forward", "p", ":9000", ":8080"]));
+        let mut port = || {
+            let line =
+                eventually("it listens on IPv4", || Some(forward.line()).filter(|line| line.contains("127.0.0.1")));
+            line.split(':').nth(1).unwrap().split(' ').next().unwrap().parse::<u16>().unwrap()
+        };
+        let (first, second) = (port(), port());
+        let much: Vec<u8> = (0..3_000_000_u32).map(|number| number.to_le_bytes()[0]).collect();
+        for port in [first, second, second] {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let (mut writer, sent) = (stream.try_clone().unwrap(), much.clone());
+            let writing = std::thread::spawn(move || {
+                let written = writer.write_all(&sent);
+                written.and_then(|()| writer.shutdown(std::net::Shutdown::Write))
+            });
+            let mut back = Vec::new();
+            stream.read_to_end(&mut back).unwrap();
+            writing.join().unwrap().unwrap();
+            assert!(back == much, "{} of {} bytes came back", back.len(), much.len());
+        }
+
+        let mut nobody = machine.kubectl(&["port-forward", "p", ":81"]);
+        let mut child = nobody.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let mut said = BufReader::new(child.stdout.take().unwrap());
+        said.read_line(&mut line).unwrap();
+        let port: u16 = line.split(':').nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+        let _ = TcpStream::connect(("127.0.0.1", port)).unwrap().read(&mut [0]);
+        let mut errors = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let error = errors.find(|line| line.contains("error forwarding port 81 to pod"));
+        assert!(error.is_some_and(|line| line.contains("Connection refused")));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    });
+}
+
+#[test]
+fn a_client_that_breaks_leaves_no_process() {
+    with_pods(&pod("p", "", WAITS), |machine| {
+        let instance = machine.instance();
+        let left = |what: &str| processes(&instance, &format!("sleep {what}"));
+        let script = |number: &str| format!("trap \"\" HUP; (sleep {number}; true) & echo begun; sleep {number}; true");
+        let mut plain = Begun::new(&mut machine.kubectl(&["exec", "p", "--", "sh", "-c", &script("515151")]));
+        assert_eq!(plain.line(), "begun\n");
+        // Its input is more than its process ever reads.
+        let mut flooded = machine.kubectl(&["exec", "-i", "p", "--", "sh", "-c", &script("525252")]);
+        let mut flooded = flooded.stdin(File::open("/dev/zero").unwrap()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(flooded.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "begun\n");
+        let mut terminal =
+            Terminal::new(&mut machine.kubectl(&["exec", "-it", "p", "--", "sh", "-c", &script("535353")]));
+        terminal.until("begun\r\n");
+        let numbers = ["515151", "525252", "535353"];
+        for number in numbers {
+            eventually("both run", || (left(number).len() == 2).then_some(()));
+        }
+        drop(plain);
+        flooded.kill().unwrap();
+        flooded.wait().unwrap();
+        terminal.child.kill().unwrap();
+        terminal.child.wait().unwrap();
+        for number in numbers {
+            eventually(&format!("nothing is left of {number}"), || left(number).is_empty().then_some(()));
+        }
+
+        // Nor does one whose agent is killed.
+        let mut plain = Begun::new(&mut machine.kubectl(&["exec", "p", "--", "sh", "-c", &script("545454")]));
+        assert_eq!(plain.line(), "begun\n");
+        machine.kill();
+        eventually("nothing is left of 545454", || left("545454").is_empty().then_some(()));
+        machine.up(&[]);
+        assert_eq!(say(machine, &["exec", "p", "--", "echo", "still there"], b"").0, "still there\n");
+
+        // One that stops says goodbye: no client hangs.
+        let mut plain = Begun::new(&mut machine.kubectl(&["exec", "p", "--", "sh", "-c", &script("555555")]));
+        assert_eq!(plain.line(), "begun\n");
+        run(&mut machine.longshore(&["down"]));
+        assert!(!plain.child.wait().unwrap().success());
+    });
+}
+
+#[test]
+fn kube_rs_runs_processes_and_forwards_ports() {
+    with_pods(&echoes(), |machine| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let config = kube::config::Kubeconfig::read_from(machine.data_dir().join("kubeconfig")).unwrap();
+            let config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await.unwrap();
+            let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::default_namespaced(config.try_into().unwrap());
+
+            let options = AttachParams::default().stdin(true).stderr(false);
+            let mut process = pods.exec("p", ["sh", "-c", "cat; exit 9"], &options).await.unwrap();
+            let mut stdin = process.stdin().unwrap();
+            stdin.write_all(b"through kube-rs").await.unwrap();
+            stdin.shutdown().await.unwrap();
+            drop(stdin);
+            let mut out = String::new();
+            process.stdout().unwrap().read_to_string(&mut out).await.unwrap();
+            assert_eq!(out, "through kube-rs");
+            let status = process.take_status().unwrap().await.unwrap();
+            assert_eq!(status.reason.as_deref(), Some("NonZeroExitCode"), "{status:?}");
+            let causes = status.details.unwrap().causes.unwrap();
+            assert_eq!(causes[0].message.as_deref(), Some("9"));
+            process.join().await.unwrap();
+
+            let mut forward = pods.portforward("p", &[8080, 81]).await.unwrap();
+            let refused = forward.take_error(81).unwrap().await.unwrap();
+            assert!(refused.contains("error forwarding port 81"), "{refused}");
+            let mut stream = forward.take_stream(8080).unwrap();
+            stream.write_all(b"there and back").await.unwrap();
+            let mut back = [0; 14];
+            stream.read_exact(&mut back).await.unwrap();
+            assert_eq!(&back, b"there and back");
+        });
+    });
+}
