@@ -113,10 +113,12 @@ async fn connection(
             answer
         }
     });
-    Builder::new(TokioExecutor::new())
-        .serve_connection_with_upgrades(TokioIo::new(stream), service)
-        .await
-        .map_err(|error| io::Error::other(error.to_string()))?;
+    let builder = Builder::new(TokioExecutor::new());
+    let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    match stopping.run_until_cancelled(served).await {
+        None => return Ok(()),
+        Some(ended) => ended.map_err(|error| io::Error::other(error.to_string()))?,
+    }
     let taken_over = taken_over.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some((upgrade, takeover)) = taken_over {
         let connection = upgrade.await.map_err(io::Error::other)?;

@@ -54,7 +54,7 @@ pub(super) async fn serve(
         let WebSocket { reader, writer } = &mut socket;
         let session = match writer.until(clock, begin).await {
             Ok(Ok(session)) => session,
-            Ok(Err(error)) => return writer.send(error_of(&error)).await.ok().map(|()| Ending::Done),
+            Ok(Err(error)) => return writer.send(error_of(&error, wanted)).await.ok().map(|()| Ending::Done),
             Err(_) => return None,
         };
         let Session { input, mut output } = session;
@@ -116,7 +116,7 @@ async fn speak(
             Some(Ok(Output::Stdout(_) | Output::Stderr(_))) => continue,
             Some(Ok(Output::Exit(code))) if wanted.own && code != 0 => (failure_of(code), true),
             Some(Ok(Output::Exit(_))) | None => (status(&json!({ "metadata": {}, "status": "Success" })), true),
-            Some(Err(error)) => (error_of(&error), true),
+            Some(Err(error)) => (error_of(&error, wanted), true),
         };
         writer.send(message).await.ok()?;
         if is_last {
@@ -146,12 +146,13 @@ fn failure_of(code: i32) -> Bytes {
     }))
 }
 
-fn error_of(error: &Error) -> Bytes {
+fn error_of(error: &Error, wanted: Wanted) -> Bytes {
     let why = match error {
         Error::Invalid { reason } => reason.clone(),
         other => other.to_string(),
     };
-    let why = format!("error executing command in container: {why}");
+    let what = if wanted.own { "executing command in" } else { "attaching to" };
+    let why = format!("error {what} container: {why}");
     status(&json!({
         "metadata": {},
         "status": "Failure",

@@ -2,21 +2,12 @@ use flate2::Compression;
 use proptest::prelude::*;
 
 use super::headers::{dictionary, stored};
+use super::testing::{open, text};
 use super::*;
 
 fn frames(decoder: &mut Decoder, bytes: &[u8]) -> Result<Vec<Frame>, Error> {
     decoder.push(bytes);
     std::iter::from_fn(|| decoder.next().transpose()).collect()
-}
-
-fn header_text(pairs: &[(&str, &str)]) -> Vec<u8> {
-    let mut text = Vec::new();
-    text.put_u32(u32::try_from(pairs.len()).unwrap());
-    for word in pairs.iter().flat_map(|(name, value)| [name, value]) {
-        text.put_u32(u32::try_from(word.len()).unwrap());
-        text.put_slice(word.as_bytes());
-    }
-    text
 }
 
 /// Compresses as a client does that knows the dictionary: what repeats it refers to it.
@@ -32,22 +23,13 @@ impl Deflater {
 
     fn block(&mut self, pairs: &[(&str, &str)]) -> Bytes {
         let mut block = Vec::with_capacity(1 << 16);
-        self.0.compress_vec(&header_text(pairs), &mut block, flate2::FlushCompress::Sync).unwrap();
+        self.0.compress_vec(&text(pairs), &mut block, flate2::FlushCompress::Sync).unwrap();
         if !std::mem::replace(&mut self.1, true) {
             // As kubectl does, with the most effort.
             block.splice(0..0, [0x78, 0xf9, 0xe3, 0xc6, 0xa7, 0xc2]);
         }
         block.into()
     }
-}
-
-fn open(id: u32, block: &[u8], fin: bool) -> Bytes {
-    let mut content = id.to_be_bytes().to_vec();
-    content.extend([0; 6]);
-    content.extend_from_slice(block);
-    let mut frame = control_frame(SYN_STREAM, &content).to_vec();
-    frame[4] = u8::from(fin);
-    frame.into()
 }
 
 #[test]
@@ -113,7 +95,11 @@ fn long_data_comes_in_pieces() {
 #[test]
 fn streams_are_opened() {
     let block = Deflater::new().block(&[("port", "1")]);
-    let read = frames(&mut Decoder::default(), &open(3, &block, true)).unwrap();
+    let read = {
+        let mut frame = open(3, &block).to_vec();
+        frame[4] = FIN;
+        frames(&mut Decoder::default(), &frame).unwrap()
+    };
     assert_eq!(read, [Frame::Open { id: 3, block, fin: true }]);
 }
 
