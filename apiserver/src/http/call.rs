@@ -49,15 +49,17 @@ pub(super) async fn call(
     if let Ok(host) = HeaderValue::from_str(address) {
         request.headers_mut().insert(header::HOST, host);
     }
-    let mut connection: Driver = Box::pin(connection.with_upgrades());
+    // `None` once it has ended: it must not be driven any further.
+    let mut connection: Option<Driver> = Some(Box::pin(connection.with_upgrades()));
     let mut answer = std::pin::pin!(sender.send_request(request));
     let answer = async {
         tokio::select! {
             biased;
-            answer = &mut answer => answer,
-            // If the connection ends first, the request learns of it next.
-            _ = &mut connection => answer.await,
+            answer = &mut answer => return answer,
+            () = driven(&mut connection) => {}
         }
+        // If the connection ends first, the request learns of it next.
+        answer.await
     };
     let answer = match tokio::time::timeout(ANSWER, answer).await {
         Ok(answer) => answer.map_err(|error| error.to_string())?,
@@ -66,15 +68,15 @@ pub(super) async fn call(
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(relayed(answer, connection));
     }
-    Ok(answer.map(|body| Body::new(Driven { body, connection: Some(connection) })))
+    Ok(answer.map(|body| Body::new(Driven { body, connection })))
 }
 
 /// An upgrade that was granted: the two connections become one.
-fn relayed(mut answer: Response<Incoming>, connection: Driver) -> Response<Body> {
+fn relayed(mut answer: Response<Incoming>, mut connection: Option<Driver>) -> Response<Body> {
     let upgrade = hyper::upgrade::on(&mut answer);
     let takeover = Takeover::new(async move |client, stopping: CancellationToken| {
         let relay = async {
-            let (_, server) = tokio::join!(connection, upgrade);
+            let ((), server) = tokio::join!(driven(&mut connection), upgrade);
             if let Ok(server) = server {
                 relay(client, TokioIo::new(server)).await;
             }
@@ -99,6 +101,14 @@ async fn relay(client: Box<dyn Connection>, server: impl Connection) {
 }
 
 type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
+
+/// Drives a connection to its end; how it ended, the request tells.
+async fn driven(connection: &mut Option<Driver>) {
+    if let Some(driver) = connection {
+        let _ = driver.await;
+        *connection = None;
+    }
+}
 
 /// A body that keeps its connection going while it is read, so that no task of its own is needed.
 struct Driven {

@@ -1,0 +1,186 @@
+//! Connections that go on after their request, on their way from a client through the API server to a node's agent on a
+//! port of its own.
+
+#![allow(clippy::unwrap_used, reason = "the whole file is a test")]
+
+mod common;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::Body;
+use common::Running;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::BodyExt;
+use hyper_util::rt::TokioIo;
+use longshore_apiserver::LocalClient;
+use longshore_apiserver::http::{HttpService, LocalNodes, NodeConnector, RemoteNodes, Server};
+use longshore_apiserver::pki::{Authority, ServerNames};
+use longshore_core::connection::Takeover;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Refuses `refused`; else tells its path and what upgrade was asked for, then sends back what it is sent, and at the end
+/// or when the server stops says goodbye.
+async fn agent(request: Request<Body>) -> Result<Response<Body>, Infallible> {
+    let mut response = Response::new(Body::empty());
+    if request.uri().path().ends_with("/refused") {
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        *response.body_mut() = Body::from("container not found (\"refused\")");
+        return Ok(response);
+    }
+    let protocol = request.headers()[header::SEC_WEBSOCKET_PROTOCOL].clone();
+    let greeting = format!("{} {}\n", request.uri(), protocol.to_str().unwrap());
+    let takeover = Takeover::new(async move |connection, stopping: CancellationToken| {
+        let (mut reader, mut writer) = tokio::io::split(connection);
+        writer.write_all(greeting.as_bytes()).await.unwrap();
+        let _ = stopping.run_until_cancelled(tokio::io::copy(&mut reader, &mut writer)).await;
+        writer.write_all(b"goodbye").await.unwrap();
+        writer.shutdown().await.unwrap();
+    });
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    response.headers_mut().insert(header::CONNECTION, "Upgrade".parse().unwrap());
+    response.headers_mut().insert(header::UPGRADE, "websocket".parse().unwrap());
+    response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+    response.extensions_mut().insert(takeover);
+    Ok(response)
+}
+
+async fn create(server: &Running, path: &str, object: serde_json::Value) {
+    let answer = server.send("POST", path, &[("content-type", "application/json")], object.to_string()).await;
+    assert_eq!(answer.code, 201, "{}", answer.json());
+}
+
+const POD: &str = "/api/v1/namespaces/default/pods";
+
+async fn pods(server: &Running) {
+    let containers = json!([{ "name": "c", "image": "i" }, { "name": "refused", "image": "i" }]);
+    create(server, POD, json!({ "metadata": { "name": "p" }, "spec": { "nodeName": "n1", "containers": containers } }))
+        .await;
+    create(
+        server,
+        POD,
+        json!({ "metadata": { "name": "lost" }, "spec": { "nodeName": "n2", "containers": containers } }),
+    )
+    .await;
+    create(server, POD, json!({ "metadata": { "name": "early" }, "spec": { "containers": containers } })).await;
+}
+
+const UPGRADE: [(&str, &str); 4] = [
+    ("connection", "Upgrade"),
+    ("upgrade", "websocket"),
+    ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ("sec-websocket-protocol", "v5.channel.k8s.io"),
+];
+
+type Connection = TokioIo<hyper::upgrade::Upgraded>;
+
+/// Asks for an upgrade; the connection, or the code and text of a refusal. The tasks carry the connection.
+async fn upgrade(server: &Running, path: &str, tasks: &mut JoinSet<()>) -> Result<Connection, (u16, String)> {
+    let stream = TokioIo::new(server.connect(Some(&server.admin), "http/1.1").await);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
+    tasks.spawn(async move { drop(connection.with_upgrades().await) });
+    let mut request = Request::get(format!("{POD}/{path}")).header("host", "localhost");
+    for (name, value) in UPGRADE {
+        request = request.header(name, value);
+    }
+    let mut answer = sender.send_request(request.body(Body::empty()).unwrap()).await.unwrap();
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        assert_eq!(answer.headers()[header::SEC_WEBSOCKET_PROTOCOL], "v5.channel.k8s.io");
+        return Ok(TokioIo::new(hyper::upgrade::on(&mut answer).await.unwrap()));
+    }
+    let code = answer.status().as_u16();
+    let text = answer.into_body().collect().await.unwrap().to_bytes();
+    Err((code, String::from_utf8(text.to_vec()).unwrap()))
+}
+
+async fn line(connection: &mut Connection) -> String {
+    let mut line = Vec::new();
+    while line.last() != Some(&b'\n') {
+        line.push(connection.read_u8().await.unwrap());
+    }
+    String::from_utf8(line).unwrap()
+}
+
+/// What holds however the API server reaches the agent.
+async fn streams_pass(server: Running, mut tasks: JoinSet<()>) {
+    pods(&server).await;
+    let asked = [
+        (
+            "p/exec?container=c&command=sh&command=-c&command=a%20%26%2B&stdin=true&stdout=1&stderr=false&tty=true",
+            "/exec/default/p/c?command=sh&command=-c&command=a%20%26%2B&input=1&output=1&tty=1",
+        ),
+        ("p/attach?container=c&stdout=true", "/attach/default/p/c?output=1"),
+        ("p/portforward?ports=80,81", "/portForward/default/p?port=80%2C81"),
+        ("p/portforward", "/portForward/default/p"),
+    ];
+    for (path, expected) in asked {
+        let mut connection = upgrade(&server, path, &mut tasks).await.unwrap();
+        assert_eq!(line(&mut connection).await, format!("{expected} v5.channel.k8s.io\n"));
+        connection.write_all(b"there and back\n").await.unwrap();
+        assert_eq!(line(&mut connection).await, "there and back\n");
+    }
+    for (path, code, expected) in [
+        ("p/exec?command=a", 400, "a container name must be specified for pod p, choose one of: [c refused]"),
+        ("p/exec?command=a&container=x", 400, "container x is not valid for pod p"),
+        ("early/attach?container=c", 400, "pod early does not have a host assigned"),
+        ("nobody/portforward", 404, "pods \\\"nobody\\\" not found"),
+        (
+            "lost/exec?command=a&container=c",
+            500,
+            "error dialing backend: the agent of node \\\"n2\\\" is not known here",
+        ),
+    ] {
+        let (got, text) = upgrade(&server, path, &mut tasks).await.unwrap_err();
+        assert!(got == code && text.contains("\"Status\"") && text.contains(expected), "{path}: {got} {text}");
+    }
+    let refused = upgrade(&server, "p/exec?command=a&container=refused", &mut tasks).await.unwrap_err();
+    assert_eq!(refused, (500, "container not found (\"refused\")".into()), "the agent's words");
+    let answer = server.send("GET", &format!("{POD}/p/exec?command=a&container=c"), &[], "").await;
+    assert_eq!((answer.code, &answer.json()["message"]), (400, &json!("Upgrade request required")));
+    // When the server stops, what is open ends.
+    let mut connection = upgrade(&server, "p/portforward", &mut tasks).await.unwrap();
+    line(&mut connection).await;
+    server.stop().await;
+    let mut rest = Vec::new();
+    let _ = connection.read_to_end(&mut rest).await;
+}
+
+#[tokio::test]
+async fn streams_pass_to_an_agent_in_the_process() {
+    let nodes = LocalNodes::new();
+    nodes.insert("n1", tower::service_fn(agent));
+    let nodes: Arc<dyn NodeConnector> = Arc::new(nodes);
+    let server = Running::with_registry(|registry| HttpService::new(registry).with_nodes(nodes)).await;
+    streams_pass(server, JoinSet::new()).await;
+}
+
+#[tokio::test]
+async fn streams_pass_to_an_agent_elsewhere() {
+    // The API server's authority is made first, so that the agent's certificate is of the same one.
+    let authority = Authority::generate(Arc::new(longshore_core::clock::SystemClock::new())).unwrap();
+    let names = ServerNames::node("n1", [[127, 0, 0, 1].into()]);
+    let tls = authority.server_tls(&authority.issue_server("system:node:n1", &names).unwrap()).unwrap();
+    let node = Server::bind(([127, 0, 0, 1], 0).into(), tls, tower::service_fn(agent)).await.unwrap();
+    let (port, cancel) = (node.local_addr().port(), CancellationToken::new());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(node.serve(cancel.clone()));
+    let own = authority.issue_client("kube-apiserver-kubelet-client", &["system:masters"]).unwrap();
+    let tls = authority.client_tls(Some(&own)).unwrap();
+    let server = Running::with_registry(|registry| {
+        let client = Arc::new(LocalClient::new(Arc::clone(&registry), "test"));
+        HttpService::new(registry).with_nodes(Arc::new(RemoteNodes::new(client, tls)))
+    })
+    .await;
+    create(&server, "/api/v1/nodes", json!({ "metadata": { "name": "n1" } })).await;
+    let status = json!({ "status": {
+        "addresses": [{ "type": "InternalIP", "address": "127.0.0.1" }],
+        "daemonEndpoints": { "kubeletEndpoint": { "Port": port } },
+    } });
+    let patch = [("content-type", "application/merge-patch+json")];
+    assert_eq!(server.send("PATCH", "/api/v1/nodes/n1/status", &patch, status.to_string()).await.code, 200);
+    streams_pass(server, tasks).await;
+    cancel.cancel();
+}
