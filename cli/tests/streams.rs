@@ -19,7 +19,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const PROGRAMS: &[&str] = &["runc", "nft", "busybox", "kubectl", "ip"];
 
-/// A pod of the demonstration's image; its programs are put where `PATH` finds them.
+/// A pod of the demonstration's image; its programs are put where `PATH` finds them. It is ready once its script has made
+/// the file `/up`.
 fn pod(name: &str, fields: &str, script: &str) -> String {
     format!(
         "apiVersion: v1
@@ -32,7 +33,8 @@ spec:
   - name: c
     image: longshore.local/demo:1
     command: [/bin/busybox, sh, -c]
-    args: ['/bin/busybox --install -s /bin; {script}']
+    args: ['trap exit TERM; /bin/busybox --install -s /bin; {script}']
+    readinessProbe: {{exec: {{command: [/bin/busybox, test, -e, /up]}}, periodSeconds: 1}}
     {fields}
 ---
 "
@@ -142,11 +144,12 @@ impl Terminal {
 
 /// A pod that sends back what it is sent.
 fn echoes() -> String {
-    let probe = "readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}";
-    pod("p", probe, "nc -ll -p 9000 -e cat & nc -ll -p 8080 -e cat")
+    let listen = "nc -ll -p 9000 -e cat & nc -ll -p 8080 -e cat & ";
+    let until = |port: &str| format!("until grep -q :{port} /proc/net/tcp /proc/net/tcp6; do sleep 0.02; done; ");
+    pod("p", "", &format!("{listen}{}{}touch /up; wait", until("2328"), until("1F90")))
 }
 
-const WAITS: &str = "trap \"exit 0\" TERM; sleep 1000000 & wait";
+const WAITS: &str = "touch /up; sleep 1000000 & wait";
 
 #[test]
 fn kubectl_runs_processes_and_copies_files() {
@@ -193,12 +196,12 @@ fn kubectl_runs_processes_and_copies_files() {
 
 #[test]
 fn kubectl_attaches_to_containers() {
-    let talks = "while read l; do echo got $l; done; echo end; exit 7";
+    let talks = "touch /up; while read l; do echo got $l; done; echo end; exit 7";
     let pods = [
-        pod("counts", "", "while :; do echo tick; sleep 0.1; done"),
+        pod("counts", "", "touch /up; while :; do echo tick; sleep 0.1; done"),
         pod("once", "{stdin: true, stdinOnce: true}", talks),
         pod("often", "{stdin: true}", talks),
-        pod("shell", "{stdin: true, tty: true}", "exec sh"),
+        pod("shell", "{stdin: true, tty: true}", "touch /up; exec sh"),
     ]
     .concat()
     .replace("{stdin: true, stdinOnce: true}", "stdin: true\n    stdinOnce: true")

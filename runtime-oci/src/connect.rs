@@ -32,6 +32,8 @@ pub(crate) async fn connect(namespace: Option<PathBuf>, port: u16) -> Result<Box
         stream.map_err(failed(format!("connect to port {port}")))
     };
     let stream = blocking(call).await?;
+    // Whoever sends has waited for as much as he wanted to.
+    let _ = stream.set_nodelay(true);
     let stream = stream.set_nonblocking(true).and_then(|()| tokio::net::TcpStream::from_std(stream));
     Ok(Box::new(stream.map_err(failed(format!("connect to port {port}")))?))
 }

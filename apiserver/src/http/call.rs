@@ -39,6 +39,8 @@ pub(super) async fn call(
     let connect = async {
         let name = ServerName::try_from(name.to_owned()).map_err(|error| error.to_string())?;
         let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+        // What streams is to arrive at once; anything else is sent whole.
+        let _ = stream.set_nodelay(true);
         let stream = TlsConnector::from(Arc::clone(tls)).connect(name, stream).await;
         let stream = stream.map_err(|error| error.to_string())?;
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())

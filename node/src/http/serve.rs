@@ -98,6 +98,8 @@ async fn connection(
     service: NodeService,
     stopping: CancellationToken,
 ) -> io::Result<()> {
+    // Who types wants to see it.
+    let _ = stream.set_nodelay(true);
     let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream))
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long"))??;

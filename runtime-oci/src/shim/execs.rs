@@ -88,7 +88,7 @@ impl Execs {
     /// Kills what nobody wants any more.
     pub(super) fn pump(&mut self) {
         for starting in self.starting.values_mut() {
-            starting.caller.take_if(|caller| is_gone(caller));
+            starting.caller.take_if(is_gone);
         }
         for (pid, _) in self.running.extract_if(.., |_, caller| is_gone(caller)) {
             session::kill(pid);

@@ -94,7 +94,9 @@ async fn listen(reader: &mut Reader, to_pods: &[mpsc::Sender<Bytes>]) {
     while let Some(message) = reader.next().await {
         let Some(channel) = message.first() else { continue };
         // Nothing is expected on the odd ones.
-        if let Some(pod) = to_pods.get(usize::from(channel / 2)).filter(|_| channel % 2 == 0 && message.len() > 1) {
+        if let Some(pod) =
+            to_pods.get(usize::from(channel / 2)).filter(|_| channel.is_multiple_of(2) && message.len() > 1)
+        {
             // What comes after the connection's end is for nobody.
             let _ = pod.send(message.slice(1..)).await;
         }

@@ -255,7 +255,7 @@ async fn with_pod(test: impl AsyncFnOnce(&World, NodeService)) {
     let run = async {
         world.create(pod("a", json!({}))).await;
         // Files are written on other threads.
-        while !world.pod("a").is_some_and(|pod| condition(&pod, "Ready") == "True") {
+        while world.pod("a").is_none_or(|pod| condition(&pod, "Ready") != "True") {
             tokio::task::yield_now().await;
         }
         test(&world, service).await;

@@ -139,7 +139,7 @@ impl Tunnel<'_> {
                 }
             }
             // Even numbers would be answers.
-            Frame::Ping { id } if id % 2 == 1 => self.say(spdy::ping(id)).await,
+            Frame::Ping { id } if !id.is_multiple_of(2) => self.say(spdy::ping(id)).await,
             Frame::Headers { block } => drop(self.inflater.read(&block)?),
             Frame::Ping { .. } | Frame::Other => {}
         }
@@ -152,7 +152,7 @@ impl Tunnel<'_> {
     }
 
     async fn open(&mut self, id: u32, headers: &[(String, String)], fin: bool) -> Result<(), Reset> {
-        if id % 2 == 0 || id <= self.last {
+        if id.is_multiple_of(2) || id <= self.last {
             return Err(Reset::ProtocolError);
         }
         self.last = id;
