@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use common::{Machine, eventually, on_own_network, processes, run};
+use common::{Machine, Part, certificate, eventually, on_own_network, part, processes, run};
 use kube::api::{Api, AttachParams};
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
@@ -323,7 +323,9 @@ fn a_client_that_breaks_leaves_no_process() {
         machine.kill();
         eventually("nothing is left of 545454", || left("545454").is_empty().then_some(()));
         machine.up(&[]);
-        assert_eq!(say(machine, &["exec", "p", "--", "echo", "still there"], b"").0, "still there\n");
+        eventually("the agent knows its pod again", || {
+            (say(machine, &["exec", "p", "--", "echo", "again"], b"").0 == "again\n").then_some(())
+        });
 
         // One that stops says goodbye: no client hangs.
         let mut plain = Begun::new(&mut machine.kubectl(&["exec", "p", "--", "sh", "-c", &script("555555")]));
@@ -366,5 +368,66 @@ fn kube_rs_runs_processes_and_forwards_ports() {
             stream.read_exact(&mut back).await.unwrap();
             assert_eq!(&back, b"there and back");
         });
+    });
+}
+
+#[test]
+fn streams_reach_nodes_elsewhere() {
+    on_own_network(PROGRAMS, || {
+        let (machine, worker) = (Machine::new(), Machine::new());
+        // What makes the image also for the node that comes later to this directory.
+        worker.up(&["--demo"]);
+        run(&mut worker.longshore(&["down"]));
+        let api = Part::start(machine.longshore(&["apiserver"]).args(["--listen", "127.0.0.1:0"]), "serving");
+        let directory = worker.data_dir();
+        let kubeconfig =
+            certificate(&machine, &directory, "kubeconfig.node", &["node", "worker", "--address", "127.0.0.1"]);
+        let start = || {
+            let mut node = part("node", &kubeconfig);
+            node.args(["--name", "worker", "--address", "127.0.0.1", "--data-dir"]);
+            Part::start(node.arg(&directory), "running")
+        };
+        let node = start();
+        let file = machine.write("pods.yaml", &echoes().replace("spec:\n", "spec:\n  nodeName: worker\n"));
+        machine.ask(&["create", "-f", &file]);
+        machine.ask(&["wait", "-f", &file, "--for=condition=Ready", "--timeout=60s"]);
+        let much = vec![b'x'; 1_000_000];
+        let (out, err, code) = say(&machine, &["exec", "-i", "p", "--", "sh", "-c", "wc -c; exit 3"], &much);
+        assert_eq!((out.trim(), code), ("1000000", 3), "{err}");
+        let mut forward = Begun::new(&mut machine.kubectl(&["port-forward", "p", ":8080"]));
+        let port = forward.line().split(':').nth(1).unwrap().split(' ').next().unwrap().parse::<u16>().unwrap();
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.write_all(b"there and back").unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut back = String::new();
+        stream.read_to_string(&mut back).unwrap();
+        assert_eq!(back, "there and back");
+
+        // Whoever on the way ends: the client, the agent or the API server.
+        let instance = worker.instance();
+        let begin = |number: &str| {
+            let script = format!("echo begun; sleep {number}; true");
+            let mut begun = Begun::new(&mut machine.kubectl(&["exec", "p", "--", "sh", "-c", &script]));
+            assert_eq!(begun.line(), "begun\n");
+            begun
+        };
+        let gone = |number: &str| {
+            let left = || processes(&instance, &format!("sleep {number}"));
+            eventually(&format!("nothing is left of {number}"), || left().is_empty().then_some(()));
+        };
+        drop(begin("616161"));
+        gone("616161");
+        let mut begun = begin("626262");
+        node.stop();
+        assert!(!begun.child.wait().unwrap().success());
+        gone("626262");
+        let _node = start();
+        eventually("the agent knows its pod again", || {
+            (say(&machine, &["exec", "p", "--", "echo", "again"], b"").0 == "again\n").then_some(())
+        });
+        let mut begun = begin("636363");
+        drop(api);
+        assert!(!begun.child.wait().unwrap().success());
+        gone("636363");
     });
 }

@@ -5,13 +5,15 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// Longest wait for anything; generous, since it is only reached when a test fails.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -146,6 +148,72 @@ impl Machine {
         let settings: serde_json::Value = serde_json::from_str(&text).expect("the record is JSON");
         settings["instance"].as_str().expect("the record names the instance").to_owned()
     }
+}
+
+/// A part that runs; it is killed when the test forgets it.
+pub(crate) struct Part {
+    child: Child,
+    /// What it logged until then, the sign included.
+    seen: Vec<String>,
+}
+
+impl Part {
+    /// Starts a part and waits until it logs `sign`.
+    #[track_caller]
+    pub(crate) fn start(command: &mut Command, sign: &str) -> Self {
+        let child = command.args(["--log-format", "json"]).stderr(Stdio::piped()).spawn().unwrap();
+        let mut part = Self { child, seen: Vec::new() };
+        let mut lines = BufReader::new(part.child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        for line in lines.by_ref() {
+            let last = line.contains(sign);
+            part.seen.push(line);
+            if last {
+                break;
+            }
+        }
+        assert!(part.child.try_wait().unwrap().is_none(), "it ended: {:?}", part.seen);
+        // Who stops reading would block who writes.
+        std::thread::spawn(move || lines.for_each(drop));
+        part
+    }
+
+    /// Where it says that it listens.
+    #[track_caller]
+    pub(crate) fn port(&self) -> u16 {
+        let line = self.seen.iter().find(|line| line.contains("\"listening\"")).unwrap();
+        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        let address: std::net::SocketAddr = value["fields"]["address"].as_str().unwrap().parse().unwrap();
+        address.port()
+    }
+
+    /// Asks it to end, as a service manager does.
+    #[track_caller]
+    pub(crate) fn stop(mut self) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM).unwrap();
+        let status = eventually("the part ends", || self.child.try_wait().unwrap());
+        assert!(status.success(), "{status}");
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A kubeconfig for a part, made by the API server's authority.
+pub(crate) fn certificate(machine: &Machine, directory: &Path, name: &str, role: &[&str]) -> PathBuf {
+    let text = run(machine.longshore(&["certificate"]).args(role));
+    let path = directory.join(name);
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+pub(crate) fn part(subcommand: &str, kubeconfig: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_longshore"));
+    command.arg(subcommand).arg("--kubeconfig").arg(kubeconfig);
+    command
 }
 
 /// Process ids in an instance's control groups whose command lines start so.
