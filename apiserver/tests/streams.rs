@@ -22,10 +22,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Refuses `refused`; else tells its path and what upgrade was asked for, then sends back what it is sent, and at the end
+/// Refuses `refused`, fails for `broken`; else tells its path and what upgrade was asked for, then sends back what it is sent, and at the end
 /// or when the server stops says goodbye.
 async fn agent(request: Request<Body>) -> Result<Response<Body>, Infallible> {
     let mut response = Response::new(Body::empty());
+    if request.uri().path().ends_with("/broken") {
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        *response.body_mut() = Body::from("list sandboxes failed: no space left");
+        return Ok(response);
+    }
     if request.uri().path().ends_with("/refused") {
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
         *response.body_mut() = Body::from("container not found (\"refused\")");
@@ -56,7 +61,8 @@ async fn create(server: &Running, path: &str, object: serde_json::Value) {
 const POD: &str = "/api/v1/namespaces/default/pods";
 
 async fn pods(server: &Running) {
-    let containers = json!([{ "name": "c", "image": "i" }, { "name": "refused", "image": "i" }]);
+    let containers =
+        json!([{ "name": "c", "image": "i" }, { "name": "refused", "image": "i" }, { "name": "broken", "image": "i" }]);
     create(server, POD, json!({ "metadata": { "name": "p" }, "spec": { "nodeName": "n1", "containers": containers } }))
         .await;
     create(
@@ -123,8 +129,9 @@ async fn streams_pass(server: Running, mut tasks: JoinSet<()>) {
         assert_eq!(line(&mut connection).await, "there and back\n");
     }
     for (path, code, expected) in [
-        ("p/exec?command=a", 400, "a container name must be specified for pod p, choose one of: [c refused]"),
+        ("p/exec?command=a", 400, "a container name must be specified for pod p, choose one of: [c refused broken]"),
         ("p/exec?command=a&container=x", 400, "container x is not valid for pod p"),
+        ("p/attach?container=broken", 500, "Internal error occurred: list sandboxes failed: no space left"),
         ("early/attach?container=c", 400, "pod early does not have a host assigned"),
         ("nobody/portforward", 404, "pods \\\"nobody\\\" not found"),
         (

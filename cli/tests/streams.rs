@@ -175,6 +175,11 @@ fn kubectl_runs_processes_and_copies_files() {
             assert!(code == 1 && err.contains(expected), "{code}: {err}");
         }
 
+        // A kubectl of former times gets to know why not.
+        let mut old = machine.kubectl(&["exec", "p", "--", "true"]);
+        let (_, err) = common::texts(&old.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "false").output().unwrap());
+        assert!(err.contains("unable to upgrade connection: only WebSocket is spoken here, not SPDY/3.1"), "{err}");
+
         let until = |size: &str| format!("until [ \"$(stty size)\" = \"{size}\" ]; do sleep 0.05; done; echo sized");
         let script = format!("{}; {}; read l; echo got $l; exit 5", until("24 80"), until("40 123"));
         let mut terminal = Terminal::new(&mut machine.kubectl(&["exec", "-it", "p", "--", "sh", "-c", &script]));

@@ -58,12 +58,16 @@ pub(super) async fn serve(
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(answer);
     }
-    // As upstream, the agent's words: clients show them.
     let code = answer.status().as_u16();
     let text = match Limited::new(answer.into_body(), MAX_ERROR).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) => error.to_string().into(),
+        Ok(body) => String::from_utf8_lossy(&body.to_bytes()).into_owned(),
+        Err(error) => error.to_string(),
     };
+    if text.contains(": ") {
+        // To kubectl that would be YAML, and a Status that says nothing.
+        return Err(status::internal(text));
+    }
+    // As upstream, the agent's words: clients show them.
     Ok(answer::respond(code, "text/plain; charset=utf-8", Body::from(text)))
 }
 

@@ -48,7 +48,7 @@ pub(super) fn ports(query: &[(String, String)]) -> Result<Vec<u16>, Refusal> {
     let texts = query.iter().filter(|(name, _)| name == "port").flat_map(|(_, ports)| ports.split(','));
     let port = |text: &str| match text.parse() {
         Ok(port) if port > 0 => Ok(port),
-        _ => Err(refuse(format!("unable to parse {text:?} as a port: it must be between 1 and 65535"))),
+        _ => Err(refuse(format!("{text:?} is not a port between 1 and 65535"))),
     };
     let ports: Vec<u16> = texts.map(port).collect::<Result<_, _>>()?;
     match ports.len() {

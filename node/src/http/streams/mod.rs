@@ -75,7 +75,7 @@ pub(super) async fn port_forward(
         let found = shared.pods.get(&namespace, &pod).ok_or_else(no_pod)?;
         let uid = found.metadata.uid.clone().unwrap_or_default();
         if sandbox_is_gone(&shared, &uid).await? {
-            return Err((StatusCode::INTERNAL_SERVER_ERROR, format!("unable to do port forwarding: {}", no_pod().1)));
+            return Err((StatusCode::INTERNAL_SERVER_ERROR, format!("pod not found (\"{pod}_{namespace}\")")));
         }
         let upgrade = Upgrade::asked(&headers, &[tunnel::PROTOCOL, V4])?;
         let target = forward::Target { shared, uid, pod: format!("{namespace}/{pod}") };

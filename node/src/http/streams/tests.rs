@@ -224,12 +224,12 @@ fn an_upgrade_is_asked_for_properly_or_refused() {
     let mut keyless = asks(V5);
     keyless.remove(header::SEC_WEBSOCKET_KEY);
     for (headers, expected) in [
-        (HeaderMap::new(), "unable to upgrade: missing upgrade headers in request"),
-        (spdy, "unable to upgrade: only WebSocket is spoken here, not SPDY/3.1"),
-        (keyless, "unable to upgrade: missing Sec-WebSocket-Key in request"),
+        (HeaderMap::new(), "missing upgrade headers in request"),
+        (spdy, "only WebSocket is spoken here, not SPDY/3.1"),
+        (keyless, "missing Sec-WebSocket-Key in request"),
         (
             asks("v1.channel.k8s.io"),
-            "unable to upgrade: of the protocols [\"v5.channel.k8s.io\", \"v4.channel.k8s.io\"] the client speaks none but \
+            "of the protocols [\"v5.channel.k8s.io\", \"v4.channel.k8s.io\"] the client speaks none but \
              [\"v1.channel.k8s.io\"]",
         ),
     ] {
@@ -279,7 +279,7 @@ async fn commands_run_in_containers_that_run() {
             ("/exec/ns/a/other?command=a&output=1", (500, "container not found (\"other\")")),
             ("/attach/ns/b/main?output=1", (404, "pod does not exist")),
             ("/portForward/ns/b?port=80", (404, "pod does not exist")),
-            ("/portForward/ns/a?port=80,x", (400, "unable to parse \"x\" as a port: it must be between 1 and 65535")),
+            ("/portForward/ns/a?port=80,x", (400, "\"x\" is not a port between 1 and 65535")),
             ("/portForward/ns/a", (400, "query parameter \"port\" is required")),
         ] {
             let answer = ask(&service, path, V4).await;

@@ -37,12 +37,14 @@ pub(super) struct Upgrade {
 
 impl Upgrade {
     /// The upgrade that is asked for, to the first of these subprotocols that the client speaks.
+    ///
+    /// No refusal has a colon and a blank: kubectl would read it as YAML, and show nothing of it.
     pub(super) fn asked(headers: &HeaderMap, protocols: &[&'static str]) -> Result<Self, Refusal> {
         let words = |name| {
             let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
             values.flat_map(|value| value.split(',')).map(str::trim).collect::<Vec<_>>()
         };
-        let refuse = |why: String| Err((StatusCode::BAD_REQUEST, format!("unable to upgrade: {why}")));
+        let refuse = |why: String| Err((StatusCode::BAD_REQUEST, why));
         let wanted = words(header::UPGRADE);
         if !words(header::CONNECTION).iter().any(|word| word.eq_ignore_ascii_case("upgrade")) || wanted.is_empty() {
             return refuse("missing upgrade headers in request".to_owned());
