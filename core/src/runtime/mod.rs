@@ -13,6 +13,8 @@
 //!    `list` shows; doing it again is safe.
 //! 6. **Events are hints.** [`Runtime::events`] says that something changed soon after it did; after a gap
 //!    ([`Event::Resync`]) or a reconnect the caller lists.
+//! 7. **A process has somebody who wants it.** What [`Runtime::exec`] started is killed with all of its session when its
+//!    [`Session`] is dropped, or whoever held it dies. A container waits for nobody who is attached to it.
 
 mod image_name;
 

@@ -187,11 +187,11 @@ macro_rules! runtime_conformance {
                 a_terminal_interrupts
                 closed_input_leaves_the_output_open
                 exec_tells_how_it_went
-                a_dropped_session_leaves_nothing
+                clause_7_a_dropped_session_leaves_nothing
                 attach_hears_a_container
                 attach_gives_a_container_its_input
                 attach_shares_a_terminal
-                a_slow_listener_is_cut_off
+                clause_7_a_slow_listener_is_cut_off
                 connect_reaches_into_a_pod
                 streams_are_there_or_unsupported
             }

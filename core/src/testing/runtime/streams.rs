@@ -119,7 +119,7 @@ pub async fn exec_tells_how_it_went(subject: Subject) {
 }
 
 /// A session that nobody listens to any more takes its process along, and all that this started.
-pub async fn a_dropped_session_leaves_nothing(subject: Subject) {
+pub async fn clause_7_a_dropped_session_leaves_nothing(subject: Subject) {
     if !subject.is_real() {
         return;
     }
@@ -221,7 +221,7 @@ pub async fn attach_shares_a_terminal(subject: Subject) {
 }
 
 /// One who does not listen stops neither the container nor others.
-pub async fn a_slow_listener_is_cut_off(subject: Subject) {
+pub async fn clause_7_a_slow_listener_is_cut_off(subject: Subject) {
     if !subject.is_real() {
         return;
     }
