@@ -14,7 +14,7 @@ use http::{Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use longshore_apiserver::LocalClient;
-use longshore_apiserver::http::{HttpService, LocalNodes, NodeConnector, RemoteNodes, Server};
+use longshore_apiserver::http::{HttpService, Limits, LocalNodes, NodeConnector, RemoteNodes, Server};
 use longshore_apiserver::pki::{Authority, ServerNames};
 use longshore_core::connection::Takeover;
 use serde_json::json;
@@ -162,6 +162,25 @@ async fn streams_pass_to_an_agent_in_the_process() {
     let nodes: Arc<dyn NodeConnector> = Arc::new(nodes);
     let server = Running::with_registry(|registry| HttpService::new(registry).with_nodes(nodes)).await;
     streams_pass(server, JoinSet::new()).await;
+}
+
+#[tokio::test]
+async fn a_connection_counts_until_it_ends() {
+    let nodes = LocalNodes::new();
+    nodes.insert("n1", tower::service_fn(agent));
+    let mut limits = Limits::default();
+    limits.streams = 1;
+    let server = Running::with(limits, |service| service.with_nodes(Arc::new(nodes))).await;
+    let mut tasks = JoinSet::new();
+    pods(&server).await;
+    let mut first = upgrade(&server, "p/portforward", &mut tasks).await.unwrap();
+    line(&mut first).await;
+    assert_eq!(upgrade(&server, "p/portforward", &mut tasks).await.unwrap_err().0, 429);
+    first.shutdown().await.unwrap();
+    let mut rest = Vec::new();
+    first.read_to_end(&mut rest).await.unwrap();
+    assert_eq!(rest, b"goodbye");
+    while upgrade(&server, "p/portforward", &mut tasks).await.is_err() {}
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ::http::{HeaderValue, Method, Request, Response, header};
 use axum::body::Body;
 use hyper::body::Incoming;
+use longshore_core::connection::Takeover;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -75,6 +76,15 @@ impl<S: Service> Guard<S> {
         let (timeout, bodies) = (self.limits.body_timeout, &self.bodies);
         let request = request.map(|body| Body::new(Bounded::new(body, timeout, Arc::clone(bodies))));
         let Ok(mut response) = self.service.clone().oneshot(request).await;
+        if let Some(takeover) = response.extensions_mut().remove::<Takeover>() {
+            // It counts as long as the connection lasts, not the answer.
+            let counted = Takeover::new(async move |connection, stopping| {
+                takeover.run(connection, stopping).await;
+                drop(permit);
+            });
+            response.extensions_mut().insert(counted);
+            return response;
+        }
         let end = lasts.then(|| self.stopping.clone().cancelled_owned());
         if self.stopping.is_cancelled() {
             // Of use to HTTP/1 only, and not allowed in HTTP/2, where hyper takes it out.

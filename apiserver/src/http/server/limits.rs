@@ -10,7 +10,7 @@ pub struct Limits {
     pub connections: usize,
     /// Requests at once, besides those that are meant to last; more are answered with 429.
     pub requests: usize,
-    /// Watches and log streams at once; more are answered with 429.
+    /// Watches, log streams and upgraded connections at once; more are answered with 429.
     pub streams: usize,
     /// Bytes of request bodies in memory at once, of all requests; more are answered with 429.
     pub bodies: usize,
