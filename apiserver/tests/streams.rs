@@ -42,8 +42,9 @@ async fn agent(request: Request<Body>) -> Result<Response<Body>, Infallible> {
         let (mut reader, mut writer) = tokio::io::split(connection);
         writer.write_all(greeting.as_bytes()).await.unwrap();
         let _ = stopping.run_until_cancelled(tokio::io::copy(&mut reader, &mut writer)).await;
-        writer.write_all(b"goodbye").await.unwrap();
-        writer.shutdown().await.unwrap();
+        // One who is gone hears none.
+        let _ = writer.write_all(b"goodbye").await;
+        let _ = writer.shutdown().await;
     });
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     response.headers_mut().insert(header::CONNECTION, "Upgrade".parse().unwrap());
