@@ -300,8 +300,13 @@ fn highest(totals: &[i64], nodes: &NodeSet) -> (i64, u32) {
         if let Some(all) = all.and_then(|all| all.try_into().ok()) {
             return highest_of(all);
         }
-        let set = (0..64).filter(|bit| word >> bit & 1 == 1);
-        set.map(|bit| (totals[start + bit], 1)).fold((NONE, 0), join)
+        let mut rest = word;
+        let set = std::iter::from_fn(|| {
+            let bit = rest.trailing_zeros() as usize;
+            rest &= rest.wrapping_sub(1);
+            (bit < NEIGHBOURS).then(|| (totals[start + bit], 1))
+        });
+        set.fold((NONE, 0), join)
     };
     nodes.words().map(of_word).fold((NONE, 0), join)
 }
