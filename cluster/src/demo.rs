@@ -5,6 +5,10 @@ use crate::manifests::{Entry, parse};
 /// The image of the demonstration, made on this machine.
 pub const IMAGE: &str = "longshore.local/demo:1";
 
+/// What of busybox has a name of its own in the image: what people try in a container, and what `kubectl cp` needs.
+pub(crate) const COMMANDS: &[&str] =
+    &["cat", "echo", "env", "hostname", "id", "ls", "nslookup", "ps", "sh", "sleep", "tar", "top", "wget"];
+
 /// The demonstration's Service, in the namespace `default`.
 pub const SERVICE: &str = "web";
 

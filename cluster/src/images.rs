@@ -73,8 +73,8 @@ pub(crate) async fn make_demo(runtime: &OciRuntime) -> Result<(), Error> {
         what: "busybox is not on this machine".to_owned(),
         remedy: "add --install, or run: apt-get install busybox-static".to_owned(),
     })?;
-    let file = ImageFile { target: "/bin/busybox".into(), source, mode: 0o755 };
-    let entrypoint = vec!["/bin/busybox".to_owned()];
-    runtime.build_image(demo::IMAGE, vec![file], entrypoint).await.map_err(failed)?;
+    let file = |name| ImageFile { target: format!("/bin/{name}").into(), source: source.clone(), mode: 0o755 };
+    let files = std::iter::once("busybox").chain(demo::COMMANDS.iter().copied()).map(file).collect();
+    runtime.build_image(demo::IMAGE, files, vec!["/bin/busybox".to_owned()]).await.map_err(failed)?;
     Ok(())
 }
