@@ -5,7 +5,6 @@
 mod common;
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use axum::body::Body;
 use common::Running;
@@ -13,13 +12,9 @@ use futures::StreamExt;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use longshore_apiserver::LocalClient;
-use longshore_apiserver::http::{HttpService, Identity, RemoteNodes, Server};
-use longshore_apiserver::pki::{Authority, ServerNames};
-use longshore_core::client::Client;
+use longshore_apiserver::http::Identity;
 use serde_json::json;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 /// Tells who asked, line by line, and then waits for ever.
 async fn agent(request: Request<Body>) -> Result<Response<Body>, Infallible> {
@@ -34,47 +29,14 @@ async fn agent(request: Request<Body>) -> Result<Response<Body>, Infallible> {
     Ok(Response::new(body))
 }
 
-async fn create(server: &Running, path: &str, object: serde_json::Value) {
-    let answer = server.send("POST", path, &[("content-type", "application/json")], object.to_string()).await;
-    assert_eq!(answer.code, 201, "{}", answer.json());
-}
-
 #[tokio::test]
 async fn a_remote_agent_is_asked_and_its_answer_streams() {
-    // The API server's authority is made first, so that the agent's certificate is of the same one.
-    let clock: Arc<dyn longshore_core::clock::Clock> = Arc::new(longshore_core::clock::SystemClock::new());
-    let authority = Authority::generate(clock).unwrap();
-    let names = ServerNames::node("n1", [[127, 0, 0, 1].into()]);
-    let tls = authority.server_tls(&authority.issue_server("system:node:n1", &names).unwrap()).unwrap();
-    let node = Server::bind(([127, 0, 0, 1], 0).into(), tls, tower::service_fn(agent)).await.unwrap();
-    let (port, cancel) = (node.local_addr().port(), CancellationToken::new());
-    let mut tasks = JoinSet::new();
-    tasks.spawn(node.serve(cancel.clone()));
-
-    let own = authority.issue_client("kube-apiserver-kubelet-client", &["system:masters"]).unwrap();
-    let tls = authority.client_tls(Some(&own)).unwrap();
-    let with_nodes =
-        |service: HttpService, client: Arc<dyn Client>| service.with_nodes(Arc::new(RemoteNodes::new(client, tls)));
-    let server = Running::with_registry(|registry| {
-        let client = Arc::new(LocalClient::new(Arc::clone(&registry), "test"));
-        with_nodes(HttpService::new(registry), client)
-    })
-    .await;
-    create(&server, "/api/v1/nodes", json!({ "metadata": { "name": "n1" } })).await;
-    create(&server, "/api/v1/nodes", json!({ "metadata": { "name": "down" } })).await;
-    for (node, port) in [("n1", port), ("down", 1)] {
-        let status = json!({ "status": {
-            "addresses": [{ "type": "Hostname", "address": "nowhere" }, { "type": "InternalIP", "address": "127.0.0.1" }],
-            "daemonEndpoints": { "kubeletEndpoint": { "Port": port } },
-        } });
-        let patch = [("content-type", "application/merge-patch+json")];
-        let path = format!("/api/v1/nodes/{node}/status");
-        assert_eq!(server.send("PATCH", &path, &patch, status.to_string()).await.code, 200);
-    }
+    let server = Running::with_agent(tower::service_fn(agent)).await;
+    server.node("down", 1).await;
     let pods = "/api/v1/namespaces/default/pods";
     for (name, node) in [("p", "n1"), ("q", "down")] {
         let spec = json!({ "nodeName": node, "containers": [{ "name": "c", "image": "i" }] });
-        create(&server, pods, json!({ "metadata": { "name": name }, "spec": spec })).await;
+        server.create(pods, json!({ "metadata": { "name": name }, "spec": spec })).await;
     }
 
     let answer = server.send("GET", &format!("{pods}/p/log?tailLines=3"), &[], "").await;
@@ -110,8 +72,4 @@ async fn a_remote_agent_is_asked_and_its_answer_streams() {
     }
     drop(sender);
     server.stop().await;
-    cancel.cancel();
-    while let Some(ended) = tasks.join_next().await {
-        ended.unwrap();
-    }
 }

@@ -13,9 +13,7 @@ use common::Running;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
-use longshore_apiserver::LocalClient;
-use longshore_apiserver::http::{HttpService, Limits, LocalNodes, NodeConnector, RemoteNodes, Server};
-use longshore_apiserver::pki::{Authority, ServerNames};
+use longshore_apiserver::http::{HttpService, Limits, LocalNodes, NodeConnector};
 use longshore_core::connection::Takeover;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -54,25 +52,15 @@ async fn agent(request: Request<Body>) -> Result<Response<Body>, Infallible> {
     Ok(response)
 }
 
-async fn create(server: &Running, path: &str, object: serde_json::Value) {
-    let answer = server.send("POST", path, &[("content-type", "application/json")], object.to_string()).await;
-    assert_eq!(answer.code, 201, "{}", answer.json());
-}
-
 const POD: &str = "/api/v1/namespaces/default/pods";
 
 async fn pods(server: &Running) {
     let containers =
         json!([{ "name": "c", "image": "i" }, { "name": "refused", "image": "i" }, { "name": "broken", "image": "i" }]);
-    create(server, POD, json!({ "metadata": { "name": "p" }, "spec": { "nodeName": "n1", "containers": containers } }))
-        .await;
-    create(
-        server,
-        POD,
-        json!({ "metadata": { "name": "lost" }, "spec": { "nodeName": "n2", "containers": containers } }),
-    )
-    .await;
-    create(server, POD, json!({ "metadata": { "name": "early" }, "spec": { "containers": containers } })).await;
+    for (name, node) in [("p", "n1"), ("lost", "n2"), ("early", "")] {
+        let spec = json!({ "nodeName": node, "containers": containers });
+        server.create(POD, json!({ "metadata": { "name": name }, "spec": spec })).await;
+    }
 }
 
 const UPGRADE: [(&str, &str); 4] = [
@@ -112,7 +100,8 @@ async fn line(connection: &mut Connection) -> String {
 }
 
 /// What holds however the API server reaches the agent.
-async fn streams_pass(server: Running, mut tasks: JoinSet<()>) {
+async fn streams_pass(server: Running) {
+    let mut tasks = JoinSet::new();
     pods(&server).await;
     let asked = [
         (
@@ -162,7 +151,7 @@ async fn streams_pass_to_an_agent_in_the_process() {
     nodes.insert("n1", tower::service_fn(agent));
     let nodes: Arc<dyn NodeConnector> = Arc::new(nodes);
     let server = Running::with_registry(|registry| HttpService::new(registry).with_nodes(nodes)).await;
-    streams_pass(server, JoinSet::new()).await;
+    streams_pass(server).await;
 }
 
 #[tokio::test]
@@ -186,28 +175,5 @@ async fn a_connection_counts_until_it_ends() {
 
 #[tokio::test]
 async fn streams_pass_to_an_agent_elsewhere() {
-    // The API server's authority is made first, so that the agent's certificate is of the same one.
-    let authority = Authority::generate(Arc::new(longshore_core::clock::SystemClock::new())).unwrap();
-    let names = ServerNames::node("n1", [[127, 0, 0, 1].into()]);
-    let tls = authority.server_tls(&authority.issue_server("system:node:n1", &names).unwrap()).unwrap();
-    let node = Server::bind(([127, 0, 0, 1], 0).into(), tls, tower::service_fn(agent)).await.unwrap();
-    let (port, cancel) = (node.local_addr().port(), CancellationToken::new());
-    let mut tasks = JoinSet::new();
-    tasks.spawn(node.serve(cancel.clone()));
-    let own = authority.issue_client("kube-apiserver-kubelet-client", &["system:masters"]).unwrap();
-    let tls = authority.client_tls(Some(&own)).unwrap();
-    let server = Running::with_registry(|registry| {
-        let client = Arc::new(LocalClient::new(Arc::clone(&registry), "test"));
-        HttpService::new(registry).with_nodes(Arc::new(RemoteNodes::new(client, tls)))
-    })
-    .await;
-    create(&server, "/api/v1/nodes", json!({ "metadata": { "name": "n1" } })).await;
-    let status = json!({ "status": {
-        "addresses": [{ "type": "InternalIP", "address": "127.0.0.1" }],
-        "daemonEndpoints": { "kubeletEndpoint": { "Port": port } },
-    } });
-    let patch = [("content-type", "application/merge-patch+json")];
-    assert_eq!(server.send("PATCH", "/api/v1/nodes/n1/status", &patch, status.to_string()).await.code, 200);
-    streams_pass(server, tasks).await;
-    cancel.cancel();
+    streams_pass(Running::with_agent(tower::service_fn(agent)).await).await;
 }

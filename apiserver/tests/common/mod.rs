@@ -9,12 +9,12 @@ use axum::body::Body;
 use http::{HeaderMap, Request};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
-use longshore_apiserver::http::{HttpService, Limits, Server};
+use longshore_apiserver::http::{HttpService, Limits, RemoteNodes, Server, Service};
 use longshore_apiserver::pki::{Authority, Certified, ServerNames};
-use longshore_apiserver::{Options, Registry};
+use longshore_apiserver::{LocalClient, Options, Registry};
 use longshore_core::clock::SystemClock;
 use longshore_core::store::MemoryStore;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
@@ -29,6 +29,7 @@ pub struct Running {
     pub registry: Arc<Registry>,
     pub cancel: CancellationToken,
     tasks: JoinSet<()>,
+    agent: (CancellationToken, JoinSet<()>),
 }
 
 /// What came back.
@@ -72,14 +73,53 @@ impl Running {
         let (address, cancel) = (server.local_addr(), CancellationToken::new());
         let mut tasks = JoinSet::new();
         tasks.spawn(server.serve(cancel.clone()));
-        Self { address, authority, admin, registry, cancel, tasks }
+        Self { address, authority, admin, registry, cancel, tasks, agent: Default::default() }
+    }
+
+    /// A server that finds agents by their Nodes, and the agent of the node `n1` on a port of its own, which ends after it.
+    pub async fn with_agent(agent: impl Service) -> Self {
+        // The API server's authority is made first, so that the agent's certificate is of the same one.
+        let authority = Authority::generate(Arc::new(SystemClock::new())).unwrap();
+        let names = ServerNames::node("n1", [[127, 0, 0, 1].into()]);
+        let tls = authority.server_tls(&authority.issue_server("system:node:n1", &names).unwrap()).unwrap();
+        let node = Server::bind(([127, 0, 0, 1], 0).into(), tls, agent).await.unwrap();
+        let own = authority.issue_client("kube-apiserver-kubelet-client", &["system:masters"]).unwrap();
+        let tls = authority.client_tls(Some(&own)).unwrap();
+        let mut server = Self::with_registry(|registry| {
+            let client = Arc::new(LocalClient::new(Arc::clone(&registry), "test"));
+            HttpService::new(registry).with_nodes(Arc::new(RemoteNodes::new(client, tls)))
+        })
+        .await;
+        server.node("n1", node.local_addr().port()).await;
+        server.agent.1.spawn(node.serve(server.agent.0.clone()));
+        server
+    }
+
+    /// Makes a node whose agent is to be found at this port.
+    pub async fn node(&self, name: &str, port: u16) {
+        self.create("/api/v1/nodes", json!({ "metadata": { "name": name } })).await;
+        let status = json!({ "status": {
+            "addresses": [{ "type": "Hostname", "address": "nowhere" }, { "type": "InternalIP", "address": "127.0.0.1" }],
+            "daemonEndpoints": { "kubeletEndpoint": { "Port": port } },
+        } });
+        let patch = [("content-type", "application/merge-patch+json")];
+        let path = format!("/api/v1/nodes/{name}/status");
+        assert_eq!(self.send("PATCH", &path, &patch, status.to_string()).await.code, 200);
+    }
+
+    pub async fn create(&self, path: &str, object: Value) {
+        let answer = self.send("POST", path, &[("content-type", "application/json")], object.to_string()).await;
+        assert_eq!(answer.code, 201, "{}", answer.json());
     }
 
     /// Stops the server and waits until it has ended.
-    pub async fn stop(mut self) {
-        self.cancel.cancel();
-        while let Some(ended) = self.tasks.join_next().await {
-            ended.unwrap();
+    pub async fn stop(self) {
+        let (agent, agents) = self.agent;
+        for (cancel, mut tasks) in [(self.cancel, self.tasks), (agent, agents)] {
+            cancel.cancel();
+            while let Some(ended) = tasks.join_next().await {
+                ended.unwrap();
+            }
         }
     }
 
