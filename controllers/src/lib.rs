@@ -9,12 +9,13 @@
 //! [`ControllerManager`] runs the built-in ones, each known by its name to [`Options::only`]: `namespace`,
 //! `garbage_collector`, `serviceaccount`, `root_ca_cert_publisher`; `replicaset`, `replicationmanager`, `deployment`,
 //! `daemonset`, `statefulset`, `job`; `endpoint`, `endpoint_slice`; `node_lifecycle`, `taint_eviction`,
-//! `pod_garbage_collector`, `pod_group`, `node_ipam`. Where a rule needs explaining, the module of the controller explains it.
+//! `pod_garbage_collector`, `pod_group`, `node_ipam`; `disruption`, `stale_pod_disruption`. Where a rule needs explaining, the module of the controller explains it.
 
 mod claim;
 mod controller;
 mod daemon_set;
 mod deployment;
+mod disruption;
 mod driver;
 mod endpoints;
 pub mod garbage_collector;

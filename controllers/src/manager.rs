@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::controller::Controller;
 use crate::daemon_set::DaemonSetController;
 use crate::deployment::DeploymentController;
+use crate::disruption::{DisruptionController, StaleDisruptionController};
 use crate::driver::{Driver, Settings};
 use crate::endpoints::{EndpointSliceController, EndpointsController};
 use crate::garbage_collector::GarbageCollector;
@@ -121,6 +122,8 @@ impl ControllerManager {
         manager.offer(&only, TaintEvictionController);
         manager.offer(&only, PodCollector::new(options.terminated_pods));
         manager.offer(&only, PodGroupController);
+        manager.offer(&only, DisruptionController);
+        manager.offer(&only, StaleDisruptionController);
         if let Some(cluster) = options.cluster_cidr {
             manager.offer(&only, NodeIpamController::new(cluster, options.node_cidr_mask));
         }

@@ -1,10 +1,10 @@
 //! Eviction: a deletion of a pod that disruption budgets have a say in.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use longshore_core::api::pod::PodPhase;
-use longshore_core::api::pod::helpers::{is_ready, is_terminal};
+use longshore_core::api::pod::helpers::{is_ready, is_terminal, set_condition};
+use longshore_core::api::pod::{PodCondition, PodPhase};
 use longshore_core::api::pod_disruption_budget::UnhealthyPodEvictionPolicy;
-use longshore_core::api::{Pod, PodDisruptionBudget};
+use longshore_core::api::{ConditionStatus, Pod, PodDisruptionBudget};
 use longshore_core::client::params::{DeleteParams, GetParams};
 use longshore_core::client::{Deleted, Error, Target};
 use longshore_core::kind::{AnyObject, KindType, Subresource};
@@ -28,12 +28,37 @@ impl Registry {
         let Some(pod) = pod.as_any().downcast_ref::<Pod>() else {
             return Err(status::failure(404, "NotFound", "the server could not find the requested resource"));
         };
-        let is_in_use =
-            !is_terminal(pod) && pod.status.phase != PodPhase::Pending && pod.metadata.deletion_timestamp.is_none();
-        if is_in_use && let Some(budget) = self.budget_of(pod).await? {
-            self.spend(&budget, pod, params.dry_run).await?;
+        let is_wanted = !is_terminal(pod) && pod.metadata.deletion_timestamp.is_none();
+        if is_wanted {
+            if pod.status.phase != PodPhase::Pending
+                && let Some(budget) = self.budget_of(pod).await?
+            {
+                self.spend(&budget, pod, params.dry_run).await?;
+            }
+            self.announce(target, params.dry_run).await?;
         }
         self.delete(target, params).await
+    }
+
+    /// Says on the pod why it goes, for those who count how pods end.
+    async fn announce(&self, target: Target<'_>, dry_run: bool) -> Result<(), Error> {
+        let now = self.now();
+        self.rewrite(status_of(target, dry_run), |current| {
+            let mut new = current.clone_box();
+            if let Some(pod) = new.as_any_mut().downcast_mut::<Pod>() {
+                let condition = PodCondition {
+                    type_: "DisruptionTarget".to_owned(),
+                    status: ConditionStatus::True,
+                    reason: "EvictionByEvictionAPI".to_owned(),
+                    message: "Eviction API: evicting".to_owned(),
+                    ..PodCondition::default()
+                };
+                set_condition(&mut pod.status, condition, now.0);
+            }
+            Ok(new)
+        })
+        .await
+        .map(drop)
     }
 
     /// The budget that covers a pod. The cache has been made current by the read of the pod.
@@ -58,13 +83,7 @@ impl Registry {
     async fn spend(&self, budget: &PodDisruptionBudget, pod: &Pod, dry_run: bool) -> Result<(), Error> {
         let namespace = budget.metadata.namespace.as_deref().unwrap_or_default();
         let kind = KindType::of::<PodDisruptionBudget>();
-        let rewrite = Rewrite {
-            target: Target { kind, namespace, name: name_of(budget) },
-            subresource: Some(Subresource::Status),
-            manager: DEFAULT_MANAGER,
-            dry_run,
-            tracks: true,
-        };
+        let rewrite = status_of(Target { kind, namespace, name: name_of(budget) }, dry_run);
         let now = self.now();
         self.rewrite(rewrite, |current| {
             let Some(budget) = current.as_any().downcast_ref::<PodDisruptionBudget>() else {
@@ -78,6 +97,10 @@ impl Registry {
         .await
         .map(drop)
     }
+}
+
+fn status_of(target: Target<'_>, dry_run: bool) -> Rewrite<'_> {
+    Rewrite { target, subresource: Some(Subresource::Status), manager: DEFAULT_MANAGER, dry_run, tracks: true }
 }
 
 /// Whether the pod is not ready, and so does not count among those that the budget protects.

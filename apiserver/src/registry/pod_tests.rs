@@ -178,7 +178,9 @@ async fn an_eviction_asks_the_budget() {
         "observedGeneration": 1, "disruptionsAllowed": 1, "currentHealthy": 2, "desiredHealthy": 1, "expectedPods": 2,
     } });
     budgets.patch_status("all", &Patch::Merge(counted), &PatchParams::default()).await.unwrap();
-    assert!(matches!(evict("b").await.unwrap(), Deleted::Gone(_)));
+    let Deleted::Gone(gone) = evict("b").await.unwrap() else { panic!("it runs nowhere") };
+    let why = gone.as_any().downcast_ref::<Pod>().unwrap().status.conditions.last().cloned().unwrap();
+    assert_eq!((why.type_.as_str(), why.reason.as_str()), ("DisruptionTarget", "EvictionByEvictionAPI"));
     let left = budgets.get("all").await.unwrap();
     assert_eq!((left.status.disruptions_allowed, left.status.disrupted_pods.len()), (0, 1));
     let error = evict("c").await.unwrap_err();

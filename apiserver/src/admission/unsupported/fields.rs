@@ -102,5 +102,4 @@ pub static FIELDS: &[Field] = &[
     other("PersistentVolumeClaim", "spec", Ignored, "no volume is bound to a claim yet"),
     other("ResourceQuota", "spec.hard", Ignored, "quotas are not enforced yet"),
     other("LimitRange", "spec.limits", Ignored, "limits are not enforced yet"),
-    other("PodDisruptionBudget", "spec", Ignored, "nobody counts its pods yet, so none of them can be evicted"),
 ];
