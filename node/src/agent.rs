@@ -96,6 +96,9 @@ impl NodeAgent {
 }
 
 #[cfg(test)]
+#[path = "crash_point_tests.rs"]
+mod crash_point_tests;
+#[cfg(test)]
 #[path = "agent_fault_tests.rs"]
 mod fault_tests;
 #[cfg(test)]
