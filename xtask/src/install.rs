@@ -10,6 +10,7 @@ use crate::{Result, find_program, run};
 /// Programs that the tests use and the packages that have them.
 const PROGRAMS: &[(&str, &str)] = &[
     ("runc", "runc"),
+    ("strace", "strace"),
     ("crun", "crun"),
     ("nft", "nftables"),
     ("iptables", "iptables"),

@@ -32,8 +32,8 @@ use crate::{cgroup, terminal};
 use execs::{Execs, Wanted};
 use logs::Container;
 use messages::{Kind, message};
+use protocol::{DONE, receive, socket};
 pub(crate) use protocol::{Request, Start, ask, begin, until_ended};
-use protocol::{receive, socket};
 
 /// What the agent tells a new shim.
 #[derive(Debug, Serialize, Deserialize)]
@@ -240,7 +240,7 @@ impl Shim {
                 };
             }
         };
-        stream.write_all(done.map_or_else(|reason| reason.to_string(), |()| String::new()).as_bytes())
+        stream.write_all(done.map_or_else(|reason| reason.to_string(), |()| DONE.to_owned()).as_bytes())
     }
 
     fn signal(&self, id: &str, signal: &str) -> io::Result<()> {

@@ -25,6 +25,8 @@ const REQUEST_MAX: usize = 1 << 20;
 
 /// Descriptors that may come with a request.
 const STREAMS: usize = 3;
+/// What is answered when a request was carried out; anything else is the reason why not, and nothing is a shim that died over it.
+pub(crate) const DONE: &str = "done";
 
 /// What an agent wants of a shim.
 #[derive(Debug, Serialize, Deserialize)]
@@ -146,8 +148,11 @@ pub(crate) fn ask(directory: &Path, request: &Request) -> Result<(), Error> {
         stream.read_to_string(&mut answer)?;
         Ok(answer)
     };
-    match call().map_err(disk::failed(operation))? {
-        reason if reason.is_empty() => Ok(()),
+    match call().map_err(disk::failed(operation.clone()))? {
+        done if done == DONE => Ok(()),
+        silence if silence.is_empty() => {
+            Err(disk::failed(operation)(io::Error::other("the pod's shim ended before it was done")))
+        }
         reason => Err(Error::Invalid { reason }),
     }
 }

@@ -16,7 +16,7 @@ use longshore_runtime_oci::{ImageFile, OciRuntime, Options};
 const BUSYBOX: &str = "/bin/busybox";
 
 /// A program on `PATH` or where only root's has it.
-fn find(program: &str) -> Option<PathBuf> {
+pub fn find(program: &str) -> Option<PathBuf> {
     ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"]
         .iter()
         .map(|directory| Path::new(directory).join(program))
