@@ -77,10 +77,15 @@ pub(crate) fn directories(path: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Removes a tree; one that is gone is none.
 pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+    // Whoever lists meanwhile may note an end in it.
+    for _ in 0..10 {
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => return Ok(()),
+        }
     }
+    fs::remove_dir_all(path)
 }
 
 /// The name of a container's directory in its sandbox's.

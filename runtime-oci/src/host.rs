@@ -120,7 +120,12 @@ impl Host {
         let mut containers = Vec::new();
         for container in disk::directories(&directory.join("containers"))? {
             let Some(found) = disk::noted::<ContainerRecord>(&container.join("container.json"))? else { continue };
-            containers.push(self.container(&container, found, &record.config, ready)?);
+            match self.container(&container, found, &record.config, ready) {
+                Ok(container) => containers.push(container),
+                // It is being removed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
         let config = record.config;
         Ok(Sandbox {

@@ -322,6 +322,30 @@ fn what_a_crash_left_half_made_is_removed_when_opened() {
 }
 
 #[test]
+fn listing_goes_on_while_sandboxes_are_removed() {
+    on_a_node(async |node, runtime, image| {
+        let other = node.open_oci();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let listing = async {
+            while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                other.list().await.unwrap();
+            }
+        };
+        let removing = async {
+            for _ in 0..20 {
+                runtime.create_sandbox(&sandbox(node, "pod")).await.unwrap();
+                for name in ["a", "b", "c"] {
+                    runtime.create_container(&container(&image, "pod", name, RUN)).await.unwrap();
+                }
+                runtime.remove_sandbox("pod").await.unwrap();
+            }
+            done.store(true, std::sync::atomic::Ordering::SeqCst);
+        };
+        tokio::join!(listing, removing);
+    });
+}
+
+#[test]
 fn figures() {
     on_a_node(async |node, runtime, image| {
         let clock = SystemClock::new();
