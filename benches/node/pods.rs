@@ -110,9 +110,9 @@ impl Place {
         let (mut starts, mut execs) = (Vec::new(), Vec::new());
         for round in 0..rounds {
             let name = format!("one-{round}");
-            starts.push(self.run(&[name.clone()]).await?);
+            starts.push(self.run(std::slice::from_ref(&name)).await?);
             execs.push(self.exec(&name).await?);
-            self.delete(&[name]).await?;
+            self.delete(std::slice::from_ref(&name)).await?;
         }
         let names: Vec<String> = (0..pods).map(|number| format!("crowd-{number}")).collect();
         let before = resident("self", "VmRSS:");
