@@ -77,6 +77,7 @@ fn open(directory: &Path, instance: &str, clock: Arc<dyn Clock>) -> Outcome<OciR
         instance: instance.to_owned(),
         program: Some("runc".into()),
         shim: std::env::current_exe()?,
+        registries: BTreeMap::new(),
     };
     Ok(OciRuntime::open(options, clock)?)
 }

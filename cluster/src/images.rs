@@ -22,6 +22,7 @@ pub(crate) fn runtime(directory: &DataDir, instance: &str) -> Result<OciRuntime,
         instance: instance.to_owned(),
         program: None,
         shim,
+        registries: std::collections::BTreeMap::new(),
     };
     OciRuntime::open(options, Arc::new(SystemClock::new())).map_err(failed)
 }

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::disk::failed;
 use crate::images::{Store, decompressed, digest, hex};
+use crate::manifest::{Descriptor, Document, Index, Platform};
 use crate::unpack::unpack;
 
 /// An entry of a `docker save` archive's `manifest.json`.
@@ -20,51 +21,6 @@ struct Saved {
     config: PathBuf,
     repo_tags: Option<Vec<String>>,
     layers: Vec<PathBuf>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Descriptor {
-    digest: String,
-    #[serde(default)]
-    platform: Option<Platform>,
-    #[serde(default)]
-    annotations: BTreeMap<String, String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Platform {
-    architecture: String,
-    os: String,
-}
-
-impl Platform {
-    fn is_this_machine(&self) -> bool {
-        let architecture = match std::env::consts::ARCH {
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            other => other,
-        };
-        self.os == "linux" && self.architecture == architecture
-    }
-}
-
-/// A manifest, or an index of manifests for several platforms.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Document {
-    Manifest(Manifest),
-    Index(Index),
-}
-
-#[derive(Debug, Deserialize)]
-struct Index {
-    manifests: Vec<Descriptor>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Manifest {
-    config: Descriptor,
-    layers: Vec<Descriptor>,
 }
 
 impl Store {

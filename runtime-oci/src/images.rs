@@ -1,6 +1,6 @@
-//! Images on this node: imported archives, unpacked layer by layer.
+//! Images on this node, imported or pulled, unpacked layer by layer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::disk::{self, failed};
+use crate::pull::Puller;
 use crate::unpack::unpack;
 
 /// The parts of an image's configuration that matter here; the names are the format's.
@@ -44,6 +45,9 @@ pub(crate) struct RootFs {
 struct Record {
     configuration: Configuration,
     size: u64,
+    /// Repositories with the digests of the manifests that the image was pulled by.
+    #[serde(default)]
+    digests: BTreeSet<String>,
 }
 
 /// A file of an image that is made on the spot.
@@ -62,6 +66,8 @@ pub(crate) struct Store {
     pub(crate) root: PathBuf,
     /// Held while names change.
     names: Mutex<()>,
+    /// Locked, shared, as long as this process may put something into the store.
+    _in_use: File,
 }
 
 impl Store {
@@ -69,7 +75,58 @@ impl Store {
         for name in ["layers", "images", "work"] {
             fs::create_dir_all(root.join(name)).map_err(failed(format!("create {}", root.display())))?;
         }
-        Ok(Self { root, names: Mutex::new(()) })
+        let open = || -> io::Result<Self> {
+            let in_use = File::options().create(true).truncate(false).write(true).open(root.join("in-use"))?;
+            let alone = in_use.try_lock().is_ok();
+            let store = Self { root: root.clone(), names: Mutex::new(()), _in_use: in_use };
+            if alone {
+                store.sweep()?;
+            }
+            // Whoever sweeps is soon done.
+            store._in_use.lock_shared()?;
+            Ok(store)
+        };
+        open().map_err(failed(format!("open {}", root.display())))
+    }
+
+    /// Removes what a process that was killed left half made.
+    fn sweep(&self) -> io::Result<()> {
+        for entry in fs::read_dir(self.work())? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() { disk::remove_tree(&entry.path())? } else { fs::remove_file(entry.path())? }
+        }
+        let mut layers = Vec::new();
+        for entry in fs::read_dir(self.root.join("layers"))? {
+            layers.push(format!("sha256:{}", entry?.file_name().display()));
+        }
+        self.drop_unused(&layers)
+    }
+
+    /// Where things are that are not whole yet.
+    pub(crate) fn work(&self) -> PathBuf {
+        self.root.join("work")
+    }
+
+    pub(crate) fn has_layer(&self, diff_id: &str) -> io::Result<bool> {
+        Ok(self.root.join("layers").join(hex(diff_id)?).is_dir())
+    }
+
+    /// Removes those of these layers that no image has.
+    pub(crate) fn drop_unused(&self, layers: &[String]) -> io::Result<()> {
+        let _held = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        self.remove_unused(layers)
+    }
+
+    fn remove_unused(&self, layers: &[String]) -> io::Result<()> {
+        let mut kept = BTreeSet::new();
+        for image in fs::read_dir(self.root.join("images"))? {
+            let image: Option<Record> = disk::read(&image?.path())?;
+            kept.extend(image.into_iter().flat_map(|image| image.configuration.rootfs.diff_ids));
+        }
+        for layer in layers.iter().filter(|layer| !kept.contains(*layer)) {
+            disk::remove_tree(&self.root.join("layers").join(hex(layer)?))?;
+        }
+        Ok(())
     }
 
     fn names(&self) -> io::Result<BTreeMap<String, String>> {
@@ -92,7 +149,7 @@ impl Store {
     /// Makes an image of one layer from files of this machine.
     pub(crate) fn build(&self, name: &str, files: &[ImageFile], entrypoint: &[String]) -> Result<Image, Error> {
         let build = || -> io::Result<Image> {
-            let mut layer = tempfile::tempfile_in(self.root.join("work"))?;
+            let mut layer = tempfile::tempfile_in(self.work())?;
             let mut builder = tar::Builder::new(&mut layer);
             let mut known: BTreeMap<&Path, &Path> = BTreeMap::new();
             for file in files {
@@ -138,9 +195,29 @@ impl Store {
             size += layer.metadata()?.len();
             self.add_layer(layer, diff_id)?;
         }
+        self.keep(config, size, names, None)
+    }
+
+    /// Writes down an image whose layers are all here, and its names; `digest_name` is a repository with its manifest's.
+    pub(crate) fn keep(
+        &self,
+        config: &[u8],
+        size: u64,
+        names: &[String],
+        digest_name: Option<String>,
+    ) -> io::Result<Image> {
+        let configuration: Configuration = serde_json::from_slice(config)?;
         let id = digest(Sha256::new_with_prefix(config));
-        disk::write(&self.root.join("images").join(format!("{}.json", hex(&id)?)), &Record { configuration, size })?;
+        let path = self.root.join("images").join(format!("{}.json", hex(&id)?));
         let _held = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        for layer in &configuration.rootfs.diff_ids {
+            if !self.has_layer(layer)? {
+                return Err(io::Error::other(format!("layer {layer} was removed meanwhile: try again")));
+            }
+        }
+        let mut digests = disk::read::<Record>(&path)?.map(|known| known.digests).unwrap_or_default();
+        digests.extend(digest_name);
+        disk::write(&path, &Record { configuration, size, digests })?;
         let mut known = self.names()?;
         for name in names {
             let name = ImageName::parse(name).map_err(io::Error::other)?;
@@ -150,12 +227,12 @@ impl Store {
         self.image(&known, &id)?.ok_or_else(|| io::Error::other("the image vanished"))
     }
 
-    fn add_layer(&self, layer: File, diff_id: &str) -> io::Result<()> {
+    pub(crate) fn add_layer(&self, layer: File, diff_id: &str) -> io::Result<()> {
         let target = self.root.join("layers").join(hex(diff_id)?);
         if target.is_dir() {
             return Ok(());
         }
-        let work = tempfile::tempdir_in(self.root.join("work"))?;
+        let work = tempfile::tempdir_in(self.work())?;
         let root = work.path().join("layer");
         fs::create_dir(&root)?;
         let mut hash = Sha256::new();
@@ -177,7 +254,8 @@ impl Store {
         let Some(record) = self.record(id)? else { return Ok(None) };
         let tags = names.iter().filter(|(_, named)| *named == id).map(|(name, _)| name.clone()).collect();
         let user = record.configuration.config.user;
-        Ok(Some(Image { id: ImageId(id.to_owned()), tags, digests: Vec::new(), size: record.size, user }))
+        let digests = record.digests.into_iter().collect();
+        Ok(Some(Image { id: ImageId(id.to_owned()), tags, digests, size: record.size, user }))
     }
 
     fn resolve(&self, name: &str) -> Result<Option<Image>, Error> {
@@ -199,7 +277,7 @@ impl Store {
 
     pub(crate) fn list(&self) -> io::Result<Vec<Image>> {
         let names = self.names()?;
-        let ids: std::collections::BTreeSet<_> = names.values().collect();
+        let ids: BTreeSet<_> = names.values().collect();
         Ok(ids
             .into_iter()
             .map(|id| self.image(&names, id))
@@ -231,21 +309,14 @@ impl Store {
     fn forget(&self, id: &str) -> io::Result<()> {
         let Some(record) = self.record(id)? else { return Ok(()) };
         fs::remove_file(self.root.join("images").join(format!("{}.json", hex(id)?)))?;
-        let mut kept = std::collections::BTreeSet::new();
-        for other in fs::read_dir(self.root.join("images"))? {
-            let other: Option<Record> = disk::read(&other?.path())?;
-            kept.extend(other.into_iter().flat_map(|other| other.configuration.rootfs.diff_ids));
-        }
-        for layer in record.configuration.rootfs.diff_ids.iter().filter(|layer| !kept.contains(*layer)) {
-            disk::remove_tree(&self.root.join("layers").join(hex(layer)?))?;
-        }
-        Ok(())
+        self.remove_unused(&record.configuration.rootfs.diff_ids)
     }
 }
 
 #[derive(Debug)]
 pub(crate) struct LocalImages {
     pub(crate) store: Arc<Store>,
+    pub(crate) puller: Arc<Puller>,
     pub(crate) sandboxes: PathBuf,
 }
 
@@ -255,9 +326,8 @@ impl Images for LocalImages {
         self.store.resolve(name)
     }
 
-    async fn pull(&self, name: &str, _credentials: &Credentials) -> Result<Image, Error> {
-        let what = format!("pulling {name}: load it from an archive instead");
-        Err(Error::Unsupported { runtime: crate::NAME.to_owned(), what })
+    async fn pull(&self, name: &str, credentials: &Credentials) -> Result<Image, Error> {
+        self.puller.pull(name, credentials).await
     }
 
     async fn list(&self) -> Result<Vec<Image>, Error> {

@@ -16,11 +16,15 @@ mod exec;
 mod host;
 mod images;
 mod lifecycle;
+mod manifest;
+mod pull;
 mod session;
 pub mod shim;
 mod terminal;
 mod unpack;
 
+use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -38,6 +42,8 @@ use disk::failed;
 use host::Host;
 pub use images::ImageFile;
 use images::{LocalImages, Store};
+use pull::Puller;
+pub use pull::Registry;
 
 const NAME: &str = "longshore";
 
@@ -54,6 +60,9 @@ pub struct Options {
     pub program: Option<PathBuf>,
     /// The program that handles `shim` as its first argument; usually this one.
     pub shim: PathBuf,
+    /// How to reach registries, by host (with its port, if an image's name has one). Those that are not here are
+    /// reached by TLS with the system's certificates, those on the loopback device without TLS.
+    pub registries: BTreeMap<String, Registry>,
 }
 
 /// Runs containers by an OCI runtime. Opening it again finds everything that ran.
@@ -68,6 +77,13 @@ pub(crate) async fn blocking<T: Send + 'static>(
 ) -> Result<T, Error> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| Err(Error::Failed { operation: "run a step".to_owned(), reason: error.to_string() }))
+}
+
+/// As [`blocking`], for work on files.
+pub(crate) async fn blocking_io<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 impl OciRuntime {
@@ -89,13 +105,14 @@ impl OciRuntime {
             })?,
         };
         let images = Arc::new(Store::open(options.root.clone())?);
+        let puller = Arc::new(Puller::new(images.clone(), clock.clone(), options.registries.clone()));
         let host = Arc::new(Host { options, program, clock, images: images.clone(), pods: Mutex::default() });
         let sandboxes = host.sandboxes();
         for directory in [&host.events(), &host.runtime_root(), &sandboxes] {
             std::fs::create_dir_all(directory).map_err(failed(format!("create {}", directory.display())))?;
         }
         host.remove_half_made()?;
-        Ok(Self { host, images: LocalImages { store: images, sandboxes } })
+        Ok(Self { host, images: LocalImages { store: images, puller, sandboxes } })
     }
 
     /// Imports a `docker save` archive or an OCI layout (a directory or a tar file, also compressed).
@@ -170,7 +187,7 @@ impl Runtime for OciRuntime {
         Info {
             name: NAME.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            capabilities: Capabilities { streams: true, pull: false, real: true },
+            capabilities: Capabilities { streams: true, pull: true, real: true },
         }
     }
 

@@ -54,7 +54,8 @@ fn mortal(directory: &Path, program: &Path, n: usize, daemon: bool) -> PathBuf {
 /// The runtime of a node as another process of it would open it.
 fn open(directory: &Path, instance: &str, program: PathBuf, shim: PathBuf) -> Result<OciRuntime, Error> {
     let (root, state) = (directory.join("images"), directory.join("state"));
-    let options = Options { root, state, instance: instance.to_owned(), program: Some(program), shim };
+    let registries = BTreeMap::new();
+    let options = Options { root, state, instance: instance.to_owned(), program: Some(program), shim, registries };
     OciRuntime::open(options, Arc::new(SystemClock::new()))
 }
 

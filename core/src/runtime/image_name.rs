@@ -68,6 +68,21 @@ impl ImageName {
         &self.repository
     }
 
+    /// The registry, such as `docker.io` or `localhost:5000`.
+    pub fn registry(&self) -> &str {
+        self.repository.split_once('/').map_or("", |(registry, _)| registry)
+    }
+
+    /// The path in the registry, such as `library/web`.
+    pub fn path(&self) -> &str {
+        self.repository.split_once('/').map_or("", |(_, path)| path)
+    }
+
+    /// The tag, if the name has one: `latest` if it had neither tag nor digest.
+    pub fn tag(&self) -> Option<&str> {
+        self.tag.as_deref()
+    }
+
     /// The digest, `sha256:…`, if the name has one: it then tells the image, whatever the tag says.
     pub fn digest(&self) -> Option<&str> {
         self.digest.as_deref()

@@ -381,8 +381,8 @@ pub struct Image {
     pub user: String,
 }
 
-/// How to log in to a registry.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How to log in to a registry. What is secret of it is not in its `Debug` form.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Credentials {
     /// No login.
     Anonymous,
@@ -395,6 +395,16 @@ pub enum Credentials {
     },
     /// A token of the registry's.
     Token(String),
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anonymous => f.write_str("Anonymous"),
+            Self::Basic { user, .. } => f.debug_struct("Basic").field("user", user).finish_non_exhaustive(),
+            Self::Token(_) => f.write_str("Token(..)"),
+        }
+    }
 }
 
 /// What a runtime can do beyond the basics.

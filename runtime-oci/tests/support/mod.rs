@@ -76,6 +76,7 @@ impl Node {
             instance: self.instance.clone(),
             program: Some(self.program.clone()),
             shim: env!("CARGO_BIN_EXE_longshore_shim").into(),
+            registries: std::collections::BTreeMap::new(),
         };
         OciRuntime::open(options, Arc::new(SystemClock::new())).unwrap()
     }
