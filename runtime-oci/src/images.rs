@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use longshore_core::runtime::{Credentials, Error, Image, ImageId, ImageName, Images};
@@ -64,8 +64,6 @@ pub struct ImageFile {
 #[derive(Debug)]
 pub(crate) struct Store {
     pub(crate) root: PathBuf,
-    /// Held while names change.
-    names: Mutex<()>,
     /// Locked, shared, as long as this process may put something into the store.
     _in_use: File,
 }
@@ -78,7 +76,7 @@ impl Store {
         let open = || -> io::Result<Self> {
             let in_use = File::options().create(true).truncate(false).write(true).open(root.join("in-use"))?;
             let alone = in_use.try_lock().is_ok();
-            let store = Self { root: root.clone(), names: Mutex::new(()), _in_use: in_use };
+            let store = Self { root: root.clone(), _in_use: in_use };
             if alone {
                 store.sweep()?;
             }
@@ -113,7 +111,7 @@ impl Store {
 
     /// Removes those of these layers that no image has.
     pub(crate) fn drop_unused(&self, layers: &[String]) -> io::Result<()> {
-        let _held = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let _held = self.hold()?;
         self.remove_unused(layers)
     }
 
@@ -127,6 +125,13 @@ impl Store {
             disk::remove_tree(&self.root.join("layers").join(hex(layer)?))?;
         }
         Ok(())
+    }
+
+    /// Nobody else, in whatever process, changes names or removes layers as long as the caller has this.
+    fn hold(&self) -> io::Result<File> {
+        let lock = File::options().create(true).truncate(false).write(true).open(self.root.join("names.lock"))?;
+        lock.lock()?;
+        Ok(lock)
     }
 
     fn names(&self) -> io::Result<BTreeMap<String, String>> {
@@ -209,7 +214,7 @@ impl Store {
         let configuration: Configuration = serde_json::from_slice(config)?;
         let id = digest(Sha256::new_with_prefix(config));
         let path = self.root.join("images").join(format!("{}.json", hex(&id)?));
-        let _held = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let _held = self.hold()?;
         for layer in &configuration.rootfs.diff_ids {
             if !self.has_layer(layer)? {
                 return Err(io::Error::other(format!("layer {layer} was removed meanwhile: try again")));
@@ -290,7 +295,7 @@ impl Store {
     fn remove(&self, name: &str, used: &[ImageId]) -> Result<(), Error> {
         let name = ImageName::parse(name)?.to_string();
         let failed = |error| failed(format!("remove image {name}"))(error);
-        let _held = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let _held = self.hold().map_err(failed)?;
         let mut names = self.names().map_err(failed)?;
         let Some(id) = names.remove(&name) else { return Err(Error::NotFound { what: format!("image {name}") }) };
         let last = !names.values().any(|other| *other == id);

@@ -17,6 +17,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("ip", "iproute2"),
     ("busybox", "busybox-static"),
     ("curl", "curl"),
+    ("docker-registry", "docker-registry"),
 ];
 
 /// Forbids `invoke-rc.d` to start services while it lives.

@@ -19,6 +19,7 @@ use longshore_core::clock::Clock;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -33,7 +34,8 @@ const WINDOW: usize = 64 << 10;
 const REDIRECTS_MAX: usize = 5;
 
 /// How to reach a registry.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Registry {
     /// A file of certificates (PEM) that are trusted beside the system's.
     pub ca: Option<PathBuf>,

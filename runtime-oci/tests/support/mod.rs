@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub, reason = "a panic is how tests fail; not all use everything")]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,7 +12,7 @@ use async_trait::async_trait;
 use longshore_core::clock::{Clock, SystemClock};
 use longshore_core::runtime::{Image, Runtime};
 use longshore_core::testing::runtime::Fixture;
-use longshore_runtime_oci::{ImageFile, OciRuntime, Options};
+use longshore_runtime_oci::{ImageFile, OciRuntime, Options, Registry};
 
 const BUSYBOX: &str = "/bin/busybox";
 
@@ -70,13 +71,21 @@ impl Node {
     }
 
     pub fn open_oci_at(&self, directory: &Path) -> OciRuntime {
+        self.open(directory, BTreeMap::new())
+    }
+
+    pub fn open_oci_with(&self, registries: BTreeMap<String, Registry>) -> OciRuntime {
+        self.open(self.directory.path(), registries)
+    }
+
+    fn open(&self, directory: &Path, registries: BTreeMap<String, Registry>) -> OciRuntime {
         let options = Options {
             root: directory.join("images"),
             state: directory.join("state"),
             instance: self.instance.clone(),
             program: Some(self.program.clone()),
             shim: env!("CARGO_BIN_EXE_longshore_shim").into(),
-            registries: std::collections::BTreeMap::new(),
+            registries,
         };
         OciRuntime::open(options, Arc::new(SystemClock::new())).unwrap()
     }
