@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use longshore_core::api::pod::PodPhase;
-use longshore_core::api::{Lease, Node};
+use longshore_core::api::{Lease, Node, Secret};
+use longshore_core::client::params::PostParams;
 use longshore_core::clock::Clock;
 use longshore_core::kind::KindType;
-use longshore_core::runtime::{ContainerRef, Runtime};
+use longshore_core::runtime::{ContainerRef, Credentials, Runtime};
 use serde_json::json;
 
 use crate::testing::{World, annotated, condition, pod, state, status};
@@ -206,6 +209,39 @@ async fn a_broken_sandbox_is_made_anew() {
             assert_eq!(again.status.pod_ip, "10.0.0.2");
             let last = status(&again, "main").last_state.terminated.clone().unwrap();
             assert_eq!(last.exit_code, 137);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn an_image_is_pulled_with_the_logins_that_the_pod_names() {
+    let world = World::new();
+    let login = Credentials::Basic { user: "me".into(), password: "right".into() };
+    world.runtime.require_login("reg.io/team/web", login).unwrap();
+    world
+        .with(async {
+            let auths = json!({
+                "reg.io/team": {"username": "me", "password": "wrong"}, "reg.io": {"username": "me", "password": "right"},
+            });
+            let secret: Secret = serde_json::from_value(json!({
+                "kind": "Secret", "metadata": {"name": "login", "namespace": "ns"},
+                "type": "kubernetes.io/dockerconfigjson",
+                "data": {".dockerconfigjson": STANDARD.encode(json!({"auths": auths}).to_string())},
+            }))
+            .unwrap();
+            world.api::<Secret>().create(secret, &PostParams::default()).await.unwrap();
+            let of = |secrets: &[&str]| {
+                let secrets: Vec<_> = secrets.iter().map(|name| json!({"name": name})).collect();
+                json!({"imagePullSecrets": secrets, "containers": [
+                    {"name": "main", "image": "reg.io/team/web", "imagePullPolicy": "Always"},
+                ]})
+            };
+            world.create(pod("with", of(&["login"]))).await;
+            world.create(pod("without", of(&["gone"]))).await;
+            world.until("running", || world.pod("with").filter(|pod| state(pod, "main") == "Running")).await;
+            world.settle().await;
+            assert!(state(&world.pod("without").unwrap(), "main").contains("ImagePull"));
+            assert!(world.reasons().contains(&"FailedToRetrieveImagePullSecret".to_owned()));
         })
         .await;
 }

@@ -41,6 +41,7 @@ mod pod;
 mod pods;
 mod probes;
 mod proxy;
+mod pull_secrets;
 #[cfg(test)]
 mod real_tests;
 mod register;

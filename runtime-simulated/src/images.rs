@@ -1,6 +1,6 @@
 //! Images that are names only.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -13,6 +13,8 @@ use crate::Host;
 pub(crate) struct Names {
     pub(crate) present: BTreeSet<ImageName>,
     pub(crate) absent: BTreeSet<ImageName>,
+    /// Those that are given for a login only.
+    pub(crate) guarded: BTreeMap<ImageName, Credentials>,
 }
 
 #[derive(Debug)]
@@ -38,12 +40,15 @@ impl Images for SimulatedImages {
         Ok(self.names().present.contains(&name).then(|| image(&name)))
     }
 
-    async fn pull(&self, name: &str, _credentials: &Credentials) -> Result<Image, Error> {
+    async fn pull(&self, name: &str, credentials: &Credentials) -> Result<Image, Error> {
         let parsed = ImageName::parse(name)?;
         self.host.clock.sleep(self.host.options.pull_delay).await;
         let mut names = self.names();
         if names.absent.contains(&parsed) {
             return Err(Error::Image { image: name.to_owned(), reason: "not found".to_owned() });
+        }
+        if names.guarded.get(&parsed).is_some_and(|login| login != credentials) {
+            return Err(Error::Image { image: name.to_owned(), reason: "access is refused".to_owned() });
         }
         let pulled = image(&parsed);
         names.present.insert(parsed);

@@ -30,8 +30,8 @@ use futures::stream::{self, BoxStream, StreamExt};
 use longshore_core::clock::Clock;
 use longshore_core::connection::Connection;
 use longshore_core::runtime::{
-    Capabilities, Container, ContainerConfig, ContainerRef, ContainerState, Error, Event, ExecRequest, ImageName,
-    Images, Info, Runtime, Sandbox, SandboxConfig, Session, Usage,
+    Capabilities, Container, ContainerConfig, ContainerRef, ContainerState, Credentials, Error, Event, ExecRequest,
+    ImageName, Images, Info, Runtime, Sandbox, SandboxConfig, Session, Usage,
 };
 use tokio::sync::broadcast;
 
@@ -83,6 +83,16 @@ impl SimulatedRuntime {
     pub fn forbid_image(&self, name: &str) -> Result<(), Error> {
         let name = ImageName::parse(name)?;
         self.images.names().absent.insert(name);
+        Ok(())
+    }
+
+    /// Makes pulls of an image fail without this login.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a malformed name.
+    pub fn require_login(&self, name: &str, login: Credentials) -> Result<(), Error> {
+        let name = ImageName::parse(name)?;
+        self.images.names().guarded.insert(name, login);
         Ok(())
     }
 

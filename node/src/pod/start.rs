@@ -30,7 +30,7 @@ pub(crate) async fn start(context: &Context, start: Start) -> Result<(), Problem
     let Some(container) = spec.containers.iter().chain(&spec.init_containers).find(|of| of.name == start.name) else {
         return Err(Problem::new("CreateContainerError", format!("the pod has no container {}", start.name)));
     };
-    let image = images::ensure(shared, &events, container).await;
+    let image = images::ensure(shared, &events, &context.pod, container).await;
     let image = image.map_err(|none| {
         events.warning("Failed", format!("Error: {}", none.reason));
         Problem::new(none.reason, none.message)
