@@ -118,7 +118,13 @@ impl Store {
     fn remove_unused(&self, layers: &[String]) -> io::Result<()> {
         let mut kept = BTreeSet::new();
         for image in fs::read_dir(self.root.join("images"))? {
-            let image: Option<Record> = disk::read(&image?.path())?;
+            let path = image?.path();
+            if path.extension().is_none_or(|extension| extension != "json") {
+                // It was not written to its end.
+                fs::remove_file(&path)?;
+                continue;
+            }
+            let image: Option<Record> = disk::read(&path)?;
             kept.extend(image.into_iter().flat_map(|image| image.configuration.rootfs.diff_ids));
         }
         for layer in layers.iter().filter(|layer| !kept.contains(*layer)) {
@@ -220,15 +226,22 @@ impl Store {
                 return Err(io::Error::other(format!("layer {layer} was removed meanwhile: try again")));
             }
         }
-        let mut digests = disk::read::<Record>(&path)?.map(|known| known.digests).unwrap_or_default();
-        digests.extend(digest_name);
-        disk::write(&path, &Record { configuration, size, digests })?;
         let mut known = self.names()?;
         for name in names {
             let name = ImageName::parse(name).map_err(io::Error::other)?;
             known.insert(name.to_string(), id.clone());
         }
-        disk::write(&self.root.join("names.json"), &known)?;
+        let before = disk::read::<Record>(&path)?;
+        let is_new = before.is_none();
+        let mut digests = before.map(|known| known.digests).unwrap_or_default();
+        digests.extend(digest_name);
+        let written = disk::write(&path, &Record { configuration, size, digests })
+            .and_then(|()| disk::write(&self.root.join("names.json"), &known));
+        if written.is_err() && is_new {
+            // An image without a name would keep its layers for ever.
+            let _ = fs::remove_file(&path);
+        }
+        written?;
         self.image(&known, &id)?.ok_or_else(|| io::Error::other("the image vanished"))
     }
 

@@ -48,6 +48,14 @@ struct Running {
     pull: WeakShared<Pull>,
 }
 
+/// What a pull unpacks.
+#[derive(Default)]
+struct Unpacked {
+    layers: Mutex<Vec<String>>,
+    /// Read while a layer is unpacked, which goes on although nobody waits for it any more.
+    running: Arc<tokio::sync::RwLock<()>>,
+}
+
 /// Pulls images into a store.
 pub(crate) struct Puller {
     transport: Transport,
@@ -109,27 +117,31 @@ impl Puller {
             let reason = format!("{layers} layers for {} of the configuration, of {most} at most", diff_ids.len());
             return Err(Failure::Final(reason));
         }
-        // The same layer twice, as empty ones like to be, is fetched once.
-        let layers: BTreeMap<&String, &Descriptor> = diff_ids.iter().zip(&manifest.layers).collect();
-        let added = Mutex::new(Vec::new());
-        let fetches: Vec<BoxFuture<'_, Result<(), Failure>>> =
-            layers.into_iter().map(|(id, layer)| self.layer(&repository, layer, id, &added).boxed()).collect();
-        let fetched: Result<(), Failure> = stream::iter(fetches).buffer_unordered(AT_ONCE).try_collect().await;
-        let added = added.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if let Err(failure) = fetched {
-            if matches!(failure, Failure::Disk(_)) {
-                // Other failures leave them for the next try; a full disk needs the room.
-                let store = self.store.clone();
-                crate::blocking_io(move || store.drop_unused(&added)).await?;
-            }
-            return Err(failure);
+        if let Some(huge) = manifest.layers.iter().find(|layer| layer.size > LAYER_MAX) {
+            return Err(Failure::Final(format!("layer {} has more than the {LAYER_MAX} bytes it may", huge.digest)));
         }
         let size = manifest.layers.iter().map(|layer| layer.size).sum::<u64>() + config.len() as u64;
-        let (store, name) = (self.store.clone(), name.clone());
-        let digest = format!("{}@{manifest_digest}", name.repository());
-        crate::blocking_io(move || store.keep(&config, size, &[name.to_string()], Some(digest)))
-            .await
-            .map_err(Failure::Disk)
+        // The same layer twice, as empty ones like to be, is fetched once.
+        let layers: BTreeMap<&String, &Descriptor> = diff_ids.iter().zip(&manifest.layers).collect();
+        let unpacked = Unpacked::default();
+        let done = async {
+            let fetches: Vec<BoxFuture<'_, Result<(), Failure>>> =
+                layers.into_iter().map(|(id, layer)| self.layer(&repository, layer, id, &unpacked).boxed()).collect();
+            stream::iter(fetches).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+            let (store, name) = (self.store.clone(), name.clone());
+            let digest = format!("{}@{manifest_digest}", name.repository());
+            let kept = crate::blocking_io(move || store.keep(&config, size, &[name.to_string()], Some(digest))).await;
+            kept.map_err(Failure::Disk)
+        };
+        let done = done.await;
+        if let Err(Failure::Disk(_)) = done {
+            // Other failures leave what came for the next try; a full disk needs the room.
+            let _ended = unpacked.running.write().await;
+            let layers = std::mem::take(&mut *unpacked.layers.lock().unwrap_or_else(PoisonError::into_inner));
+            let store = self.store.clone();
+            crate::blocking_io(move || store.drop_unused(&layers)).await?;
+        }
+        done
     }
 
     async fn layer(
@@ -137,21 +149,23 @@ impl Puller {
         repository: &Repository<'_>,
         layer: &Descriptor,
         diff_id: &str,
-        added: &Mutex<Vec<String>>,
+        unpacked: &Unpacked,
     ) -> Result<(), Failure> {
         if self.store.has_layer(diff_id).map_err(|error| Failure::Final(error.to_string()))? {
             return Ok(());
         }
-        if layer.size > LAYER_MAX {
-            return Err(Failure::Final(format!("layer {} has more than {LAYER_MAX} bytes", layer.digest)));
-        }
         let file: File = blob::download(repository, layer, &self.store.work()).await?;
         let (store, id) = (self.store.clone(), diff_id.to_owned());
-        crate::blocking_io(move || store.add_layer(file, &id)).await.map_err(|error| {
+        unpacked.layers.lock().unwrap_or_else(PoisonError::into_inner).push(id.clone());
+        let running = unpacked.running.clone().read_owned().await;
+        let add = move || {
+            let _running = running;
+            store.add_layer(file, &id)
+        };
+        crate::blocking_io(add).await.map_err(|error| {
             let disk = matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
             if disk { Failure::Disk(error) } else { Failure::Final(format!("layer {}: {error}", layer.digest)) }
         })?;
-        added.lock().unwrap_or_else(PoisonError::into_inner).push(diff_id.to_owned());
         tracing::debug!(image = repository.host(), layer = layer.digest, bytes = layer.size, "a layer is here");
         Ok(())
     }

@@ -492,6 +492,60 @@ async fn what_a_killed_process_left_is_removed_when_nobody_else_has_the_store() 
     let second = Store::open(directory.path().to_owned()).unwrap();
     assert!(work.exists() && layer.exists(), "they may be the first one's");
     drop((first, second));
+    let record = directory.path().join("images/half.new");
+    std::fs::write(&record, "{").unwrap();
     Store::open(directory.path().to_owned()).unwrap();
-    assert!(!work.exists() && !layer.exists());
+    assert!(!work.exists() && !layer.exists() && !record.exists());
+}
+
+/// A file system of its own, that is gone with this.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new(size: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let options = format!("size={size}");
+        let flags = nix::mount::MsFlags::empty();
+        nix::mount::mount(Some("none"), directory.path(), Some("tmpfs"), flags, Some(options.as_str())).unwrap();
+        Self(directory)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        nix::mount::umount2(self.0.path(), nix::mount::MntFlags::MNT_DETACH).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_said_and_gets_its_room_back() {
+    if !nix::unistd::geteuid().is_root() {
+        return longshore_core::testing::skip("mounting a small disk needs root");
+    }
+    let clock = TestClock::default();
+    let content = Content::new(&["a", "b", "c", "d", "e", "f", "g"]);
+    let server = Server::new(&clock, move |asked| content.answer(asked)).await;
+    let disk = SmallDisk::new("1m");
+    let store = Arc::new(Store::open(disk.0.path().to_owned()).unwrap());
+    let puller = Arc::new(Puller::new(store, Arc::new(clock), BTreeMap::new()));
+    let name = format!("{}/team/web:1", server.address);
+    let error = puller.pull(&name, &Credentials::Anonymous).await.unwrap_err().to_string();
+    assert!(error.contains("is full: free some space, or remove images"), "{error}");
+    for left in ["images", "layers", "work"] {
+        assert_eq!(std::fs::read_dir(disk.0.path().join(left)).unwrap().count(), 0, "{left}");
+    }
+}
+
+#[tokio::test]
+async fn a_layer_that_is_too_large_is_not_even_asked_for() {
+    let clock = TestClock::default();
+    let mut content = Content::new(&["a"]);
+    let mut manifest: Value = serde_json::from_slice(&content.manifest).unwrap();
+    manifest["layers"][0]["size"] = json!(u64::MAX);
+    content.manifest = manifest.to_string().into();
+    let layer = content.layers[0].clone();
+    let server = Server::new(&clock, move |asked| content.answer(asked)).await;
+    let error = Local::new(&clock).pull(&server, &Credentials::Anonymous).await.unwrap_err();
+    assert!(error.contains("more than the 34359738368 bytes it may"), "{error}");
+    assert_eq!(server.count(&layer), 0);
 }
