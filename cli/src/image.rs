@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use longshore_cluster::{Error, images};
+use longshore_core::runtime::Credentials;
 
 use crate::{Place, output};
 
@@ -18,6 +19,17 @@ pub(crate) enum Command {
         /// Directories or files
         #[arg(required = true, value_name = "PATH")]
         paths: Vec<PathBuf>,
+    },
+    /// Pull images from their registries
+    Pull {
+        #[command(flatten)]
+        place: Place,
+        /// Log in with this name and a password from standard input
+        #[arg(long, value_name = "USER")]
+        username: Option<String>,
+        /// Names, such as `ghcr.io/team/web:1`
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
     },
     /// List images
     #[command(alias = "list")]
@@ -45,6 +57,16 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode, Error> {
                 }
             }
         }
+        Command::Pull { place, username, names } => {
+            let login = match username {
+                Some(user) => Credentials::Basic { user, password: password()? },
+                None => Credentials::Anonymous,
+            };
+            for name in names {
+                let image = images::pull(&place.directory(), &name, &login).await?;
+                output::say(image.digests.first().unwrap_or(&image.id.0));
+            }
+        }
         Command::Ls { place } => {
             let images = images::list(&place.directory()).await?;
             let names: Vec<_> =
@@ -65,4 +87,15 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode, Error> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The first line of standard input.
+fn password() -> Result<String, Error> {
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).map_err(|error| Error::File {
+        tried: "read the password from",
+        path: "standard input".into(),
+        reason: error.to_string(),
+    })?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }

@@ -4,6 +4,7 @@
 //! <data-dir>/
 //!   lock           held by the process that runs the cluster; holds its process id
 //!   cluster.json   what was chosen when the cluster was made, see Settings
+//!   registries.json  the administrator's: how to reach registries, see DataDir::registries
 //!   kubeconfig     of the administrator
 //!   pki/           the cluster's CA and the parts' certificates
 //!   store/         the objects
@@ -13,12 +14,14 @@
 //!   longshore.log  what a detached cluster says
 //! ```
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use longshore_runtime_oci::Registry;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
@@ -203,6 +206,25 @@ impl DataDir {
         Ok(Some(settings))
     }
 
+    /// How to reach registries of images, from the administrator's `registries.json`: by host (with its port, if names of
+    /// images have one), a `ca` file or `plainHttp`.
+    ///
+    /// # Errors
+    /// [`Error::File`] if the file is there and malformed.
+    pub fn registries(&self) -> Result<BTreeMap<String, Registry>, Error> {
+        let path = self.join("registries.json");
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+            Err(error) => return Err(Error::file("read", &path)(error)),
+        };
+        serde_json::from_slice(&bytes).map_err(|error| Error::File {
+            tried: "understand",
+            path,
+            reason: error.to_string(),
+        })
+    }
+
     /// Records what was chosen.
     ///
     /// # Errors
@@ -296,5 +318,19 @@ mod tests {
         assert!(directory.settings().unwrap_err().to_string().contains("format 2"));
         fs::write(temp.path().join("cluster.json"), "{").unwrap();
         assert!(directory.settings().is_err());
+    }
+
+    #[test]
+    fn registries_are_read_and_misspelt_ones_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let directory = DataDir::new(temp.path());
+        assert_eq!(directory.registries().unwrap(), BTreeMap::new());
+        fs::write(directory.join("registries.json"), r#"{"a.io": {"ca": "/ca.pem"}, "b:5000": {"plainHttp": true}}"#)
+            .unwrap();
+        let registries = directory.registries().unwrap();
+        assert_eq!(registries["a.io"], Registry { ca: Some("/ca.pem".into()), plain_http: false });
+        assert!(registries["b:5000"].plain_http);
+        fs::write(directory.join("registries.json"), r#"{"a.io": {"CA": "/ca.pem"}}"#).unwrap();
+        assert!(directory.registries().unwrap_err().to_string().contains("unknown field"));
     }
 }

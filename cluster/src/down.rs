@@ -70,7 +70,7 @@ async fn stop_process(directory: &DataDir, pid: u32, clock: &dyn Clock) -> Resul
 
 async fn remove_pods(directory: &DataDir, settings: &Settings, step: &impl Fn(String)) -> Result<(), Error> {
     let failed = |error: longshore_core::runtime::Error| Error::Part { part: "runtime", reason: error.to_string() };
-    let runtime = images::runtime(directory, &settings.instance)?;
+    let runtime = images::runtime(directory, &settings.instance, std::collections::BTreeMap::new())?;
     let sandboxes = runtime.list().await.map_err(failed)?;
     if !sandboxes.is_empty() {
         step(format!("stopping {} pods", sandboxes.len()));

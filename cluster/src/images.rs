@@ -1,11 +1,12 @@
 //! Images on this machine, also while no cluster runs.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use longshore_core::clock::SystemClock;
-use longshore_core::runtime::{Image, Runtime};
-use longshore_runtime_oci::{ImageFile, OciRuntime, Options};
+use longshore_core::runtime::{Credentials, Image, Runtime};
+use longshore_runtime_oci::{ImageFile, OciRuntime, Options, Registry};
 
 use crate::{DataDir, Error, demo, requirements};
 
@@ -13,7 +14,11 @@ use crate::{DataDir, Error, demo, requirements};
 const NO_INSTANCE: &str = "images";
 
 /// The runtime of a cluster in this directory.
-pub(crate) fn runtime(directory: &DataDir, instance: &str) -> Result<OciRuntime, Error> {
+pub(crate) fn runtime(
+    directory: &DataDir,
+    instance: &str,
+    registries: BTreeMap<String, Registry>,
+) -> Result<OciRuntime, Error> {
     let shim = std::env::current_exe()
         .map_err(|error| Error::Part { part: "runtime", reason: format!("cannot find this program: {error}") })?;
     let options = Options {
@@ -22,7 +27,7 @@ pub(crate) fn runtime(directory: &DataDir, instance: &str) -> Result<OciRuntime,
         instance: instance.to_owned(),
         program: None,
         shim,
-        registries: std::collections::BTreeMap::new(),
+        registries,
     };
     OciRuntime::open(options, Arc::new(SystemClock::new())).map_err(failed)
 }
@@ -34,7 +39,7 @@ fn failed(error: longshore_core::runtime::Error) -> Error {
 fn open(directory: &DataDir) -> Result<OciRuntime, Error> {
     requirements::check(false)?;
     let instance = directory.settings()?.map_or_else(|| NO_INSTANCE.to_owned(), |settings| settings.instance);
-    runtime(directory, &instance)
+    runtime(directory, &instance, directory.registries()?)
 }
 
 /// Loads the images of an OCI layout or a `docker save` archive.
@@ -43,6 +48,15 @@ fn open(directory: &DataDir) -> Result<OciRuntime, Error> {
 /// [`Error::Missing`] if this machine cannot run containers; [`Error::Part`] saying what is wrong with the archive.
 pub async fn load(directory: &DataDir, path: &Path) -> Result<Vec<Image>, Error> {
     open(directory)?.import(path).await.map_err(failed)
+}
+
+/// Pulls an image from its registry.
+///
+/// # Errors
+/// [`Error::Missing`] if this machine cannot run containers; [`Error::Part`] with the registry's reason;
+/// [`Error::File`] if `registries.json` is malformed.
+pub async fn pull(directory: &DataDir, name: &str, login: &Credentials) -> Result<Image, Error> {
+    open(directory)?.images().pull(name, login).await.map_err(failed)
 }
 
 /// Every image.

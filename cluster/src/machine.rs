@@ -123,7 +123,7 @@ pub(crate) async fn real(
     mut options: NodeOptions,
     demo: bool,
 ) -> Result<NodeAgent, Error> {
-    let runtime = images::runtime(directory, &settings.instance)?;
+    let runtime = images::runtime(directory, &settings.instance, directory.registries()?)?;
     if demo {
         images::make_demo(&runtime).await?;
     }
