@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 
 use super::challenge::{Challenge, query};
 use super::failure::{Failure, tame};
-use super::transport::{Answer, Get, Transport};
+use super::transport::{Answer, Get, HUB, HUB_SERVER, Transport};
 
 /// Most bytes of an answer that is read for its message or its token.
 const NOTE_MAX: usize = 256 << 10;
@@ -49,8 +49,7 @@ struct Token {
 impl<'a> Repository<'a> {
     pub(crate) fn new(transport: &'a Transport, name: &ImageName, credentials: &'a Credentials) -> Self {
         let (host, path) = (name.registry(), name.path());
-        // Docker Hub's registry has another name than its images.
-        let server = if host == "docker.io" { "registry-1.docker.io" } else { host };
+        let server = if host == HUB { HUB_SERVER } else { host };
         let base = format!("{}://{server}/v2/{path}", transport.scheme(host));
         let login = Mutex::new(None);
         Self { transport, host: host.to_owned(), path: path.to_owned(), base, credentials, login }

@@ -31,6 +31,10 @@ use super::failure::{Failure, tame};
 pub(crate) const STALL: Duration = Duration::from_secs(30);
 /// Fewer bytes than this in [`STALL`] are as good as none.
 const WINDOW: usize = 64 << 10;
+/// Docker Hub, as images name it.
+pub(crate) const HUB: &str = "docker.io";
+/// Where Docker Hub's registry is.
+pub(crate) const HUB_SERVER: &str = "registry-1.docker.io";
 const REDIRECTS_MAX: usize = 5;
 
 /// How to reach a registry.
@@ -232,7 +236,8 @@ impl Transport {
         if !origin.tls {
             return Ok(Box::pin(stream));
         }
-        let ca = self.registries.get(name).and_then(|known| known.ca.clone());
+        let registry = if name == HUB_SERVER { HUB } else { name };
+        let ca = self.registries.get(registry).and_then(|known| known.ca.clone());
         let system = self.system.clone();
         let config = tokio::task::spawn_blocking(move || config(&system, ca)).await;
         let config = config.map_err(|error| Failure::Broken(error.to_string()))??;
