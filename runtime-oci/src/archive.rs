@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::disk::failed;
 use crate::images::{Store, decompressed, digest, hex};
 use crate::manifest::{Descriptor, Document, Index, Platform};
-use crate::unpack::unpack;
+use crate::unpack::{Limits, unpack};
 
 /// An entry of a `docker save` archive's `manifest.json`.
 #[derive(Debug, Deserialize)]
@@ -33,7 +33,8 @@ impl Store {
         let work = tempfile::tempdir_in(self.root.join("work")).map_err(failed("import an image"))?;
         let file = File::open(path).map_err(invalid)?;
         // The archive's own entries are as little trusted as a layer's.
-        unpack(decompressed(file).map_err(invalid)?, work.path()).map_err(|error| invalid(no_archive(&error)))?;
+        let unpacked = unpack(decompressed(file).map_err(invalid)?, work.path(), Limits::LAYER);
+        unpacked.map_err(|error| invalid(no_archive(&error)))?;
         self.import_directory(work.path()).map_err(invalid)
     }
 

@@ -13,7 +13,10 @@ use sha2::{Digest, Sha256};
 
 use crate::disk::{self, failed};
 use crate::pull::Puller;
-use crate::unpack::unpack;
+use crate::unpack::{Limits, unpack};
+
+/// Bytes that may follow a layer's end: padding.
+const TRAILER_MAX: u64 = 16 << 20;
 
 /// The parts of an image's configuration that matter here; the names are the format's.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -255,9 +258,11 @@ impl Store {
         fs::create_dir(&root)?;
         let mut hash = Sha256::new();
         let mut reader = HashReader { inner: decompressed(layer)?, hash: &mut hash };
-        unpack(&mut reader, &root)?;
+        unpack(&mut reader, &root, Limits::LAYER)?;
         // The digest covers what follows the archive's end, too.
-        io::copy(&mut reader, &mut io::sink())?;
+        if io::copy(&mut reader.by_ref().take(TRAILER_MAX), &mut io::sink())? == TRAILER_MAX {
+            return Err(io::Error::other(format!("layer {diff_id} goes on after its end")));
+        }
         if digest(hash) != diff_id {
             return Err(io::Error::other(format!("layer {diff_id} is damaged: its content has another digest")));
         }
