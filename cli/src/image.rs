@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use longshore_cluster::{Error, images};
-use longshore_core::runtime::Credentials;
+use longshore_core::runtime::{Credentials, Image};
 
 use crate::{Place, output};
 
@@ -37,11 +37,11 @@ pub(crate) enum Command {
         #[command(flatten)]
         place: Place,
     },
-    /// Remove images by name
+    /// Remove images by name or id
     Rm {
         #[command(flatten)]
         place: Place,
-        /// Names, such as `web:1`
+        /// Names, such as `web:1`, or ids
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
@@ -63,14 +63,20 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode, Error> {
                 None => Credentials::Anonymous,
             };
             for name in names {
-                let image = images::pull(&place.directory(), &name, &login).await?;
+                let bar = output::bytes(&name);
+                let progress = |so_far: images::PullProgress| {
+                    bar.set_length(so_far.total);
+                    bar.set_position(so_far.received);
+                };
+                let pulled = images::pull(&place.directory(), &name, &login, progress).await;
+                bar.finish_and_clear();
+                let image = pulled?;
                 output::say(image.digests.first().unwrap_or(&image.id.0));
             }
         }
         Command::Ls { place } => {
             let images = images::list(&place.directory()).await?;
-            let names: Vec<_> =
-                images.iter().map(|image| (image.tags.join(", "), image.id.0.clone(), image.size)).collect();
+            let names: Vec<_> = images.iter().map(|image| (names(image), image.id.0.clone(), image.size)).collect();
             let width = names.iter().map(|(name, ..)| name.chars().count()).max().unwrap_or(0).max(4);
             output::say(format_args!("{:width$}  {:19}  SIZE", "NAME", "ID"));
             for (name, id, size) in names {
@@ -87,6 +93,11 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode, Error> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What an image is called; one whose names others have got since is not called anything.
+fn names(image: &Image) -> String {
+    if image.tags.is_empty() { "<none>".to_owned() } else { image.tags.join(", ") }
 }
 
 /// The first line of standard input.

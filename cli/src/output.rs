@@ -41,6 +41,14 @@ pub(crate) fn observer() -> Observer {
     })
 }
 
+/// Shows how many bytes of something came, on a terminal.
+pub(crate) fn bytes(of: &str) -> ProgressBar {
+    let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
+    let style = ProgressStyle::with_template("  {msg}  {bar:24}  {bytes} of {total_bytes}, {bytes_per_sec}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.with_message(of.to_owned())
+}
+
 /// Hands progress on as lines of JSON, for the process that waits for this one.
 pub(crate) fn reporter() -> Observer {
     std::sync::Arc::new(|progress: Progress| {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use longshore_core::clock::SystemClock;
 use longshore_core::runtime::{Credentials, Image, Runtime};
+pub use longshore_runtime_oci::PullProgress;
 use longshore_runtime_oci::{ImageFile, OciRuntime, Options, Registry};
 
 use crate::{DataDir, Error, demo, requirements};
@@ -50,13 +51,18 @@ pub async fn load(directory: &DataDir, path: &Path) -> Result<Vec<Image>, Error>
     open(directory)?.import(path).await.map_err(failed)
 }
 
-/// Pulls an image from its registry.
+/// Pulls an image from its registry, and tells how far it is.
 ///
 /// # Errors
 /// [`Error::Missing`] if this machine cannot run containers; [`Error::Part`] with the registry's reason;
 /// [`Error::File`] if `registries.json` is malformed.
-pub async fn pull(directory: &DataDir, name: &str, login: &Credentials) -> Result<Image, Error> {
-    open(directory)?.images().pull(name, login).await.map_err(failed)
+pub async fn pull(
+    directory: &DataDir,
+    name: &str,
+    login: &Credentials,
+    progress: impl Fn(PullProgress) + Send + Sync,
+) -> Result<Image, Error> {
+    open(directory)?.pull(name, login, progress).await.map_err(failed)
 }
 
 /// Every image.

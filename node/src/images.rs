@@ -15,6 +15,14 @@ pub(crate) struct NoImage {
     pub(crate) message: String,
 }
 
+impl NoImage {
+    /// Whoever loaded an image as `latest` wonders why it is pulled.
+    fn although_present(mut self) -> Self {
+        self.message.push_str(" (an image of that name is on the node: imagePullPolicy IfNotPresent would use it)");
+        self
+    }
+}
+
 /// The image of a container, fetched if need be.
 pub(crate) async fn ensure(
     shared: &Shared,
@@ -44,7 +52,10 @@ pub(crate) async fn ensure(
             events.warning("ErrImageNeverPull", message.clone());
             Err(NoImage { reason: "ErrImageNeverPull", message })
         }
-        (PullPolicy::Always, _) if pulls => pull(shared, events, pod, name).await,
+        (PullPolicy::Always, present) if pulls => {
+            let pulled = pull(shared, events, pod, name).await;
+            pulled.map_err(|none| if present.is_some() { none.although_present() } else { none })
+        }
         // Without a registry, what is on the node is all there is.
         (_, Some(image)) => {
             events.normal("Pulled", format!("Container image \"{name}\" already present on machine"));

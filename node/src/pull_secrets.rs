@@ -36,6 +36,8 @@ struct Entry {
     username: String,
     password: String,
     auth: String,
+    #[serde(rename = "identitytoken")]
+    identity_token: String,
 }
 
 /// Logins by what they are for.
@@ -99,6 +101,10 @@ impl Keyring {
 impl Entry {
     /// `None` if it is malformed, and no login if it is empty.
     fn login(self) -> Option<Option<Credentials>> {
+        // Beside one, docker leaves a user without a password.
+        if !self.identity_token.is_empty() {
+            return Some(Some(Credentials::IdentityToken(self.identity_token)));
+        }
         let (user, password) = if self.auth.is_empty() {
             (self.username, self.password)
         } else {
@@ -216,6 +222,14 @@ mod tests {
         let login = Credentials::Basic { user: "me".into(), password: "pass:word".into() };
         assert_eq!(keyring.for_image(&ImageName::parse("x.io/web").unwrap()), [login]);
         assert!(users(&keyring, "y.io/web").is_empty());
+    }
+
+    #[test]
+    fn an_identity_token_stands_for_user_and_password() {
+        let auth = base64::engine::general_purpose::STANDARD.encode("00000000:");
+        let keyring = keyring(&json!({"x.io": {"auth": auth, "identitytoken": "t0ken"}}));
+        let logins = keyring.for_image(&ImageName::parse("x.io/web").unwrap());
+        assert_eq!(logins, [Credentials::IdentityToken("t0ken".into())]);
     }
 
     #[test]

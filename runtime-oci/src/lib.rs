@@ -34,8 +34,8 @@ use futures::stream::BoxStream;
 use longshore_core::clock::Clock;
 use longshore_core::connection::Connection;
 use longshore_core::runtime::{
-    Capabilities, Container, ContainerConfig, ContainerRef, Error, Event, ExecRequest, Image, Images, Info, Runtime,
-    Sandbox, SandboxConfig, Session, Usage,
+    Capabilities, Container, ContainerConfig, ContainerRef, Credentials, Error, Event, ExecRequest, Image, Images,
+    Info, Runtime, Sandbox, SandboxConfig, Session, Usage,
 };
 
 use disk::failed;
@@ -43,7 +43,7 @@ use host::Host;
 pub use images::ImageFile;
 use images::{LocalImages, Store};
 use pull::Puller;
-pub use pull::Registry;
+pub use pull::{PullProgress, Registry};
 
 const NAME: &str = "longshore";
 
@@ -122,6 +122,19 @@ impl OciRuntime {
     pub async fn import(&self, path: &Path) -> Result<Vec<Image>, Error> {
         let (store, path) = (self.host.images.clone(), path.to_owned());
         blocking(move || store.import(&path)).await
+    }
+
+    /// Pulls an image as [`Images::pull`] does, and tells how far it is.
+    ///
+    /// # Errors
+    /// [`Error::Image`] with the registry's reason.
+    pub async fn pull(
+        &self,
+        name: &str,
+        credentials: &Credentials,
+        progress: impl Fn(PullProgress) + Send + Sync,
+    ) -> Result<Image, Error> {
+        self.images.puller.pull_reporting(name, credentials, &progress).await
     }
 
     /// Makes an image of files of this machine, without a registry.

@@ -4,78 +4,28 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use futures::StreamExt;
 use longshore_core::clock::{Clock, SystemClock};
 use longshore_core::runtime::{
-    ContainerConfig, ContainerRef, ContainerState, Event, ExecRequest, HostNamespaces, Image, PodRef, Resources,
-    Runtime, SandboxConfig, Security,
+    ContainerConfig, ContainerRef, ContainerState, Event, ExecRequest, HostNamespaces, Image, Runtime,
 };
 use longshore_core::testing::runtime::Fixture;
 use longshore_runtime_oci::OciRuntime;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::Node;
+use support::{Node, container, logged, sandbox};
 
 const RUN: &str = "trap 'exit 143' TERM; echo ready; sleep 1000000 & wait";
 
-/// Runs a case on a node of its own, and removes what it leaves, also after it failed.
+/// Runs a case on a node of its own that has an image.
 fn on_a_node(case: impl AsyncFnOnce(&Node, OciRuntime, Image)) {
-    let node = match Node::new("runc") {
-        Ok(node) => node,
-        Err(reason) => return longshore_core::testing::skip(&reason),
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(async {
+    support::on_a_node(async |node| {
         let image = node.image("localhost/test:1").await;
-        let case = tokio::time::timeout(Duration::from_secs(60), case(&node, node.open_oci(), image));
-        let done = futures::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(case)).await;
-        node.clean_up().await;
-        match done {
-            Ok(done) => done.expect("it hangs"),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
+        case(node, node.open_oci(), image).await;
     });
-}
-
-fn sandbox(node: &Node, uid: &str) -> SandboxConfig {
-    SandboxConfig {
-        pod: PodRef { namespace: "default".into(), name: uid.into(), uid: uid.into() },
-        hostname: uid.into(),
-        host: HostNamespaces::default(),
-        share_process_namespace: false,
-        log_directory: node.directory.path().join("logs").join(uid),
-        resources: Resources::default(),
-        sysctls: BTreeMap::new(),
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-    }
-}
-
-fn container(image: &Image, uid: &str, name: &str, script: &str) -> ContainerConfig {
-    ContainerConfig {
-        container: ContainerRef { pod_uid: uid.into(), name: name.into(), attempt: 0 },
-        image: image.id.clone(),
-        image_name: "localhost/test:1".into(),
-        command: ["sh", "-c", script].map(String::from).to_vec(),
-        args: Vec::new(),
-        working_dir: String::new(),
-        env: Vec::new(),
-        mounts: Vec::new(),
-        devices: Vec::new(),
-        resources: Resources { memory_limit: Some(32 << 20), ..Resources::default() },
-        security: Security::default(),
-        stdin: false,
-        stdin_once: false,
-        tty: false,
-        stop_signal: String::new(),
-        termination_message_path: String::new(),
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-    }
 }
 
 async fn start(runtime: &OciRuntime, config: &ContainerConfig) -> u32 {
@@ -99,17 +49,6 @@ async fn ended(runtime: &OciRuntime, name: &ContainerRef) -> ContainerState {
             state @ ContainerState::Exited { .. } => return state,
             _ => SystemClock::new().sleep(Duration::from_millis(10)).await,
         }
-    }
-}
-
-async fn logged(node: &Node, name: &ContainerRef, what: &str) -> String {
-    let path = node.directory.path().join("logs").join(&name.pod_uid).join(&name.name).join("0.log");
-    loop {
-        let log = std::fs::read_to_string(&path).unwrap_or_default();
-        if log.contains(what) {
-            return log;
-        }
-        SystemClock::new().sleep(Duration::from_millis(10)).await;
     }
 }
 

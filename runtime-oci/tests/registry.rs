@@ -10,13 +10,12 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use longshore_core::runtime::{Credentials, Runtime};
-use longshore_core::testing::runtime::Fixture;
+use longshore_core::runtime::{ContainerConfig, Credentials, Runtime};
 use longshore_runtime_oci::Registry;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use support::Node;
+use support::{Node, container, logged, sandbox};
 
 /// The password is `pass:word`, with the least work that bcrypt allows.
 const HTPASSWD: &str = "me:$2y$04$fn4OilpZLKP/j82uUTTcu.IbfVLwmJtx3AQ8SZveQhgk6c0Ni.a/i\n";
@@ -105,7 +104,7 @@ fn store(storage: &Path, repository: &str, tag: &str, layer: &[u8]) {
     gzip.write_all(layer).unwrap();
     let packed = gzip.finish().unwrap();
     let config = json!({
-        "architecture": "amd64", "os": "linux", "config": {"Cmd": ["/greeting"]},
+        "architecture": "amd64", "os": "linux", "config": {"Cmd": ["/bin/busybox", "cat", "/greeting"]},
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", sha(layer))]},
     });
     let config = config.to_string().into_bytes();
@@ -132,21 +131,24 @@ fn layer() -> Vec<u8> {
     header.set_uid(0);
     header.set_gid(0);
     builder.append_data(&mut header, "greeting", &b"hello"[..]).unwrap();
+    let busybox = fs::read(support::BUSYBOX).unwrap();
+    header.set_size(busybox.len() as u64);
+    builder.append_data(&mut header, "bin/busybox", busybox.as_slice()).unwrap();
     builder.into_inner().unwrap()
 }
 
-#[tokio::test]
-async fn an_image_comes_from_a_registry_with_tls_and_a_password() {
+#[test]
+fn an_image_comes_from_a_registry_with_tls_and_a_password_and_runs() {
     let Some(program) = support::find("docker-registry") else {
         return longshore_core::testing::skip("docker-registry is missing (apt-get install docker-registry)");
     };
-    let node = match Node::new("runc") {
-        Ok(node) => node,
-        Err(reason) => return longshore_core::testing::skip(&reason),
-    };
+    support::on_a_node(async |node| pull_and_run(node, &program).await);
+}
+
+async fn pull_and_run(node: &Node, program: &Path) {
     let directory = tempfile::tempdir().unwrap();
     store(&directory.path().join("storage"), "team/web", "1", &layer());
-    let server = Server::start(&program, directory.path());
+    let server = Server::start(program, directory.path());
     let login = |password: &str| Credentials::Basic { user: "me".into(), password: password.into() };
     let name = format!("{}/team/web:1", server.address);
     let trust = |ca: Option<PathBuf>| {
@@ -178,5 +180,10 @@ async fn an_image_comes_from_a_registry_with_tls_and_a_password() {
     assert_eq!(again.id, image.id);
     let unpacked = node.directory.path().join("images/layers").join(sha(&layer())).join("greeting");
     assert_eq!(fs::read(unpacked).unwrap(), b"hello");
-    node.clean_up().await;
+
+    runtime.create_sandbox(&sandbox(node, "a")).await.unwrap();
+    let config = ContainerConfig { command: Vec::new(), ..container(&image, "a", "main", "") };
+    runtime.create_container(&config).await.unwrap();
+    runtime.start_container(&config.container).await.unwrap();
+    logged(node, &config.container, "hello").await;
 }

@@ -395,6 +395,8 @@ pub enum Credentials {
     },
     /// A token of the registry's.
     Token(String),
+    /// What the registry's token service gives tokens for: OAuth 2's refresh token, docker's `identitytoken`.
+    IdentityToken(String),
 }
 
 impl fmt::Debug for Credentials {
@@ -403,6 +405,7 @@ impl fmt::Debug for Credentials {
             Self::Anonymous => f.write_str("Anonymous"),
             Self::Basic { user, .. } => f.debug_struct("Basic").field("user", user).finish_non_exhaustive(),
             Self::Token(_) => f.write_str("Token(..)"),
+            Self::IdentityToken(_) => f.write_str("IdentityToken(..)"),
         }
     }
 }

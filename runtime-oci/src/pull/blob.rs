@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 use sha2::{Digest, Sha256};
 
+use super::Meter;
 use super::failure::Failure;
 use super::repository::Repository;
 use super::transport::{Answer, Body};
@@ -49,12 +50,13 @@ pub(crate) async fn download(
     repository: &Repository<'_>,
     blob: &Descriptor,
     directory: &Path,
+    meter: &Meter<'_>,
 ) -> Result<File, Failure> {
     let file = tempfile::tempfile_in(directory)?;
     let mut partial = Partial { file, hash: Sha256::new(), size: 0 };
     let mut pause = PAUSE;
     for round in 1.. {
-        let (back, done) = attempt(repository, blob, partial).await?;
+        let (back, done) = attempt(repository, blob, partial, meter).await?;
         partial = back;
         match done {
             Ok(()) => break,
@@ -89,6 +91,7 @@ async fn attempt(
     repository: &Repository<'_>,
     blob: &Descriptor,
     mut partial: Partial,
+    meter: &Meter<'_>,
 ) -> Result<(Partial, Result<(), Failure>), Failure> {
     // All of it may be there although the connection broke.
     if partial.size == blob.size && partial.size > 0 {
@@ -100,8 +103,10 @@ async fn attempt(
     };
     if answer.status == 200 {
         // Ranges are not to this server's liking.
+        meter.back(partial.size);
         partial.restart()?;
     } else if !continues(&answer, partial.size) {
+        meter.back(partial.size);
         partial.restart()?;
         let reason = format!("{} sends another part of {} than was asked for", repository.host(), blob.digest);
         return Ok((partial, Err(Failure::Broken(reason))));
@@ -119,11 +124,13 @@ async fn attempt(
         if bytes.len() as u64 > left {
             return Ok((partial, Err(longer())));
         }
+        let count = bytes.len() as u64;
         partial = crate::blocking_io(move || {
             partial.write(&bytes)?;
             Ok(partial)
         })
         .await?;
+        meter.add(count);
         match end {
             None => {}
             Some(Ok(())) if partial.size < blob.size => {

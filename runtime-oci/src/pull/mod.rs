@@ -40,6 +40,46 @@ const DOCUMENTS: &str = "application/vnd.oci.image.index.v1+json, application/vn
 
 type Pull = BoxFuture<'static, Result<Image, Error>>;
 
+/// How far a pull is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PullProgress {
+    /// Bytes of the layers that are here.
+    pub received: u64,
+    /// Bytes of all layers, as they are sent.
+    pub total: u64,
+}
+
+type Report<'a> = &'a (dyn Fn(PullProgress) + Send + Sync);
+
+/// Counts what came of an image's layers.
+struct Meter<'a> {
+    progress: Mutex<PullProgress>,
+    report: Report<'a>,
+}
+
+impl<'a> Meter<'a> {
+    fn new(total: u64, report: Report<'a>) -> Self {
+        let progress = PullProgress { received: 0, total };
+        report(progress);
+        Self { progress: Mutex::new(progress), report }
+    }
+
+    fn add(&self, bytes: u64) {
+        self.change(|received| received.saturating_add(bytes));
+    }
+
+    /// What came was thrown away.
+    fn back(&self, bytes: u64) {
+        self.change(|received| received.saturating_sub(bytes));
+    }
+
+    fn change(&self, change: impl FnOnce(u64) -> u64) {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.received = change(progress.received);
+        (self.report)(*progress);
+    }
+}
+
 /// A pull that others may join.
 struct Running {
     name: ImageName,
@@ -80,6 +120,21 @@ impl Puller {
         self.join(name, credentials).await
     }
 
+    /// Pulls an image, and tells how far it is; for itself, whatever others pull.
+    pub(crate) async fn pull_reporting(
+        &self,
+        name: &str,
+        credentials: &Credentials,
+        report: Report<'_>,
+    ) -> Result<Image, Error> {
+        let name = ImageName::parse(name)?;
+        self.fetch(&name, credentials, report).await.map_err(|failure| self.failed(&name, failure))
+    }
+
+    fn failed(&self, name: &ImageName, failure: Failure) -> Error {
+        Error::Image { image: name.to_string(), reason: failure.reason(&self.store.root) }
+    }
+
     fn join(self: &Arc<Self>, name: ImageName, credentials: &Credentials) -> Shared<Pull> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.retain(|other| other.pull.upgrade().is_some());
@@ -89,11 +144,8 @@ impl Puller {
         }
         let (puller, wanted, login) = (self.clone(), name.clone(), credentials.clone());
         let pull: Pull = Box::pin(async move {
-            let fetched = puller.fetch(&wanted, &login).await;
-            fetched.map_err(|failure| Error::Image {
-                image: wanted.to_string(),
-                reason: failure.reason(&puller.store.root),
-            })
+            let fetched = puller.fetch(&wanted, &login, &|_| {}).await;
+            fetched.map_err(|failure| puller.failed(&wanted, failure))
         });
         let pull = pull.shared();
         if let Some(weak) = pull.downgrade() {
@@ -102,7 +154,7 @@ impl Puller {
         pull
     }
 
-    async fn fetch(&self, name: &ImageName, credentials: &Credentials) -> Result<Image, Failure> {
+    async fn fetch(&self, name: &ImageName, credentials: &Credentials, report: Report<'_>) -> Result<Image, Failure> {
         let repository = Repository::new(&self.transport, name, credentials);
         let (manifest, manifest_digest) = find(&repository, name).await?;
         for part in manifest.layers.iter().chain([&manifest.config]) {
@@ -123,10 +175,13 @@ impl Puller {
         let size = manifest.layers.iter().map(|layer| layer.size).sum::<u64>() + config.len() as u64;
         // The same layer twice, as empty ones like to be, is fetched once.
         let layers: BTreeMap<&String, &Descriptor> = diff_ids.iter().zip(&manifest.layers).collect();
+        let meter = Meter::new(layers.values().map(|layer| layer.size).sum(), report);
         let unpacked = Unpacked::default();
         let done = async {
-            let fetches: Vec<BoxFuture<'_, Result<(), Failure>>> =
-                layers.into_iter().map(|(id, layer)| self.layer(&repository, layer, id, &unpacked).boxed()).collect();
+            let fetches: Vec<BoxFuture<'_, Result<(), Failure>>> = layers
+                .into_iter()
+                .map(|(id, layer)| self.layer(&repository, layer, id, &unpacked, &meter).boxed())
+                .collect();
             stream::iter(fetches).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
             let (store, name) = (self.store.clone(), name.clone());
             let digest = format!("{}@{manifest_digest}", name.repository());
@@ -150,11 +205,13 @@ impl Puller {
         layer: &Descriptor,
         diff_id: &str,
         unpacked: &Unpacked,
+        meter: &Meter<'_>,
     ) -> Result<(), Failure> {
         if self.store.has_layer(diff_id).map_err(|error| Failure::Final(error.to_string()))? {
+            meter.add(layer.size);
             return Ok(());
         }
-        let file: File = blob::download(repository, layer, &self.store.work()).await?;
+        let file: File = blob::download(repository, layer, &self.store.work(), meter).await?;
         let (store, id) = (self.store.clone(), diff_id.to_owned());
         unpacked.layers.lock().unwrap_or_else(PoisonError::into_inner).push(id.clone());
         let running = unpacked.running.clone().read_owned().await;

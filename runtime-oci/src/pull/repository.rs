@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 
 use super::challenge::{Challenge, query};
 use super::failure::{Failure, tame};
-use super::transport::{Answer, Get, HUB, HUB_SERVER, Transport};
+use super::transport::{Answer, Get, HUB, HUB_SERVER, Transport, wants_tls};
 
 /// Most bytes of an answer that is read for its message or its token.
 const NOTE_MAX: usize = 256 << 10;
@@ -72,7 +72,8 @@ impl<'a> Repository<'a> {
         let mut login = self.login.lock().await.clone();
         let mut fresh = false;
         loop {
-            let answer = self.transport.get(&uri, Get { accept, authorization: login.as_ref(), from }).await?;
+            let answer =
+                self.transport.get(&uri, Get { accept, authorization: login.as_ref(), from, form: None }).await?;
             match answer.status.as_u16() {
                 200 | 206 => return Ok(answer),
                 // What another host asks for is not the registry's to ask.
@@ -112,13 +113,19 @@ impl<'a> Repository<'a> {
         let scope = format!("repository:{}:pull", self.path);
         let mut parts = vec![("scope", challenge.get("scope").unwrap_or(&scope))];
         parts.extend(challenge.get("service").map(|service| ("service", service)));
-        let separator = if realm.contains('?') { '&' } else { '?' };
-        let uri: Uri = format!("{realm}{separator}{}", query(&parts)).parse().map_err(|_| bad("from no URL"))?;
-        let login = match self.credentials {
-            Credentials::Basic { user, password } => Some(basic(user, password)?),
-            Credentials::Anonymous | Credentials::Token(_) => None,
+        let answer = if let Credentials::IdentityToken(identity) = self.credentials {
+            let uri: Uri = realm.parse().map_err(|_| bad("from no URL"))?;
+            parts.extend([("grant_type", "refresh_token"), ("client_id", "longshore"), ("refresh_token", identity)]);
+            self.transport.get(&uri, Get { form: Some(&query(&parts)), ..Get::default() }).await?
+        } else {
+            let separator = if realm.contains('?') { '&' } else { '?' };
+            let uri: Uri = format!("{realm}{separator}{}", query(&parts)).parse().map_err(|_| bad("from no URL"))?;
+            let login = match self.credentials {
+                Credentials::Basic { user, password } => Some(basic(user, password)?),
+                _ => None,
+            };
+            self.transport.get(&uri, Get { authorization: login.as_ref(), ..Get::default() }).await?
         };
-        let answer = self.transport.get(&uri, Get { authorization: login.as_ref(), ..Get::default() }).await?;
         if answer.status != 200 {
             return Err(self.refused(answer).await);
         }
@@ -132,6 +139,10 @@ impl<'a> Repository<'a> {
     async fn refused(&self, answer: Answer) -> Failure {
         let (status, elsewhere) = (answer.status.as_u16(), answer.elsewhere);
         let bytes = answer.body.all(NOTE_MAX).await.unwrap_or_default();
+        // What Go's servers answer.
+        if status == 400 && self.base.starts_with("http:") && bytes.ends_with(b"HTTP request to an HTTPS server.\n") {
+            return wants_tls(&self.host);
+        }
         let errors: Errors = serde_json::from_slice(&bytes).unwrap_or_default();
         let said: Vec<String> = errors
             .errors

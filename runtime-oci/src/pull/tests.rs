@@ -8,19 +8,23 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use super::transport::STALL;
 use super::*;
+
+mod tls;
 
 #[derive(Debug, Clone)]
 struct Asked {
     path: String,
     /// The request as it came: hyper writes names in lower case.
     head: String,
+    body: String,
 }
 
 impl Asked {
@@ -66,6 +70,14 @@ struct Server {
 
 impl Server {
     async fn new(clock: &TestClock, answers: impl FnMut(&Asked) -> Reply + Send + 'static) -> Self {
+        Self::start(clock, None, answers).await
+    }
+
+    async fn start(
+        clock: &TestClock,
+        tls: Option<TlsAcceptor>,
+        answers: impl FnMut(&Asked) -> Reply + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
@@ -75,7 +87,18 @@ impl Server {
         task.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(serve(stream, log.clone(), answers.clone(), silence.clone()));
+                let (tls, log, answers, silence) = (tls.clone(), log.clone(), answers.clone(), silence.clone());
+                connections.spawn(async move {
+                    match tls {
+                        None => serve(stream, log, answers, silence).await,
+                        // Whoever does not trust it hangs up.
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, log, answers, silence).await;
+                            }
+                        }
+                    }
+                });
             }
         });
         Self { address, asked, _task: task }
@@ -90,17 +113,32 @@ impl Server {
     }
 }
 
-async fn serve(mut stream: TcpStream, log: Arc<Mutex<Vec<Asked>>>, answers: Answers, silence: Arc<Notify>) {
+async fn serve(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    log: Arc<Mutex<Vec<Asked>>>,
+    answers: Answers,
+    silence: Arc<Notify>,
+) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {
             Ok(byte) => head.push(byte),
             Err(_) => return,
         }
+        // The first byte of TLS.
+        if head == [0x16] {
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+            return;
+        }
     }
     let head = String::from_utf8(head).unwrap();
     let path = head.split(' ').nth(1).unwrap().to_owned();
-    let asked = Asked { path, head };
+    let mut asked = Asked { path, head, body: String::new() };
+    if let Some(length) = asked.header("content-length").and_then(|length| length.parse().ok()) {
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).await.unwrap();
+        asked.body = String::from_utf8(body).unwrap();
+    }
     log.lock().unwrap().push(asked.clone());
     let reply = (answers.lock().unwrap())(&asked);
     let length = reply.length.unwrap_or(reply.body.len());
@@ -112,10 +150,12 @@ async fn serve(mut stream: TcpStream, log: Arc<Mutex<Vec<Asked>>>, answers: Answ
     // Whoever has enough hangs up.
     let _ = stream.write_all(text.as_bytes()).await;
     let _ = stream.write_all(&reply.body).await;
+    let _ = stream.flush().await;
     if reply.stall {
         silence.notify_one();
         let _ = stream.read_u8().await;
     }
+    let _ = stream.shutdown().await;
 }
 
 /// Pauses between tries take no time, and the patience with a silent registry ends when it falls silent.
@@ -149,9 +189,13 @@ struct Local {
 
 impl Local {
     fn new(clock: &TestClock) -> Self {
+        Self::knowing(clock, BTreeMap::new())
+    }
+
+    fn knowing(clock: &TestClock, registries: BTreeMap<String, Registry>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(directory.path().to_owned()).unwrap());
-        let puller = Arc::new(Puller::new(store.clone(), Arc::new(clock.clone()), BTreeMap::new()));
+        let puller = Arc::new(Puller::new(store.clone(), Arc::new(clock.clone()), registries));
         Self { directory, store, puller }
     }
 
@@ -430,6 +474,106 @@ async fn a_token_is_fetched_with_the_login_and_the_login_goes_nowhere_else() {
     let error = local.pull(&server, &wrong).await.unwrap_err();
     assert!(error.contains("refuses access: who are you?: the login is wrong"), "{error}");
     assert!(!error.contains("s3cret") && !format!("{wrong:?}").contains("s3cret"));
+}
+
+#[tokio::test]
+async fn a_token_that_runs_out_in_the_middle_is_renewed() {
+    let clock = TestClock::default();
+    let content = Content::new(&["a", "b", "c", "d"]);
+    let tokens = Server::new(&clock, {
+        let mut given = 0;
+        move |_| {
+            given += 1;
+            Reply::ok(json!({"access_token": format!("t{given}")}).to_string())
+        }
+    })
+    .await;
+    let realm = format!("http://{}/token", tokens.address);
+    let server = Server::new(&clock, {
+        let mut blobs = 0;
+        move |asked| {
+            blobs += usize::from(asked.path.contains("/blobs/"));
+            let expired = if blobs < 3 { "Bearer t0" } else { "Bearer t1" };
+            if asked.header("authorization").is_none_or(|sent| sent == expired) {
+                let challenge = format!("Bearer realm=\"{realm}\",error=\"invalid_token\"");
+                return Reply::error(401, "UNAUTHORIZED", "expired").with("WWW-Authenticate", challenge);
+            }
+            content.answer(asked)
+        }
+    })
+    .await;
+    let local = Local::new(&clock);
+    local.pull(&server, &basic()).await.unwrap();
+    assert!(tokens.paths().len() > 1, "{:?}", tokens.paths());
+    assert_eq!(local.has("layers"), 4);
+}
+
+#[tokio::test]
+async fn an_identity_token_is_sent_to_the_token_service_alone() {
+    let clock = TestClock::default();
+    let content = Content::new(&["a"]);
+    let tokens = Server::new(&clock, |asked| {
+        if asked.path == "/moved" {
+            return Reply { status: 307, ..Reply::ok("") }.with("Location", "/token");
+        }
+        Reply::ok(r#"{"access_token": "t0ken"}"#)
+    })
+    .await;
+    for (path, works) in [("token", true), ("moved", false)] {
+        let (content, realm) = (content.clone(), format!("http://{}/{path}", tokens.address));
+        let server = Server::new(&clock, move |asked| {
+            if asked.header("authorization") != Some("Bearer t0ken") {
+                let challenge = format!("Bearer realm=\"{realm}\",service=\"reg\"");
+                return Reply::error(401, "UNAUTHORIZED", "who are you?").with("WWW-Authenticate", challenge);
+            }
+            content.answer(asked)
+        })
+        .await;
+        let pulled = Local::new(&clock).pull(&server, &Credentials::IdentityToken("s3cret".into())).await;
+        assert_eq!(pulled.is_ok(), works, "{pulled:?}");
+        assert!(server.asked.lock().unwrap().iter().all(|asked| !format!("{asked:?}").contains("s3cret")));
+    }
+    let asked = tokens.asked.lock().unwrap().clone();
+    let [good, _moved] = asked.as_slice() else { panic!("{asked:?}") };
+    assert!(good.head.starts_with("POST /token HTTP/1.1"), "{good:?}");
+    assert_eq!(
+        good.body,
+        "scope=repository%3Ateam%2Fweb%3Apull&service=reg&grant_type=refresh_token&client_id=longshore&refresh_token=s3cret"
+    );
+}
+
+#[tokio::test]
+async fn how_far_a_pull_is_can_be_seen() {
+    let clock = TestClock::default();
+    let content = Content::new(&["a", "b"]);
+    let layer = content.layers[0].clone();
+    let total = content.layers.iter().map(|layer| content.blobs[layer].len() as u64).sum::<u64>();
+    let server = Server::new(&clock, {
+        let mut breaks = 1;
+        move |asked| {
+            // It breaks once, and begins anew.
+            let reply = content.answer(&Asked { head: String::new(), ..asked.clone() });
+            if breaks == 0 || !asked.path.ends_with(&layer) {
+                return reply;
+            }
+            breaks -= 1;
+            Reply { length: Some(reply.body.len()), body: reply.body[..100_000].to_vec(), ..reply }
+        }
+    })
+    .await;
+    let local = Local::new(&clock);
+    let name = format!("{}/team/web:1", server.address);
+    for starts_at in [0, total] {
+        let seen = Mutex::new(Vec::new());
+        let report = |progress: PullProgress| seen.lock().unwrap().push(progress);
+        local.puller.pull_reporting(&name, &Credentials::Anonymous, &report).await.unwrap();
+        let seen = seen.into_inner().unwrap();
+        assert_eq!(seen[0], PullProgress { received: 0, total });
+        assert_eq!(seen[seen.len() - 1], PullProgress { received: total, total });
+        assert!(seen.iter().all(|progress| progress.received <= total), "{seen:?}");
+        let back = seen.windows(2).any(|pair| pair[1].received < pair[0].received);
+        assert_eq!(back, starts_at == 0, "only what is not here yet can break");
+    }
 }
 
 #[tokio::test]

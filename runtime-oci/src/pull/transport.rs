@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::header::{ACCEPT, AUTHORIZATION, HOST, LOCATION, RANGE, USER_AGENT};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, LOCATION, RANGE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use longshore_core::clock::Clock;
@@ -63,6 +63,8 @@ pub(crate) struct Get<'a> {
     pub(crate) authorization: Option<&'a HeaderValue>,
     /// The first byte that is wanted.
     pub(crate) from: u64,
+    /// What is sent, as a form; it holds secrets, and so goes nowhere but where it is sent.
+    pub(crate) form: Option<&'a str>,
 }
 
 pub(crate) struct Answer {
@@ -188,6 +190,7 @@ impl Transport {
             let mut answer = self.once(&origin, &uri, get).await?;
             answer.elsewhere = elsewhere;
             let moved = matches!(answer.status.as_u16(), 301 | 302 | 303 | 307 | 308);
+            let moved = moved && get.form.is_none();
             let Some(location) = answer.headers.get(LOCATION).filter(|_| moved) else { return Ok(answer) };
             let bad = || Failure::Final(format!("{} redirects to something that is no URL", origin.host));
             uri = resolve(&uri, location.to_str().map_err(|_| bad())?).ok_or_else(bad)?;
@@ -210,7 +213,10 @@ impl Transport {
             let mut driver = JoinSet::new();
             driver.spawn(async move { drop(connection.await) });
             let request = request(uri, &name, get).map_err(|error| Failure::Final(error.to_string()))?;
-            let answer = sender.send_request(request).await.map_err(|error| broken(&name, &error))?;
+            let answer = sender.send_request(request).await.map_err(|error| {
+                // Servers of TLS answer plain text with an alert.
+                if error.is_parse() && !origin.tls { wants_tls(&name) } else { broken(&name, &error) }
+            })?;
             Ok::<_, Failure>((answer, driver))
         };
         let (answer, driver) = tokio::select! {
@@ -253,14 +259,26 @@ impl Transport {
 /// Why there is no TLS with a server.
 fn untrusted(name: &str, error: &std::io::Error) -> Failure {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let set = |setting: &str| format!("{{\"{name}\": {{{setting}}}}} in registries.json");
     match inner {
         Some(rustls::Error::InvalidCertificate(reason)) => Failure::Final(format!(
-            "the certificate of {name} is not trusted ({}): name the file of its CA in the options of the registry \
-             (`registries`, `ca`)",
-            tame(&format!("{reason:?}"))
+            "the certificate of {name} is not trusted ({}): the file of its CA is named as {}",
+            tame(&format!("{reason:?}")),
+            set("\"ca\": \"/path/to/ca.pem\"")
+        )),
+        Some(rustls::Error::InvalidMessage(_)) => Failure::Final(format!(
+            "{name} does not speak TLS: if it shall be reached without, say {}",
+            set("\"plainHttp\": true")
         )),
         _ => Failure::Broken(format!("no TLS with {name}: {}", whole(error))),
     }
+}
+
+/// A server was asked without TLS that does not like it.
+pub(crate) fn wants_tls(name: &str) -> Failure {
+    Failure::Final(format!(
+        "{name} was asked without TLS and seems to speak it: say {{\"{name}\": {{\"plainHttp\": false}}}} in registries.json"
+    ))
 }
 
 fn config(system: &OnceLock<RootCertStore>, ca: Option<PathBuf>) -> Result<ClientConfig, Failure> {
@@ -291,9 +309,14 @@ fn config(system: &OnceLock<RootCertStore>, ca: Option<PathBuf>) -> Result<Clien
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
-fn request(uri: &Uri, host: &str, get: Get<'_>) -> http::Result<http::Request<Empty<Bytes>>> {
+fn request(uri: &Uri, host: &str, get: Get<'_>) -> http::Result<http::Request<Full<Bytes>>> {
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let mut request = http::Request::get(path).header(HOST, host).header(USER_AGENT, "longshore");
+    let method = if get.form.is_some() { http::Method::POST } else { http::Method::GET };
+    let request = http::Request::builder().method(method).uri(path);
+    let mut request = request.header(HOST, host).header(USER_AGENT, "longshore");
+    if get.form.is_some() {
+        request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+    }
     if !get.accept.is_empty() {
         request = request.header(ACCEPT, get.accept);
     }
@@ -303,7 +326,7 @@ fn request(uri: &Uri, host: &str, get: Get<'_>) -> http::Result<http::Request<Em
     if get.from > 0 {
         request = request.header(RANGE, format!("bytes={}-", get.from));
     }
-    request.body(Empty::new())
+    request.body(Full::new(Bytes::copy_from_slice(get.form.unwrap_or_default().as_bytes())))
 }
 
 /// Host and port of a URL, without a user that may be in it.

@@ -10,11 +10,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use longshore_core::clock::{Clock, SystemClock};
-use longshore_core::runtime::{Image, Runtime};
+use longshore_core::runtime::{
+    ContainerConfig, ContainerRef, HostNamespaces, Image, PodRef, Resources, Runtime, SandboxConfig, Security,
+};
 use longshore_core::testing::runtime::Fixture;
 use longshore_runtime_oci::{ImageFile, OciRuntime, Options, Registry};
 
-const BUSYBOX: &str = "/bin/busybox";
+/// A program that needs no other files.
+pub const BUSYBOX: &str = "/bin/busybox";
 
 /// A program on `PATH` or where only root's has it.
 pub fn find(program: &str) -> Option<PathBuf> {
@@ -152,5 +155,72 @@ impl Fixture for Node {
     async fn clean_up(&self) {
         self.open_oci().clean_up().await.unwrap();
         assert_eq!(self.traces(), [""; 0]);
+    }
+}
+
+/// Runs a case on a node of its own, and removes what it leaves, also after it failed.
+pub fn on_a_node(case: impl AsyncFnOnce(&Node)) {
+    let node = match Node::new("runc") {
+        Ok(node) => node,
+        Err(reason) => return longshore_core::testing::skip(&reason),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let case = tokio::time::timeout(Duration::from_secs(60), case(&node));
+        let done = futures::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(case)).await;
+        node.clean_up().await;
+        match done {
+            Ok(done) => done.expect("it hangs"),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    });
+}
+
+pub fn sandbox(node: &Node, uid: &str) -> SandboxConfig {
+    SandboxConfig {
+        pod: PodRef { namespace: "default".into(), name: uid.into(), uid: uid.into() },
+        hostname: uid.into(),
+        host: HostNamespaces::default(),
+        share_process_namespace: false,
+        log_directory: node.directory.path().join("logs").join(uid),
+        resources: Resources::default(),
+        sysctls: BTreeMap::new(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+    }
+}
+
+pub fn container(image: &Image, uid: &str, name: &str, script: &str) -> ContainerConfig {
+    ContainerConfig {
+        container: ContainerRef { pod_uid: uid.into(), name: name.into(), attempt: 0 },
+        image: image.id.clone(),
+        image_name: "localhost/test:1".into(),
+        command: ["sh", "-c", script].map(String::from).to_vec(),
+        args: Vec::new(),
+        working_dir: String::new(),
+        env: Vec::new(),
+        mounts: Vec::new(),
+        devices: Vec::new(),
+        resources: Resources { memory_limit: Some(32 << 20), ..Resources::default() },
+        security: Security::default(),
+        stdin: false,
+        stdin_once: false,
+        tty: false,
+        stop_signal: String::new(),
+        termination_message_path: String::new(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+    }
+}
+
+/// A container's log once it holds this.
+pub async fn logged(node: &Node, name: &ContainerRef, what: &str) -> String {
+    let path = node.directory.path().join("logs").join(&name.pod_uid).join(&name.name).join("0.log");
+    loop {
+        let log = std::fs::read_to_string(&path).unwrap_or_default();
+        if log.contains(what) {
+            return log;
+        }
+        SystemClock::new().sleep(Duration::from_millis(10)).await;
     }
 }
