@@ -16,7 +16,7 @@ use crate::peers::Peers;
 use crate::proxy::Proxy;
 use crate::register::{self, Reporter};
 use crate::shared::{Sandboxes, Shared};
-use crate::{Options, lease, pods};
+use crate::{Options, image_gc, lease, pods};
 
 /// The agent of one node; see the [crate](crate).
 #[derive(Debug)]
@@ -89,6 +89,7 @@ impl NodeAgent {
             self.reporter.run(shared, &cancel),
             lease::run(shared, &self.reporter, &cancel),
             pods::run(shared, &self.reporter, &cancel),
+            image_gc::run(shared, &cancel),
             proxy,
             self.events.run(cancel.clone()),
         );

@@ -4,7 +4,7 @@
 //! [`Runtime`](longshore_core::runtime::Runtime), the pod network through
 //! [`Network`](longshore_core::network::Network) and time through [`Clock`](longshore_core::clock::Clock), and knows no
 //! implementation of them. It registers its node, renews the node's lease, runs the node's pods, reports what became
-//! of them, probes containers, keeps volumes current and programmes Services.
+//! of them, probes containers, keeps volumes current, programmes Services and keeps images from filling the disk.
 //!
 //! One state machine drives each pod: a pure function (`pod/plan.rs`) decides from what is wanted and what is seen
 //! what to do next, and a worker (`pod/worker.rs`) does it. All that must outlive the agent is kept by the runtime, the
@@ -30,6 +30,7 @@ mod env;
 mod expand;
 mod files;
 pub mod http;
+mod image_gc;
 mod images;
 mod json_diff;
 mod lease;
@@ -54,5 +55,5 @@ mod testing_real;
 mod volumes;
 
 pub use agent::NodeAgent;
-pub use options::Options;
+pub use options::{ImageGc, Options};
 pub use proxy::service_ports;

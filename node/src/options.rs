@@ -55,8 +55,27 @@ pub struct Options {
     /// Whether the agent programmes Services, and the ways to other nodes' pods, into the network; `None`, the default:
     /// if the containers are real.
     pub proxy: Option<bool>,
+    /// When images that nobody uses are removed.
+    pub image_gc: ImageGc,
     /// Seed of the agent's jitter.
     pub seed: u64,
+}
+
+/// When images that nobody uses are removed from the node. Images that no registry gave stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageGc {
+    /// Hundredths of the images' disk in use from which on images are removed; 85 by default, never at 100.
+    pub high_percent: u8,
+    /// Hundredths at which that ends; 80 by default.
+    pub low_percent: u8,
+    /// How long an image is on the node at least; 2 min by default.
+    pub min_age: Duration,
+}
+
+impl Default for ImageGc {
+    fn default() -> Self {
+        Self { high_percent: 85, low_percent: 80, min_age: Duration::from_secs(120) }
+    }
 }
 
 impl Options {
@@ -85,6 +104,7 @@ impl Options {
             check_interval: Duration::from_secs(10),
             volume_interval: Duration::from_secs(60),
             proxy: None,
+            image_gc: ImageGc::default(),
             seed,
         }
     }

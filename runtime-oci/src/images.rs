@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use longshore_core::runtime::{Credentials, Error, Image, ImageId, ImageName, Images};
+use longshore_core::runtime::{Credentials, Error, Image, ImageDisk, ImageId, ImageName, Images};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -275,10 +275,12 @@ impl Store {
 
     fn image(&self, names: &BTreeMap<String, String>, id: &str) -> io::Result<Option<Image>> {
         let Some(record) = self.record(id)? else { return Ok(None) };
-        let tags = names.iter().filter(|(_, named)| *named == id).map(|(name, _)| name.clone()).collect();
+        let tags: Vec<String> = names.iter().filter(|(_, named)| *named == id).map(|(name, _)| name.clone()).collect();
         let user = record.configuration.config.user;
-        let digests = record.digests.into_iter().collect();
-        Ok(Some(Image { id: ImageId(id.to_owned()), tags, digests, size: record.size, user }))
+        let digests: Vec<String> = record.digests.into_iter().collect();
+        // What another image took the names of is not missed.
+        let pinned = digests.is_empty() && !tags.is_empty();
+        Ok(Some(Image { id: ImageId(id.to_owned()), tags, digests, size: record.size, user, pinned }))
     }
 
     fn resolve(&self, name: &str) -> Result<Option<Image>, Error> {
@@ -298,24 +300,34 @@ impl Store {
         find().map_err(failed(format!("look up image {name}")))
     }
 
+    /// All images, also those whose names others have got since.
     pub(crate) fn list(&self) -> io::Result<Vec<Image>> {
         let names = self.names()?;
-        let ids: BTreeSet<_> = names.values().collect();
-        Ok(ids
-            .into_iter()
-            .map(|id| self.image(&names, id))
-            .collect::<io::Result<Vec<_>>>()?
-            .into_iter()
-            .flatten()
-            .collect())
+        let mut images = Vec::new();
+        for entry in fs::read_dir(self.root.join("images"))? {
+            let path = entry?.path();
+            let hex = path.file_stem().filter(|_| path.extension().is_some_and(|extension| extension == "json"));
+            let Some(hex) = hex else { continue };
+            images.extend(self.image(&names, &format!("sha256:{}", hex.display()))?);
+        }
+        images.sort_by(|a, b| a.tags.cmp(&b.tags).then_with(|| a.id.cmp(&b.id)));
+        Ok(images)
     }
 
+    /// Takes a name from an image, or, by its id, all of them; an image without a name goes.
     fn remove(&self, name: &str, used: &[ImageId]) -> Result<(), Error> {
-        let name = ImageName::parse(name)?.to_string();
+        let by_id = name.starts_with("sha256:");
+        let name = if by_id { name.to_owned() } else { ImageName::parse(name)?.to_string() };
         let failed = |error| failed(format!("remove image {name}"))(error);
         let _held = self.hold().map_err(failed)?;
         let mut names = self.names().map_err(failed)?;
-        let Some(id) = names.remove(&name) else { return Err(Error::NotFound { what: format!("image {name}") }) };
+        let id = if by_id {
+            names.retain(|_, id| *id != name);
+            self.record(&name).map_err(failed)?.map(|_| name.clone())
+        } else {
+            names.remove(&name)
+        };
+        let Some(id) = id else { return Err(Error::NotFound { what: format!("image {name}") }) };
         let last = !names.values().any(|other| *other == id);
         if last && used.iter().any(|used| used.0 == id) {
             let state = "used by a container".to_owned();
@@ -361,6 +373,13 @@ impl Images for LocalImages {
         let used = crate::host::used_images(&self.sandboxes).map_err(failed("list containers"))?;
         let (store, name) = (self.store.clone(), name.to_owned());
         crate::blocking(move || store.remove(&name, &used)).await
+    }
+
+    async fn disk(&self) -> Result<Option<ImageDisk>, Error> {
+        let found = rustix::fs::statvfs(&self.store.root).map_err(io::Error::from);
+        let found = found.map_err(failed(format!("look at the disk of {}", self.store.root.display())))?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Ok(Some(ImageDisk { capacity: bytes(found.f_blocks), available: bytes(found.f_bavail) }))
     }
 }
 
@@ -411,3 +430,7 @@ pub(crate) fn decompressed(mut file: File) -> io::Result<Box<dyn Read>> {
         _ => Box::new(BufReader::new(file)),
     })
 }
+
+#[cfg(test)]
+#[path = "images_tests.rs"]
+mod tests;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use longshore_core::runtime::{Credentials, Error, Image, ImageId, ImageName, Images};
+use longshore_core::runtime::{Credentials, Error, Image, ImageDisk, ImageId, ImageName, Images};
 
 use crate::Host;
 
@@ -15,6 +15,14 @@ pub(crate) struct Names {
     pub(crate) absent: BTreeSet<ImageName>,
     /// Those that are given for a login only.
     pub(crate) guarded: BTreeMap<ImageName, Credentials>,
+    /// Bytes of the disk, and of each image on it.
+    pub(crate) disk: Option<(u64, u64)>,
+}
+
+impl Names {
+    fn image(&self, name: &ImageName) -> Image {
+        Image { size: self.disk.map_or(0, |(_, image)| image), ..image(name) }
+    }
 }
 
 #[derive(Debug)]
@@ -37,7 +45,8 @@ impl SimulatedImages {
 impl Images for SimulatedImages {
     async fn resolve(&self, name: &str) -> Result<Option<Image>, Error> {
         let name = ImageName::parse(name)?;
-        Ok(self.names().present.contains(&name).then(|| image(&name)))
+        let names = self.names();
+        Ok(names.present.contains(&name).then(|| names.image(&name)))
     }
 
     async fn pull(&self, name: &str, credentials: &Credentials) -> Result<Image, Error> {
@@ -50,19 +59,25 @@ impl Images for SimulatedImages {
         if names.guarded.get(&parsed).is_some_and(|login| login != credentials) {
             return Err(Error::Image { image: name.to_owned(), reason: "access is refused".to_owned() });
         }
-        let pulled = image(&parsed);
+        let pulled = names.image(&parsed);
         names.present.insert(parsed);
         Ok(pulled)
     }
 
     async fn list(&self) -> Result<Vec<Image>, Error> {
-        Ok(self.names().present.iter().map(image).collect())
+        let names = self.names();
+        Ok(names.present.iter().map(|name| names.image(name)).collect())
     }
 
     async fn remove(&self, name: &str) -> Result<(), Error> {
-        let name = ImageName::parse(name)?;
-        let id = id_of(&name);
-        if self.host.lock().uses(&id) {
+        let found = if name.starts_with("sha256:") {
+            self.names().present.iter().find(|known| id_of(known).0 == name).cloned()
+        } else {
+            Some(ImageName::parse(name)?)
+        };
+        let missing = || Error::NotFound { what: format!("image {name}") };
+        let name = found.ok_or_else(missing)?;
+        if self.host.lock().uses(&id_of(&name)) {
             return Err(Error::WrongState {
                 operation: "remove".to_owned(),
                 what: format!("image {name}"),
@@ -70,13 +85,22 @@ impl Images for SimulatedImages {
             });
         }
         if !self.names().present.remove(&name) {
-            return Err(Error::NotFound { what: format!("image {name}") });
+            return Err(missing());
         }
         Ok(())
     }
+
+    async fn disk(&self) -> Result<Option<ImageDisk>, Error> {
+        let names = self.names();
+        let disk = |(capacity, image): (u64, u64)| {
+            let taken = image.saturating_mul(names.present.len() as u64);
+            ImageDisk { capacity, available: capacity.saturating_sub(taken) }
+        };
+        Ok(names.disk.map(disk))
+    }
 }
 
-pub(crate) fn image(name: &ImageName) -> Image {
+fn image(name: &ImageName) -> Image {
     let id = id_of(name);
     Image {
         tags: name.tagged().into_iter().collect(),
@@ -84,6 +108,7 @@ pub(crate) fn image(name: &ImageName) -> Image {
         id,
         size: 0,
         user: String::new(),
+        pinned: false,
     }
 }
 

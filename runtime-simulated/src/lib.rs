@@ -96,6 +96,12 @@ impl SimulatedRuntime {
         Ok(())
     }
 
+    /// Gives the node's images a disk of `capacity` bytes, of which each takes `image` bytes. Without this they take no
+    /// room.
+    pub fn set_image_disk(&self, capacity: u64, image: u64) {
+        self.images.names().disk = Some((capacity, image));
+    }
+
     /// Ends a running container now, as a crash would: for tests and fault injection. Without effect on others.
     pub fn end_container(&self, container: &ContainerRef, code: i32) {
         self.host.end(container, code, 0);

@@ -379,6 +379,17 @@ pub struct Image {
     pub size: u64,
     /// User that the image asks for; empty for root.
     pub user: String,
+    /// Whether it could not be had again, as no registry gave it: it is not removed to free the disk.
+    pub pinned: bool,
+}
+
+/// The disk that holds a node's images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageDisk {
+    /// Bytes that it has.
+    pub capacity: u64,
+    /// Bytes of them that are free.
+    pub available: u64,
 }
 
 /// How to log in to a registry. What is secret of it is not in its `Debug` form.
@@ -511,11 +522,19 @@ pub trait Images: fmt::Debug + Send + Sync + 'static {
     /// [`Error::Failed`].
     async fn list(&self) -> Result<Vec<Image>, Error>;
 
-    /// Takes a name away from an image, and the image's content with its last name.
+    /// Takes a name away from an image, and the image's content with its last name. An id stands for all its names.
     ///
     /// # Errors
     /// [`Error::WrongState`] if a container uses it.
     async fn remove(&self, name: &str) -> Result<(), Error>;
+
+    /// The disk that holds the images; `None`, the default, where images take no room of this node's.
+    ///
+    /// # Errors
+    /// [`Error::Failed`].
+    async fn disk(&self) -> Result<Option<ImageDisk>, Error> {
+        Ok(None)
+    }
 }
 
 /// Runs sandboxes and containers. See the [module's contract](self).

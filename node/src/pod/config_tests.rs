@@ -5,7 +5,7 @@ use super::*;
 use crate::testing::{pod, quantities};
 
 fn image(user: &str) -> Image {
-    Image { id: ImageId("sha256:1".into()), tags: vec![], digests: vec![], size: 1, user: user.into() }
+    Image { id: ImageId("sha256:1".into()), tags: vec![], digests: vec![], size: 1, user: user.into(), pinned: false }
 }
 
 fn config(spec: Value, user: &str) -> Result<ContainerConfig, String> {
