@@ -254,6 +254,68 @@ fn kubectl_attaches_to_containers() {
 }
 
 #[test]
+fn kubectl_debugs_pods_and_nodes() {
+    let works = "touch /up; sleep 424242 & wait";
+    with_pods(&[pod("p", "", works), pod("q", "stdin: true", works)].concat(), |machine| {
+        let image = "--image=longshore.local/demo:1";
+        let shell = ["--", "/bin/busybox", "sh", "-c"];
+        let begin = |arguments: &[&str], script: &str| {
+            Terminal::new(&mut machine.kubectl(&[&["debug", "-it", image], arguments, &shell, &[script]].concat()))
+        };
+        // It sees the processes of its target, and ends with its own code.
+        let find = "/bin/busybox ps | /bin/busybox grep -q '[4]24242' && echo se''en; echo ready''; read l; echo got $l; exit 3";
+        let mut terminal = begin(&["p", "--target=c", "-c", "debugger"], find);
+        terminal.types("this\n");
+        terminal.until("got this\r\n");
+        terminal.code();
+        let path = "jsonpath={.status.ephemeralContainerStatuses[0].state.terminated.exitCode}";
+        eventually("its end is told", || (machine.ask(&["get", "pod", "p", "-o", path]) == "3").then_some(()));
+        assert!(machine.ask(&["logs", "p", "-c", "debugger"]).contains("seen"));
+        let state = machine.ask(&[
+            "get",
+            "pod",
+            "p",
+            "-o",
+            "jsonpath={.status.phase} {.status.containerStatuses[0].restartCount}",
+        ]);
+        assert_eq!(state, "Running 0");
+
+        // What was added stays as it is.
+        let patch = r#"{"spec":{"ephemeralContainers":[{"name":"debugger","image":"other"}]}}"#;
+        let (_, err, code) =
+            say(machine, &["patch", "pod", "p", "--subresource=ephemeralcontainers", "-p", patch], b"");
+        assert!(code == 1 && err.contains("existing ephemeral containers \"debugger\" may not be changed"), "{err}");
+        let patch = r#"{"spec":{"ephemeralContainers":[{"name":"late","image":"x","targetContainerName":"no"}]}}"#;
+        let (_, err, code) =
+            say(machine, &["patch", "pod", "p", "--subresource=ephemeralcontainers", "-p", patch], b"");
+        assert!(code == 1 && err.contains("targetContainerName: Not found: \"no\""), "{err}");
+
+        // A copy with another command, whose processes all its containers share.
+        let mut terminal =
+            begin(&["q", "--copy-to=copy", "--share-processes", "-c", "extra"], "echo in the co''py; read l; exit 0");
+        terminal.until("in the copy\r\n");
+        terminal.types("\n");
+        terminal.code();
+        let shared = machine.ask(&[
+            "get",
+            "pod",
+            "copy",
+            "-o",
+            "jsonpath={.spec.shareProcessNamespace} {.spec.containers[*].name}",
+        ]);
+        assert_eq!(shared, "true c extra");
+
+        // A node: its processes, its network and its files.
+        let node = machine.ask(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"]);
+        let script = "test -d /host/proc/1 && /bin/busybox ps | /bin/busybox grep -q '[4]24242' && echo on the no''de; read l; exit 0";
+        let mut terminal = begin(&[&format!("node/{node}")], script);
+        terminal.until("on the node\r\n");
+        terminal.types("\n");
+        terminal.code();
+    });
+}
+
+#[test]
 fn kubectl_forwards_ports() {
     with_pods(&echoes(), |machine| {
         let mut forward = Begun::new(&mut machine.kubectl(&["port-forward", "p", ":9000", ":8080"]));

@@ -12,7 +12,7 @@ use longshore_core::runtime::{Mount, Propagation};
 use tokio::task::spawn_blocking;
 
 use crate::Options;
-use crate::pod::config::hostname;
+use crate::pod::config::{hostname, kernel_hostname};
 use crate::shared::Shared;
 
 /// What a resolver is told.
@@ -45,6 +45,7 @@ pub(crate) async fn mounts(
             source,
             target: target.into(),
             read_only: false,
+            recursive_read_only: false,
             propagation: Propagation::Private,
         })
     };
@@ -58,7 +59,8 @@ fn write(options: &Options, pod: &Pod, addresses: &[IpAddr]) -> io::Result<Vec<(
     let name = hostname(pod, &options.node_name);
     let contents = [
         ("hosts", hosts(pod, &name, addresses, &options.cluster_domain, &of_node("/etc/hosts"))),
-        ("hostname", format!("{name}\n")),
+        // Of a pod whose name is too long there is no sandbox either.
+        ("hostname", format!("{}\n", kernel_hostname(pod, options).unwrap_or_else(|_| name.clone()))),
         ("resolv.conf", resolver(pod, options, &of_node("/etc/resolv.conf")).to_string()),
     ];
     let mut files = Vec::new();

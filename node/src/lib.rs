@@ -48,6 +48,7 @@ mod real_tests;
 mod register;
 mod shared;
 mod sources;
+mod sysctls;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

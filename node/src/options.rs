@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use longshore_core::api::ResourceList;
 use longshore_core::api::node::Taint;
+use longshore_core::runtime::LogLimits;
 
 /// How a [`NodeAgent`](crate::NodeAgent) is set up. Start from [`Options::new`] and change what differs.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Name of the node.
     pub node_name: String,
-    /// Directory of the agent; what belongs to a pod lies in `pods/<uid>` below it. Not used by runtimes whose
+    /// Directory of the agent; what belongs to a pod lies in `pods/<uid>` below it, and
+    /// seccomp profiles for pods to name in `seccomp`. Not used by runtimes whose
     /// containers are not real.
     pub root_dir: PathBuf,
     /// Directory of the pods' logs: `<namespace>_<name>_<uid>/<container>/<attempt>.log`.
@@ -42,6 +44,10 @@ pub struct Options {
     pub cluster_domain: String,
     /// Servers of the cluster's names; none by default, and pods then use the node's.
     pub cluster_dns: Vec<IpAddr>,
+    /// Kernel parameters that pods may set beyond the safe ones: names, or beginnings of names before a `*`. None by default.
+    pub allowed_unsafe_sysctls: Vec<String>,
+    /// How much of a container's log is kept; 5 files of 10 MiB by default.
+    pub log_limits: LogLimits,
     /// Time between renewals of the node's lease; 10 s by default.
     pub lease_interval: Duration,
     /// Time after which others hold the node for lost; 40 s by default.
@@ -98,6 +104,8 @@ impl Options {
             version: concat!("v1.35.4+longshore-", env!("CARGO_PKG_VERSION")).to_owned(),
             cluster_domain: "cluster.local".to_owned(),
             cluster_dns: Vec::new(),
+            allowed_unsafe_sysctls: Vec::new(),
+            log_limits: LogLimits::default(),
             lease_interval: Duration::from_secs(10),
             lease_duration: Duration::from_secs(40),
             status_interval: Duration::from_secs(300),

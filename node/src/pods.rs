@@ -22,6 +22,7 @@ use crate::pod::status::Facts;
 use crate::pod::worker::{Wanted, Worker};
 use crate::register::Reporter;
 use crate::shared::Shared;
+use crate::sysctls;
 
 /// Wait before asking a part again that did not answer.
 const RETRY: Duration = Duration::from_secs(1);
@@ -207,8 +208,10 @@ impl Pods {
     }
 
     async fn refuse(&self, reporter: &Reporter, pod: &Arc<Pod>) -> Option<Refusal> {
+        let refused = sysctls::admit(pod, &self.shared.options.allowed_unsafe_sysctls);
         let node = admission::node(&self.shared, reporter, pod).await;
-        let refusal = admission::admit(pod, node.as_deref(), &self.shared.allocatable, self.admitted.values()).err()?;
+        let fits = || admission::admit(pod, node.as_deref(), &self.shared.allocatable, self.admitted.values());
+        let refusal = refused.and_then(|()| fits()).err()?;
         let events = Events::of_pod(&self.shared.recorder, pod);
         events.warning(&refusal.reason, refusal.message.clone());
         Some(refusal)

@@ -9,8 +9,8 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use longshore_core::connection::Connection;
 use longshore_core::runtime::{
-    Capabilities, Container, ContainerConfig, ContainerRef, Error, Event, ExecRequest, Images, Info, Output, Runtime,
-    Sandbox, SandboxConfig, Session, Usage,
+    Capabilities, Container, ContainerConfig, ContainerRef, Error, Event, ExecRequest, Images, Info, Output, Resources,
+    Runtime, Sandbox, SandboxConfig, Session, Usage,
 };
 use longshore_runtime_simulated::SimulatedRuntime;
 use tokio::io::SimplexStream;
@@ -33,7 +33,7 @@ impl Pretending {
 #[async_trait]
 impl Runtime for Pretending {
     fn info(&self) -> Info {
-        let capabilities = Capabilities { streams: true, pull: false, real: true };
+        let capabilities = Capabilities { streams: true, pull: false, real: true, recursive_read_only: false };
         Info { name: "pretending".into(), version: "1".into(), capabilities }
     }
 
@@ -91,6 +91,14 @@ impl Runtime for Pretending {
             80 => Ok(Box::new(SimplexStream::new_unsplit(1 << 10))),
             _ => Err(Error::Failed { operation: "connect".into(), reason: "connection refused".into() }),
         }
+    }
+
+    async fn update_container(&self, container: &ContainerRef, resources: &Resources) -> Result<(), Error> {
+        self.inner.update_container(container, resources).await
+    }
+
+    async fn update_sandbox(&self, pod_uid: &str, resources: &Resources) -> Result<(), Error> {
+        self.inner.update_sandbox(pod_uid, resources).await
     }
 
     async fn usage(&self, container: &ContainerRef) -> Result<Usage, Error> {

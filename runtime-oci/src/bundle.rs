@@ -3,11 +3,13 @@
 use std::io;
 use std::path::Path;
 
-use longshore_core::runtime::{ContainerConfig, Error, HostNamespaces, Propagation, SandboxConfig};
+use longshore_core::runtime::{ContainerConfig, Error, HostNamespaces, Propagation, Resources, SandboxConfig};
 use oci_spec::runtime::{Spec, get_default_maskedpaths, get_default_readonly_paths};
 use serde_json::{Value, json};
 
+use crate::devices::devices;
 use crate::images::Defaults;
+use crate::{seccomp, users};
 
 /// The capabilities that containerd gives by default.
 const CAPABILITIES: [&str; 14] = [
@@ -32,6 +34,8 @@ pub(crate) struct Place<'a> {
     pub(crate) sandbox: &'a SandboxConfig,
     /// Process id of the shim, which holds the namespaces.
     pub(crate) shim: u32,
+    /// A process whose process namespace the container joins instead of having its own.
+    pub(crate) processes_of: Option<u32>,
     pub(crate) cgroup: &'a str,
     pub(crate) root: &'a Path,
     /// Host file that becomes the termination message file.
@@ -40,10 +44,7 @@ pub(crate) struct Place<'a> {
 
 /// The runtime's configuration of a container.
 pub(crate) fn spec(config: &ContainerConfig, image: &Defaults, place: &Place<'_>) -> Result<Spec, Error> {
-    let unsupported = |what: &str| Error::Unsupported { runtime: crate::NAME.to_owned(), what: what.to_owned() };
-    if config.security.privileged || !config.devices.is_empty() {
-        return Err(unsupported("privileged containers and devices"));
-    }
+    let invalid = |reason: String| Error::Invalid { reason: format!("container {}: {reason}", config.container) };
     let args = arguments(config, image)?;
     let mut env: Vec<String> = image.env.clone().unwrap_or_default();
     if !env.iter().any(|entry| entry.starts_with("PATH=")) {
@@ -60,11 +61,16 @@ pub(crate) fn spec(config: &ContainerConfig, image: &Defaults, place: &Place<'_>
     }
     let cwd = [&config.working_dir, &image.working_dir].into_iter().find(|dir| !dir.is_empty()).map_or("/", |dir| dir);
     let capabilities = capabilities(config);
-    let spec = json!({
+    let user = users::user(&config.security, &image.user, place.root)?;
+    let devices = devices(config).map_err(|error| invalid(error.to_string()))?;
+    let mut resources = resources(&config.resources);
+    resources["devices"] = Value::Array(devices.rules);
+    let open = config.security.privileged || config.security.unmasked_proc;
+    let mut spec = json!({
         "ociVersion": "1.0.2",
         "process": {
             "terminal": config.tty,
-            "user": user(config, image)?,
+            "user": {"uid": user.uid, "gid": user.gid, "additionalGids": user.groups},
             "args": args, "env": env, "cwd": cwd,
             "capabilities": {"bounding": capabilities, "effective": capabilities, "permitted": capabilities},
             "noNewPrivileges": config.security.no_new_privileges,
@@ -75,13 +81,18 @@ pub(crate) fn spec(config: &ContainerConfig, image: &Defaults, place: &Place<'_>
         "linux": {
             "namespaces": namespaces(place),
             "cgroupsPath": place.cgroup,
-            "resources": resources(config),
-            "maskedPaths": get_default_maskedpaths(),
-            "readonlyPaths": get_default_readonly_paths(),
+            "resources": resources,
+            "devices": devices.made,
+            "maskedPaths": if open { Vec::new() } else { get_default_maskedpaths() },
+            "readonlyPaths": if open { Vec::new() } else { get_default_readonly_paths() },
         },
     });
-    serde_json::from_value(spec)
-        .map_err(|error| Error::Invalid { reason: format!("container {}: {error}", config.container) })
+    if !config.security.privileged
+        && let Some(filter) = seccomp::filter(&config.security.seccomp, &capabilities)?
+    {
+        spec["linux"]["seccomp"] = filter;
+    }
+    serde_json::from_value(spec).map_err(|error| invalid(error.to_string()))
 }
 
 fn arguments(config: &ContainerConfig, image: &Defaults) -> Result<Vec<String>, Error> {
@@ -95,32 +106,41 @@ fn arguments(config: &ContainerConfig, image: &Defaults) -> Result<Vec<String>, 
     Ok(args)
 }
 
-fn user(config: &ContainerConfig, image: &Defaults) -> Result<Value, Error> {
-    let (image_user, image_group) = image.user.split_once(':').unwrap_or((&image.user, ""));
-    let number = |given: Option<i64>, image: &str| match (given, image) {
-        (Some(id), _) => u32::try_from(id).map_err(|_| format!("{id} is not a user or group id")),
-        (None, "" | "root") => Ok(0),
-        (None, name) => name.parse().map_err(|_| format!("the image's user {name:?} is not a number: set runAsUser")),
-    };
-    let invalid = |reason| Error::Invalid { reason };
-    let uid = number(config.security.user, image_user).map_err(invalid)?;
-    let gid = number(config.security.group, if config.security.user.is_some() { "" } else { image_group })
-        .map_err(invalid)?;
-    Ok(json!({"uid": uid, "gid": gid, "additionalGids": config.security.supplemental_groups}))
-}
-
 fn capabilities(config: &ContainerConfig) -> Vec<String> {
-    let name = |name: &str| format!("CAP_{}", name.to_uppercase().trim_start_matches("CAP_"));
-    let drop: Vec<String> = config.security.drop_capabilities.iter().map(|cap| name(cap)).collect();
-    let all = drop.iter().any(|cap| cap == "CAP_ALL");
-    let mut kept: Vec<String> =
-        CAPABILITIES.iter().map(|cap| name(cap)).filter(|cap| !all && !drop.contains(cap)).collect();
-    for added in config.security.add_capabilities.iter().map(|cap| name(cap)) {
+    let security = &config.security;
+    if security.privileged {
+        return every_capability();
+    }
+    let name = |name: &String| format!("CAP_{}", name.to_uppercase().trim_start_matches("CAP_"));
+    let add: Vec<String> = security.add_capabilities.iter().map(name).collect();
+    let drop: Vec<String> = security.drop_capabilities.iter().map(name).collect();
+    let all = |list: &[String]| list.iter().any(|cap| cap == "CAP_ALL");
+    let mut kept = match (all(&add), all(&drop)) {
+        (true, _) => every_capability(),
+        (false, true) => Vec::new(),
+        (false, false) => CAPABILITIES.iter().map(|cap| format!("CAP_{cap}")).collect(),
+    };
+    kept.retain(|cap| !drop.contains(cap));
+    for added in add.into_iter().filter(|cap| cap != "CAP_ALL") {
         if !kept.contains(&added) {
             kept.push(added);
         }
     }
     kept
+}
+
+/// All capabilities that can be given: those that this process could have itself.
+fn every_capability() -> Vec<String> {
+    /// In the order of their numbers.
+    const NAMES: &str = "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE \
+        NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE \
+        SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL \
+        SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE";
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let bound = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
+    let bound = bound.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(u64::MAX);
+    let names = NAMES.split_whitespace().enumerate().filter(|(number, _)| bound & (1 << number) != 0);
+    names.map(|(_, name)| format!("CAP_{name}")).collect()
 }
 
 fn namespaces(place: &Place<'_>) -> Value {
@@ -133,25 +153,32 @@ fn namespaces(place: &Place<'_>) -> Value {
     if !ipc {
         namespaces.push(shared("ipc", "ipc"));
     }
-    if !pid {
-        namespaces.push(json!({"type": "pid"}));
+    match place.processes_of {
+        _ if pid => {}
+        Some(process) => namespaces.push(json!({"type": "pid", "path": format!("/proc/{process}/ns/pid")})),
+        None => namespaces.push(json!({"type": "pid"})),
     }
     Value::Array(namespaces)
 }
 
 fn mounts(config: &ContainerConfig, place: &Place<'_>) -> Value {
+    let sys = if config.security.privileged { "rw" } else { "ro" };
     let mut mounts = vec![
         json!({"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]}),
         json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]}),
         json!({"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]}),
         json!({"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]}),
         json!({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]}),
-        json!({"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]}),
+        json!({"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", sys]}),
     ];
     if place.sandbox.host.network {
         // sysfs can be mounted only by the owner of the network namespace.
         mounts.pop();
-        mounts.push(json!({"destination": "/sys", "type": "bind", "source": "/sys", "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]}));
+        mounts.push(json!({"destination": "/sys", "type": "bind", "source": "/sys", "options": ["rbind", "nosuid", "noexec", "nodev", sys]}));
+    }
+    if place.sandbox.host.ipc {
+        mounts.retain(|mount| mount["destination"] != "/dev/shm");
+        mounts.push(json!({"destination": "/dev/shm", "type": "bind", "source": "/dev/shm", "options": ["rbind", "nosuid", "noexec", "nodev", "rw"]}));
     }
     for mount in &config.mounts {
         let propagation = match mount.propagation {
@@ -159,7 +186,11 @@ fn mounts(config: &ContainerConfig, place: &Place<'_>) -> Value {
             Propagation::HostToContainer => "rslave",
             Propagation::Bidirectional => "rshared",
         };
-        let access = if mount.read_only { "ro" } else { "rw" };
+        let access = match (mount.read_only, mount.recursive_read_only) {
+            (_, true) => "rro",
+            (true, false) => "ro",
+            (false, false) => "rw",
+        };
         mounts.push(json!({"destination": mount.target, "type": "bind", "source": mount.source, "options": ["rbind", propagation, access]}));
     }
     if !config.termination_message_path.is_empty() {
@@ -168,15 +199,14 @@ fn mounts(config: &ContainerConfig, place: &Place<'_>) -> Value {
     Value::Array(mounts)
 }
 
-fn resources(config: &ContainerConfig) -> Value {
-    let wanted = &config.resources;
-    // Upstream's: 1024 shares a core and at least 2; a period of 100 ms with a quota of at least 1 ms.
-    let mut cpu = json!({"shares": (wanted.cpu_request_milli * 1024 / 1000).clamp(2, 262_144)});
-    if let Some(limit) = wanted.cpu_limit_milli {
-        cpu["period"] = json!(100_000);
-        cpu["quota"] = json!((limit * 100).max(1000));
+/// Limits as an OCI runtime reads them.
+pub(crate) fn resources(wanted: &Resources) -> Value {
+    let mut cpu = json!({"shares": cpu_shares(wanted)});
+    if let Some(quota) = cpu_quota(wanted) {
+        cpu["period"] = json!(CPU_PERIOD);
+        cpu["quota"] = json!(quota);
     }
-    let mut resources = json!({"cpu": cpu, "devices": devices()});
+    let mut resources = json!({"cpu": cpu});
     if let Some(limit) = wanted.memory_limit {
         resources["memory"] = json!({"limit": limit});
         if crate::cgroup::unified() {
@@ -187,18 +217,17 @@ fn resources(config: &ContainerConfig) -> Value {
     resources
 }
 
-/// No device but the harmless ones that the runtime puts into every container.
-fn devices() -> Value {
-    let allow = |major: i64, minor: Option<i64>| match minor {
-        Some(minor) => json!({"allow": true, "type": "c", "major": major, "minor": minor, "access": "rwm"}),
-        None => json!({"allow": true, "type": "c", "major": major, "access": "rwm"}),
-    };
-    let mut devices = vec![json!({"allow": false, "access": "rwm"})];
-    devices.extend(
-        [(1, Some(3)), (1, Some(5)), (1, Some(7)), (1, Some(8)), (1, Some(9)), (5, Some(0)), (5, Some(2)), (136, None)]
-            .map(|(a, b)| allow(a, b)),
-    );
-    Value::Array(devices)
+/// Microseconds over which a quota of CPU time holds.
+pub(crate) const CPU_PERIOD: u64 = 100_000;
+
+/// Upstream's: 1024 shares a core and at least 2.
+pub(crate) fn cpu_shares(wanted: &Resources) -> u64 {
+    (wanted.cpu_request_milli * 1024 / 1000).clamp(2, 262_144)
+}
+
+/// Microseconds of CPU time a period, at least 1 ms.
+pub(crate) fn cpu_quota(wanted: &Resources) -> Option<u64> {
+    wanted.cpu_limit_milli.map(|limit| (limit * 100).max(1000))
 }
 
 pub(crate) fn write(spec: &Spec, directory: &Path) -> io::Result<()> {

@@ -5,9 +5,12 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use longshore_core::runtime::Resources;
 use nix::poll::{PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use crate::bundle::{CPU_PERIOD, cpu_quota, cpu_shares};
 
 const ROOT: &str = "/sys/fs/cgroup";
 
@@ -55,6 +58,50 @@ pub(crate) fn enter(group: &str) -> io::Result<()> {
         let directory = hierarchy.join(group);
         fs::create_dir_all(&directory)?;
         fs::write(directory.join("cgroup.procs"), "0")?;
+    }
+    Ok(())
+}
+
+/// Makes a group if need be and limits all that is in it and below.
+///
+/// # Errors
+/// The kernel refuses a limit, such as one of memory that is less than what is in use.
+pub(crate) fn limit(group: &str, limits: &Resources) -> io::Result<()> {
+    let group = group.trim_start_matches('/');
+    if unified() {
+        // A group has the controllers that all above it hand down.
+        let mut directory = PathBuf::from(ROOT);
+        for part in Path::new(group) {
+            // One that is not there cannot be had; the limit then says so.
+            for controller in ["+cpu", "+memory"] {
+                let _ = fs::write(directory.join("cgroup.subtree_control"), controller);
+            }
+            directory.push(part);
+            fs::create_dir_all(&directory)?;
+        }
+        // Version 2 has weights of 1 to 10000 for shares of 2 to 262144.
+        let weight = 1 + (cpu_shares(limits) - 2) * 9999 / 262_142;
+        let quota = cpu_quota(limits).map_or_else(|| "max".to_owned(), |quota| quota.to_string());
+        let memory = limits.memory_limit.map_or_else(|| "max".to_owned(), |limit| limit.to_string());
+        fs::write(directory.join("cpu.weight"), weight.to_string())?;
+        fs::write(directory.join("cpu.max"), format!("{quota} {CPU_PERIOD}"))?;
+        return fs::write(directory.join("memory.max"), memory);
+    }
+    let no_limit = || "-1".to_owned();
+    let files = [
+        ("cpu", "cpu.shares", cpu_shares(limits).to_string()),
+        ("cpu", "cpu.cfs_period_us", CPU_PERIOD.to_string()),
+        ("cpu", "cpu.cfs_quota_us", cpu_quota(limits).map_or_else(no_limit, |quota| quota.to_string())),
+        ("memory", "memory.limit_in_bytes", limits.memory_limit.map_or_else(no_limit, |limit| limit.to_string())),
+    ];
+    for (controller, file, value) in files {
+        let hierarchy = Path::new(ROOT).join(controller);
+        if !hierarchy.is_dir() {
+            continue;
+        }
+        let directory = hierarchy.join(group);
+        fs::create_dir_all(&directory)?;
+        fs::write(directory.join(file), value)?;
     }
     Ok(())
 }

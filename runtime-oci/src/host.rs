@@ -38,6 +38,8 @@ pub(crate) struct ContainerRecord {
 pub(crate) struct Host {
     pub(crate) options: Options,
     pub(crate) program: PathBuf,
+    /// Whether it can make mounts read-only with all that is below.
+    pub(crate) recursive_read_only: bool,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) images: Arc<Store>,
     /// Held while something of a pod is made or removed, by the pod's uid: an operation that nobody waits for any more may
@@ -180,6 +182,7 @@ impl Host {
             created_at: record.created_at,
             image: config.image,
             image_name: config.image_name,
+            resources: config.resources,
             labels: config.labels,
             annotations: config.annotations,
         })

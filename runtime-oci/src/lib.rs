@@ -10,6 +10,7 @@ mod archive;
 mod bundle;
 mod cgroup;
 mod connect;
+mod devices;
 mod disk;
 mod events;
 mod exec;
@@ -18,10 +19,12 @@ mod images;
 mod lifecycle;
 mod manifest;
 mod pull;
+mod seccomp;
 mod session;
 pub mod shim;
 mod terminal;
 mod unpack;
+mod users;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -35,7 +38,7 @@ use longshore_core::clock::Clock;
 use longshore_core::connection::Connection;
 use longshore_core::runtime::{
     Capabilities, Container, ContainerConfig, ContainerRef, Credentials, Error, Event, ExecRequest, Image, Images,
-    Info, Runtime, Sandbox, SandboxConfig, Session, Usage,
+    Info, Resources, Runtime, Sandbox, SandboxConfig, Session, Usage,
 };
 
 use disk::failed;
@@ -106,7 +109,15 @@ impl OciRuntime {
         };
         let images = Arc::new(Store::open(options.root.clone())?);
         let puller = Arc::new(Puller::new(images.clone(), clock.clone(), options.registries.clone()));
-        let host = Arc::new(Host { options, program, clock, images: images.clone(), pods: Mutex::default() });
+        let recursive_read_only = has_recursive_read_only(&program);
+        let host = Arc::new(Host {
+            options,
+            program,
+            recursive_read_only,
+            clock,
+            images: images.clone(),
+            pods: Mutex::default(),
+        });
         let sandboxes = host.sandboxes();
         for directory in [&host.events(), &host.runtime_root(), &sandboxes] {
             std::fs::create_dir_all(directory).map_err(failed(format!("create {}", directory.display())))?;
@@ -194,13 +205,30 @@ fn on_path(programs: &[&str]) -> Option<PathBuf> {
     candidates.into_iter().find(|path| path.is_file())
 }
 
+/// Whether an OCI runtime can make mounts read-only with all that is below, which it tells itself, on a kernel that can
+/// (Linux 5.12).
+fn has_recursive_read_only(program: &Path) -> bool {
+    let features = std::process::Command::new(program).arg("features").output();
+    let features = features.map(|output| serde_json::from_slice(&output.stdout).unwrap_or_default());
+    let features: serde_json::Value = features.unwrap_or_default();
+    let tells = features["mountOptions"].as_array().is_some_and(|options| options.iter().any(|option| option == "rro"));
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
+    tells && (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 12)
+}
+
 #[async_trait]
 impl Runtime for OciRuntime {
     fn info(&self) -> Info {
         Info {
             name: NAME.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            capabilities: Capabilities { streams: true, pull: true, real: true },
+            capabilities: Capabilities {
+                streams: true,
+                pull: true,
+                real: true,
+                recursive_read_only: self.host.recursive_read_only,
+            },
         }
     }
 
@@ -280,6 +308,16 @@ impl Runtime for OciRuntime {
         let (directory, record) = self.with(move |host| host.find_sandbox(&uid)).await?;
         let network = (!record.config.host.network).then(|| directory.join("netns"));
         connect::connect(network, port).await
+    }
+
+    async fn update_container(&self, container: &ContainerRef, resources: &Resources) -> Result<(), Error> {
+        let (container, resources) = (container.clone(), *resources);
+        self.with(move |host| host.update_container(&container, &resources)).await
+    }
+
+    async fn update_sandbox(&self, pod_uid: &str, resources: &Resources) -> Result<(), Error> {
+        let (uid, resources) = (pod_uid.to_owned(), *resources);
+        self.with(move |host| host.update_sandbox(&uid, &resources)).await
     }
 
     async fn usage(&self, container: &ContainerRef) -> Result<Usage, Error> {

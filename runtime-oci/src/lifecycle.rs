@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use longshore_core::runtime::{
-    Container, ContainerConfig, ContainerRef, ContainerState, Error, Sandbox, SandboxConfig,
+    Container, ContainerConfig, ContainerRef, ContainerState, Error, Resources, Sandbox, SandboxConfig,
 };
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
@@ -18,10 +18,6 @@ use crate::{bundle, cgroup};
 impl Host {
     pub(crate) fn create_sandbox(&self, config: &SandboxConfig) -> Result<Sandbox, Error> {
         check_name("pod uid", &config.pod.uid)?;
-        if config.share_process_namespace || !config.sysctls.is_empty() {
-            let what = "shared process namespaces and sysctls".to_owned();
-            return Err(Error::Unsupported { runtime: crate::NAME.to_owned(), what });
-        }
         self.alone(&config.pod.uid, || self.make_sandbox(config))
     }
 
@@ -35,8 +31,8 @@ impl Host {
         let failed = |error| failed(format!("create sandbox of pod {}", config.pod))(error);
         fs::create_dir_all(directory.join("containers")).map_err(failed)?;
         let record = SandboxRecord { config: config.clone(), created_at: self.clock.now() };
-        let made = self
-            .start_shim(&directory, config)
+        let made = cgroup::limit(&self.pod_group(&config.pod.uid), &config.resources)
+            .and_then(|()| self.start_shim(&directory, config))
             .and_then(|()| disk::note(&directory.join("sandbox.json"), &record))
             .and_then(|()| self.sandbox(&directory, record));
         match made {
@@ -59,6 +55,9 @@ impl Host {
             hostname: config.hostname.clone(),
             host_network: config.host.network,
             host_ipc: config.host.ipc,
+            // What is the node's anyway cannot be the pod's alone.
+            share_process_namespace: config.share_process_namespace && !config.host.pid,
+            sysctls: config.sysctls.clone(),
             events: self.events(),
             pod_uid: config.pod.uid.clone(),
         };
@@ -151,10 +150,15 @@ impl Host {
             fs::write(directory.join("message"), "").map_err(failed)?;
             let layers = self.images.layers(&image).map_err(failed)?;
             overlay(&layers, &directory).map_err(failed)?;
-            let shim = disk::noted(&self.sandbox_directory(&name.pod_uid).join("shim.json")).map_err(failed)?;
+            let shim = disk::noted(&place.join("shim.json")).map_err(failed)?;
+            let processes_of = match &config.process_namespace_of {
+                Some(other) => Some(self.process(other)?),
+                None => disk::noted(&place.join("init.json")).map_err(failed)?,
+            };
             let place = bundle::Place {
                 sandbox: &sandbox.config,
                 shim: shim.ok_or_else(|| failed(io::Error::other("the sandbox is not ready")))?,
+                processes_of,
                 cgroup: &self.container_group(name),
                 root: &directory.join("rootfs"),
                 message: &directory.join("message"),
@@ -194,6 +198,7 @@ impl Host {
                 id: record.id,
                 directory: self.directory(name),
                 log: container.log_path,
+                log_limits: self.find_sandbox(&name.pod_uid)?.1.config.log_limits,
                 cgroup: self.container_group(name),
                 event: event_name(name),
                 stdin: record.config.stdin,
@@ -201,6 +206,52 @@ impl Host {
                 tty: record.config.tty,
             };
             shim::ask(&self.sandbox_directory(&name.pod_uid), &Request::Start(start))
+        })
+    }
+
+    /// The process of a container that runs.
+    fn process(&self, name: &ContainerRef) -> Result<u32, Error> {
+        match self.find(name)?.0.state {
+            ContainerState::Running { pid, .. } => Ok(pid),
+            state => Err(wrong_state("join the processes of", name, &state)),
+        }
+    }
+
+    pub(crate) fn update_container(&self, name: &ContainerRef, resources: &Resources) -> Result<(), Error> {
+        self.alone(&name.pod_uid, || {
+            let (container, mut record) = self.find(name)?;
+            match container.state {
+                ContainerState::Running { .. } => self.update_running(name, resources)?,
+                state => return Err(wrong_state("resize", name, &state)),
+            }
+            record.config.resources = *resources;
+            let directory = self.directory(name);
+            disk::note(&directory.join("container.json"), &record)
+                .map_err(failed(format!("resize container {name}")))?;
+            self.tell(&event_name(name));
+            Ok(())
+        })
+    }
+
+    fn update_running(&self, name: &ContainerRef, resources: &Resources) -> Result<(), Error> {
+        let operation = format!("resize container {name}");
+        let used = self.usage(name)?.memory_working_set;
+        if let Some(limit) = resources.memory_limit.filter(|limit| *limit < used) {
+            // Version 2 would kill for it.
+            let reason = format!("it uses {used} bytes of memory, and would have {limit}");
+            return Err(Error::Failed { operation, reason });
+        }
+        cgroup::limit(&self.container_group(name), resources).map_err(failed(operation))
+    }
+
+    pub(crate) fn update_sandbox(&self, uid: &str, resources: &Resources) -> Result<(), Error> {
+        self.alone(uid, || {
+            let (directory, mut record) = self.find_sandbox(uid)?;
+            let failed = |error| failed(format!("resize pod {}", record.config.pod))(error);
+            cgroup::limit(&self.pod_group(uid), resources).map_err(failed)?;
+            let failed = format!("resize pod {}", record.config.pod);
+            record.config.resources = *resources;
+            disk::note(&directory.join("sandbox.json"), &record).map_err(disk::failed(failed))
         })
     }
 

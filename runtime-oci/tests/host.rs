@@ -10,10 +10,12 @@ use std::time::Duration;
 use futures::StreamExt;
 use longshore_core::clock::{Clock, SystemClock};
 use longshore_core::runtime::{
-    ContainerConfig, ContainerRef, ContainerState, Event, ExecRequest, HostNamespaces, Image, Runtime,
+    ContainerConfig, ContainerRef, ContainerState, Event, ExecRequest, HostNamespaces, Image, Mount, Propagation,
+    Resources, Runtime,
 };
 use longshore_core::testing::runtime::Fixture;
 use longshore_runtime_oci::OciRuntime;
+use nix::mount::{MsFlags, mount, umount};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use support::{Node, container, logged, sandbox};
@@ -154,19 +156,6 @@ fn starter() {
         let image = oci.images().resolve("localhost/test:1").await.unwrap().unwrap();
         start(&oci, &container(&image, "pod", "main", RUN)).await;
         std::future::pending::<()>().await;
-    });
-}
-
-#[test]
-fn want_of_memory_is_seen_as_such() {
-    on_a_node(async |node, runtime, image| {
-        runtime.create_sandbox(&sandbox(node, "pod")).await.unwrap();
-        let script = "x=0123456789abcdef; while :; do x=$x$x; done";
-        let mut config = container(&image, "pod", "main", script);
-        config.resources.memory_limit = Some(16 << 20);
-        start(&runtime, &config).await;
-        let end = ended(&runtime, &config.container).await;
-        assert!(matches!(end, ContainerState::Exited { code: 137, oom_killed: true, .. }), "{end:?}");
     });
 }
 
@@ -335,5 +324,38 @@ fn figures() {
             println!("{name}: {time:?}");
         }
         assert!(memory < 4096, "a shim has {memory} kB of its own");
+    });
+}
+
+#[test]
+fn a_read_only_mount_reaches_what_is_mounted_below() {
+    on_a_node(async |node, runtime, image| {
+        let outer = node.directory.path().join("outer");
+        std::fs::create_dir_all(outer.join("inner")).unwrap();
+        mount(Some("tmpfs"), &outer.join("inner"), Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+        runtime.create_sandbox(&sandbox(node, "pod")).await.unwrap();
+        let mut config = container(&image, "pod", "plain", "touch /outer/x || touch /outer/inner/x && exit 3");
+        let mounted = Mount {
+            source: outer.clone(),
+            target: "/outer".into(),
+            read_only: true,
+            recursive_read_only: false,
+            propagation: Propagation::Private,
+        };
+        config.mounts = vec![mounted.clone()];
+        start(&runtime, &config).await;
+        let plain = ended(&runtime, &config.container).await;
+        let mut all = Ok(());
+        if runtime.info().capabilities.recursive_read_only {
+            config = container(&image, "pod", "all", "touch /outer/x || touch /outer/inner/x || exit 4");
+            config.mounts = vec![Mount { recursive_read_only: true, ..mounted }];
+            start(&runtime, &config).await;
+            let end = ended(&runtime, &config.container).await;
+            all = if matches!(end, ContainerState::Exited { code: 4, .. }) { Ok(()) } else { Err(end) };
+        }
+        runtime.remove_sandbox("pod").await.unwrap();
+        umount(&outer.join("inner")).unwrap();
+        assert!(matches!(plain, ContainerState::Exited { code: 3, .. }), "{plain:?}");
+        assert_eq!(all, Ok(()));
     });
 }

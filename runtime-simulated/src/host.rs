@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use longshore_core::clock::Clock;
-use longshore_core::runtime::{Container, ContainerRef, Error, Event, ImageId, PodRef, Sandbox};
+use longshore_core::runtime::{Container, ContainerRef, Error, Event, ImageId, PodRef, Resources, Sandbox};
 use tokio::sync::broadcast;
 
 use crate::{Behaviour, Options, not_found};
@@ -46,7 +46,7 @@ pub(crate) struct SimulatedContainer {
     pub(crate) behaviour: Behaviour,
     pub(crate) created_at: Timestamp,
     pub(crate) life: Life,
-    pub(crate) cpu_milli: u64,
+    pub(crate) resources: Resources,
     pub(crate) image: ImageId,
     pub(crate) image_name: String,
     pub(crate) labels: BTreeMap<String, String>,
@@ -215,6 +215,7 @@ impl SimulatedContainer {
             created_at: self.created_at,
             image: self.image.clone(),
             image_name: self.image_name.clone(),
+            resources: self.resources,
             labels: self.labels.clone(),
             annotations: self.annotations.clone(),
             log_path: logs.join(&name.name).join(format!("{}.log", name.attempt)),

@@ -31,7 +31,7 @@ use longshore_core::clock::Clock;
 use longshore_core::connection::Connection;
 use longshore_core::runtime::{
     Capabilities, Container, ContainerConfig, ContainerRef, ContainerState, Credentials, Error, Event, ExecRequest,
-    ImageName, Images, Info, Runtime, Sandbox, SandboxConfig, Session, Usage,
+    ImageName, Images, Info, Resources, Runtime, Sandbox, SandboxConfig, Session, Usage,
 };
 use tokio::sync::broadcast;
 
@@ -127,7 +127,7 @@ impl Runtime for SimulatedRuntime {
         Info {
             name: NAME.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            capabilities: Capabilities { streams: false, pull: true, real: false },
+            capabilities: Capabilities { pull: true, ..Capabilities::default() },
         }
     }
 
@@ -216,7 +216,7 @@ impl Runtime for SimulatedRuntime {
             behaviour,
             created_at: self.host.clock.now(),
             life: Life::Created,
-            cpu_milli: config.resources.cpu_request_milli,
+            resources: config.resources,
             image: config.image.clone(),
             image_name: config.image_name.clone(),
             labels: config.labels.clone(),
@@ -292,11 +292,24 @@ impl Runtime for SimulatedRuntime {
         Err(unsupported("connections into pods"))
     }
 
+    async fn update_container(&self, container: &ContainerRef, resources: &Resources) -> Result<(), Error> {
+        self.host.running("resize", container)?;
+        self.host.with(container, |found| found.resources = *resources)?;
+        self.host.emit(Event::Container(container.clone()));
+        Ok(())
+    }
+
+    async fn update_sandbox(&self, pod_uid: &str, _resources: &Resources) -> Result<(), Error> {
+        // The limits of a pod change nothing about containers that need nothing.
+        let known = self.host.lock().sandboxes.contains_key(pod_uid);
+        if known { Ok(()) } else { Err(not_found(format_args!("sandbox of pod {pod_uid}"))) }
+    }
+
     async fn usage(&self, container: &ContainerRef) -> Result<Usage, Error> {
         let since = self.host.running("measure", container)?;
         let ran = self.host.clock.elapsed().saturating_sub(since);
         self.host.with(container, |found| {
-            let cpu = ran.as_nanos().saturating_mul(found.cpu_milli.into()) / 1000;
+            let cpu = ran.as_nanos().saturating_mul(found.resources.cpu_request_milli.into()) / 1000;
             let cpu_time = Duration::from_nanos(u64::try_from(cpu).unwrap_or(u64::MAX));
             Usage { cpu_time, memory_working_set: found.behaviour.memory }
         })

@@ -1,5 +1,5 @@
 use longshore_core::clock::VirtualClock;
-use longshore_core::runtime::{Credentials, HostNamespaces, PodRef, Resources, Security};
+use longshore_core::runtime::{Credentials, HostNamespaces, LogLimits, PodRef, Resources, Security};
 
 use super::*;
 
@@ -10,6 +10,7 @@ fn sandbox(uid: &str, annotations: &[(&str, &str)]) -> SandboxConfig {
         host: HostNamespaces::default(),
         share_process_namespace: false,
         log_directory: "/var/log/pods".into(),
+        log_limits: LogLimits::default(),
         resources: Resources::default(),
         sysctls: BTreeMap::new(),
         labels: BTreeMap::new(),
@@ -31,6 +32,7 @@ async fn container(runtime: &SimulatedRuntime, uid: &str, command: &[&str]) -> C
         devices: Vec::new(),
         resources: Resources { cpu_request_milli: 500, ..Resources::default() },
         security: Security::default(),
+        process_namespace_of: None,
         stdin: false,
         stdin_once: false,
         tty: false,

@@ -93,6 +93,9 @@ pub struct SandboxConfig {
     pub share_process_namespace: bool,
     /// Directory for the pod's logs; a container's is `<name>/<attempt>.log` in it, in CRI's format.
     pub log_directory: PathBuf,
+    /// How much of a container's log is kept.
+    #[serde(default)]
+    pub log_limits: LogLimits,
     /// Limits of the whole pod.
     pub resources: Resources,
     /// Kernel parameters by name.
@@ -101,6 +104,23 @@ pub struct SandboxConfig {
     pub labels: BTreeMap<String, String>,
     /// Annotations kept with the sandbox: the caller's notes, returned by `list`.
     pub annotations: BTreeMap<String, String>,
+}
+
+/// How much of a container's log is kept: a log that would grow beyond its size becomes `<attempt>.log.1`, what was that
+/// `<attempt>.log.2`, and so on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLimits {
+    /// Most bytes of a file; 0 for no limit.
+    pub max_bytes: u64,
+    /// Most files, the one that is written included; at least 2.
+    pub max_files: u32,
+}
+
+impl Default for LogLimits {
+    /// Upstream's: 10 MiB, 5 files.
+    fn default() -> Self {
+        Self { max_bytes: 10 << 20, max_files: 5 }
+    }
 }
 
 /// Limits and shares of CPU and memory.
@@ -137,6 +157,9 @@ pub struct Mount {
     pub target: PathBuf,
     /// Whether writes are refused.
     pub read_only: bool,
+    /// Whether they are also refused in what is mounted below; needs [`Capabilities::recursive_read_only`].
+    #[serde(default)]
+    pub recursive_read_only: bool,
     /// Propagation of mounts below.
     pub propagation: Propagation,
 }
@@ -152,6 +175,18 @@ pub struct Device {
     pub permissions: String,
 }
 
+/// Which system calls a container may make.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Seccomp {
+    /// Those that the runtime holds for harmless.
+    #[default]
+    RuntimeDefault,
+    /// All.
+    Unconfined,
+    /// Those that this file of the node allows, in the OCI runtimes' JSON.
+    Localhost(PathBuf),
+}
+
 /// Who a container runs as and what it may do.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Security {
@@ -161,6 +196,9 @@ pub struct Security {
     pub group: Option<i64>,
     /// Further groups.
     pub supplemental_groups: Vec<i64>,
+    /// Whether the groups that the image's `/etc/group` gives its user are left out.
+    #[serde(default)]
+    pub strict_groups: bool,
     /// Capabilities added to the default set, without `CAP_`.
     pub add_capabilities: Vec<String>,
     /// Capabilities taken from the default set, without `CAP_`; `ALL` for all.
@@ -171,8 +209,12 @@ pub struct Security {
     pub read_only_root: bool,
     /// Whether a process may not gain privileges.
     pub no_new_privileges: bool,
-    /// Whether to run without seccomp filter.
-    pub seccomp_unconfined: bool,
+    /// Its filter of system calls; one that is privileged has none.
+    #[serde(default)]
+    pub seccomp: Seccomp,
+    /// Whether all of `/proc` can be seen and written.
+    #[serde(default)]
+    pub unmasked_proc: bool,
 }
 
 /// All that a container is made from. Values are final: variables are expanded, volumes are on the node.
@@ -200,6 +242,9 @@ pub struct ContainerConfig {
     pub resources: Resources,
     /// Identity and rights.
     pub security: Security,
+    /// A running container of the pod whose processes this one shares; `None` for what the sandbox says.
+    #[serde(default)]
+    pub process_namespace_of: Option<ContainerRef>,
     /// Whether standard input stays open for [`Runtime::attach`].
     pub stdin: bool,
     /// Whether standard input is closed after the first attach ends.
@@ -260,6 +305,9 @@ pub struct Container {
     pub image: ImageId,
     /// The image as the pod's spec named it.
     pub image_name: String,
+    /// Its limits, as given last.
+    #[serde(default)]
+    pub resources: Resources,
     /// As given at creation.
     pub labels: BTreeMap<String, String>,
     /// As given at creation.
@@ -430,6 +478,8 @@ pub struct Capabilities {
     pub pull: bool,
     /// Containers are real processes on this node, so that probes, volumes and a pod network make sense.
     pub real: bool,
+    /// Mounts can be read-only with all that is mounted below them.
+    pub recursive_read_only: bool,
 }
 
 /// Who the runtime is.
@@ -615,6 +665,25 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`Error::NotFound`] without the sandbox; [`Error::Unsupported`]; [`Error::Failed`] if nobody listens there.
     async fn connect(&self, pod_uid: &str, port: u16) -> Result<Box<dyn Connection>, Error>;
+
+    /// Changes the limits of a container that runs. One whose memory would be less than what it uses keeps its
+    /// limits.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::WrongState`], [`Error::Unsupported`], [`Error::Failed`].
+    async fn update_container(&self, container: &ContainerRef, resources: &Resources) -> Result<(), Error> {
+        let _ = (container, resources);
+        Err(Error::Unsupported { runtime: self.info().name, what: "resizing containers".to_owned() })
+    }
+
+    /// Changes the limits of a whole pod.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Unsupported`], [`Error::Failed`].
+    async fn update_sandbox(&self, pod_uid: &str, resources: &Resources) -> Result<(), Error> {
+        let _ = (pod_uid, resources);
+        Err(Error::Unsupported { runtime: self.info().name, what: "resizing pods".to_owned() })
+    }
 
     /// What a container uses now.
     ///

@@ -10,6 +10,7 @@ use longshore_core::api::Pod;
 use longshore_core::api::pod::TerminationMessagePolicy;
 use longshore_core::runtime::ContainerState;
 
+use crate::pod::config::find_container;
 use crate::pod::observed::Observed;
 
 /// Upstream's limits of a termination message that comes from a log.
@@ -95,9 +96,8 @@ pub(crate) fn last_text(path: &Path) -> io::Result<String> {
 /// not read again.
 pub(crate) fn termination_messages(pod: &Pod, observed: &Observed) -> BTreeMap<String, String> {
     let wants = |name: &str| {
-        let mut containers = pod.spec.containers.iter().chain(&pod.spec.init_containers);
-        let policy = containers.find(|of| of.name == name).map(|of| &of.termination_message_policy);
-        policy == Some(&TerminationMessagePolicy::FallbackToLogsOnError)
+        let container = find_container(pod, name);
+        container.is_some_and(|of| of.termination_message_policy == TerminationMessagePolicy::FallbackToLogsOnError)
     };
     let ended = observed.containers().filter(|container| match &container.state {
         ContainerState::Exited { code, message, .. } => *code != 0 && message.is_empty(),

@@ -14,6 +14,7 @@ use longshore_core::runtime::ContainerRef;
 use serde::Deserialize;
 
 use super::tail::{self, Selection};
+use crate::pod::config::find_container;
 use crate::shared::Shared;
 
 /// The query of a request, in the names of upstream's PodLogOptions.
@@ -63,8 +64,7 @@ fn open(
     let Some(pod) = shared.pods.get(namespace, name) else {
         return Err((StatusCode::NOT_FOUND, format!("pod \"{name}\" does not exist on this node")));
     };
-    let spec = &pod.spec;
-    if !spec.containers.iter().chain(&spec.init_containers).any(|of| of.name == container) {
+    if find_container(&pod, container).is_none() {
         let message = format!("container {container} is not valid for pod {name}");
         return Err((StatusCode::BAD_REQUEST, message));
     }
@@ -78,8 +78,9 @@ fn open(
 /// Which attempt's log is meant: the one that runs, or the last that ran.
 fn attempt(pod: &Pod, container: &str, previous: bool) -> Result<u32, Refusal> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let statuses = pod.status.container_statuses.iter().chain(&pod.status.init_container_statuses);
-    let status = statuses.into_iter().find(|status| status.name == container).cloned().unwrap_or_default();
+    let of = &pod.status;
+    let statuses = [&of.container_statuses, &of.init_container_statuses, &of.ephemeral_container_statuses];
+    let status = statuses.into_iter().flatten().find(|status| status.name == container).cloned().unwrap_or_default();
     let count = u32::try_from(status.restart_count).unwrap_or(0);
     let refuse = |message: String| Err((StatusCode::BAD_REQUEST, message));
     let ended_before = status.last_state.terminated.is_some();

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -152,8 +152,10 @@ impl Reader {
                 if is_current(file, path) {
                     return Ok(text);
                 }
-                self.file = None;
-                self.rest.clear();
+                self.file = next_after(file, path);
+                if self.file.is_none() {
+                    self.rest.clear();
+                }
                 continue;
             }
             self.rest.extend_from_slice(&chunk[..count]);
@@ -187,9 +189,75 @@ impl Reader {
     }
 }
 
+/// The file that follows one which was moved aside, itself perhaps moved aside meanwhile; `None` for the log's first.
+fn next_after(file: &File, path: &Path) -> Option<File> {
+    let old = |number: u32| PathBuf::from(format!("{}.{number}", path.display()));
+    let opened = file.metadata().ok()?;
+    let is_it = |path: &Path| {
+        std::fs::metadata(path).is_ok_and(|there| (there.ino(), there.dev()) == (opened.ino(), opened.dev()))
+    };
+    let files = (1..).map(old).take_while(|path| path.exists()).count();
+    let last = u32::try_from(files).unwrap_or(u32::MAX);
+    match (1..=last).find(|number| is_it(&old(*number))) {
+        Some(1) => File::open(path).ok(),
+        Some(number) => File::open(old(number - 1)).ok(),
+        // What followed it is gone, too: the oldest that there is comes next.
+        None if last > 0 => File::open(old(last)).ok(),
+        None => None,
+    }
+}
+
 /// Whether the path still leads to this file, and the file was not cut.
 fn is_current(file: &mut File, path: &Path) -> bool {
     let (Ok(open), Ok(there)) = (file.metadata(), std::fs::metadata(path)) else { return true };
     let same = open.ino() == there.ino() && open.dev() == there.dev();
     same && file.stream_position().is_ok_and(|position| position <= there.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_missed_when_a_log_is_moved_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("0.log");
+        let old = |number: u32| directory.path().join(format!("0.log.{number}"));
+        let write = |text: &str| fs::write(&path, format!("2025-01-01T00:00:01Z stdout F {text}\n")).unwrap();
+        let rotate = || {
+            for number in (0..4).rev() {
+                let from = if number == 0 { path.clone() } else { old(number) };
+                let _ = fs::rename(from, old(number + 1));
+            }
+        };
+        let mut reader = Reader::new(Selection::default());
+        let mut rest = || {
+            let mut all = Vec::new();
+            loop {
+                let piece = reader.read(&path).unwrap();
+                if piece.is_empty() {
+                    return String::from_utf8(all).unwrap();
+                }
+                all.extend(piece);
+            }
+        };
+        write("one");
+        assert_eq!(rest(), "one\n");
+        for text in ["two", "three", "four"] {
+            rotate();
+            write(text);
+        }
+        assert_eq!(rest(), "two\nthree\nfour\n");
+        rotate();
+        write("five");
+        assert_eq!(rest(), "five\n");
+        // One that was too slow goes on with what is left.
+        for text in ["six", "seven", "eight", "nine", "ten", "eleven"] {
+            rotate();
+            write(text);
+        }
+        assert_eq!(rest(), "seven\neight\nnine\nten\neleven\n");
+    }
 }

@@ -104,10 +104,13 @@ async fn prepare_volumes(context: &Context) -> Result<(), Problem> {
 
 async fn create_sandbox(context: &Context) -> Result<(), Problem> {
     let shared = &context.shared;
-    let config = config::sandbox(&context.pod, &shared.options, &shared.capacity);
-    match shared.runtime.create_sandbox(&config).await {
+    let made = match config::sandbox(&context.pod, &shared.options, &shared.capacity) {
+        Ok(config) => shared.runtime.create_sandbox(&config).await.map(drop),
+        Err(reason) => Err(RuntimeError::Invalid { reason }),
+    };
+    match made {
         // An earlier try got through.
-        Ok(_) | Err(RuntimeError::AlreadyExists { .. }) => Ok(()),
+        Ok(()) | Err(RuntimeError::AlreadyExists { .. }) => Ok(()),
         Err(error) => {
             let message = format!("Failed to create pod sandbox: {error}");
             context.events().warning("FailedCreatePodSandBox", message.clone());
@@ -176,8 +179,15 @@ async fn forget(context: &Context, container: &ContainerRef) -> Result<(), Probl
     if shared.is_real() {
         let pod = pod_ref(&context.pod);
         let logs = shared.options.pod_log_dir(&pod.namespace, &pod.name, &pod.uid).join(&container.name);
-        // A log that stays costs space and nothing else.
-        let _ = std::fs::remove_file(logs.join(format!("{}.log", container.attempt)));
+        let log = format!("{}.log", container.attempt);
+        let of_attempt =
+            |name: &str| name.strip_prefix(&log).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        for entry in std::fs::read_dir(logs).into_iter().flatten().flatten() {
+            if of_attempt(&entry.file_name().to_string_lossy()) {
+                // A log that stays costs space and nothing else.
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
     }
     Ok(())
 }

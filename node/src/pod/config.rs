@@ -1,13 +1,18 @@
 //! What the runtime is told: the pod's spec with everything resolved.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Path;
 
-use longshore_core::api::pod::{self, PodQosClass, helpers, qos_class};
+use longshore_core::api::pod::{
+    self, ContainerRestartPolicy, PodQosClass, ProcMountType, SeccompProfileType, SupplementalGroupsPolicy, helpers,
+    qos_class,
+};
 use longshore_core::api::{Pod, ResourceList};
 use longshore_core::network::{HostPort, Protocol};
 use longshore_core::runtime::{
-    ContainerConfig, ContainerRef, HostNamespaces, Image, Mount, PodRef, Resources, SandboxConfig, Security,
+    ContainerConfig, ContainerRef, HostNamespaces, Image, Mount, PodRef, Resources, SandboxConfig, Seccomp, Security,
 };
 
 use super::observed::BACKOFF;
@@ -21,6 +26,21 @@ pub(crate) fn pod_ref(pod: &Pod) -> PodRef {
     let part = |part: &Option<String>| part.clone().unwrap_or_default();
     let meta = &pod.metadata;
     PodRef { namespace: part(&meta.namespace), name: part(&meta.name), uid: part(&meta.uid) }
+}
+
+/// A container of the spec, wherever it is named; one for debugging is never run twice.
+pub(crate) fn find_container<'a>(pod: &'a Pod, name: &str) -> Option<Cow<'a, pod::Container>> {
+    let spec = &pod.spec;
+    let found = spec.containers.iter().chain(&spec.init_containers).find(|container| container.name == name);
+    found.map(Cow::Borrowed).or_else(|| {
+        let debugging = spec.ephemeral_containers.iter().find(|container| container.name == name)?;
+        Some(Cow::Owned(debugging_container(debugging)))
+    })
+}
+
+/// A container for debugging as one that runs once.
+pub(crate) fn debugging_container(container: &pod::EphemeralContainer) -> pod::Container {
+    pod::Container { restart_policy: Some(ContainerRestartPolicy::Never), ..container.as_container() }
 }
 
 /// The pod's host name: what it asks for, or its name, shortened to what a host name may be.
@@ -37,7 +57,32 @@ pub(crate) fn hostname(pod: &Pod, node_name: &str) -> String {
     short.trim_end_matches(['-', '.']).to_owned()
 }
 
-pub(crate) fn sandbox(pod: &Pod, options: &Options, capacity: &ResourceList) -> SandboxConfig {
+/// The name that the kernel knows: the whole one where the pod asks for it.
+///
+/// # Errors
+/// The whole one is too long for the kernel.
+pub(crate) fn kernel_hostname(pod: &Pod, options: &Options) -> Result<String, String> {
+    /// Linux's.
+    const MAX: usize = 64;
+    let (name, subdomain) = (hostname(pod, &options.node_name), &pod.spec.subdomain);
+    let plain = pod.spec.set_hostname_as_fqdn != Some(true) || pod.spec.hostname_override.is_some();
+    if plain || subdomain.is_empty() {
+        return Ok(name);
+    }
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let whole = format!("{name}.{subdomain}.{namespace}.svc.{}", options.cluster_domain);
+    if whole.len() <= MAX {
+        return Ok(whole);
+    }
+    Err(format!(
+        "Failed to construct FQDN from Pod hostname and cluster domain, FQDN {whole} is too long ({MAX} characters is the max, {} characters requested)",
+        whole.len()
+    ))
+}
+
+/// # Errors
+/// The pod's host name cannot be had.
+pub(crate) fn sandbox(pod: &Pod, options: &Options, capacity: &ResourceList) -> Result<SandboxConfig, String> {
     let (spec, reference) = (&pod.spec, pod_ref(pod));
     let limits = helpers::pod_limits(pod, helpers::ResourceOptions::default());
     let requests = helpers::pod_requests(pod, helpers::ResourceOptions::default());
@@ -51,10 +96,11 @@ pub(crate) fn sandbox(pod: &Pod, options: &Options, capacity: &ResourceList) -> 
     let grace = spec.termination_grace_period_seconds.unwrap_or(30);
     annotations.insert(GRACE_PERIOD.to_owned(), grace.to_string());
     let sysctls = spec.security_context.iter().flat_map(|context| &context.sysctls);
-    SandboxConfig {
-        hostname: hostname(pod, &options.node_name),
+    Ok(SandboxConfig {
+        hostname: kernel_hostname(pod, options)?,
         host: HostNamespaces { network: spec.host_network, pid: spec.host_pid, ipc: spec.host_ipc },
         share_process_namespace: spec.share_process_namespace == Some(true),
+        log_limits: options.log_limits,
         log_directory: options.pod_log_dir(&reference.namespace, &reference.name, &reference.uid),
         resources: Resources {
             cpu_request_milli: requests.get("cpu").map_or(0, |cpu| unsigned(cpu.milli_value())),
@@ -66,7 +112,7 @@ pub(crate) fn sandbox(pod: &Pod, options: &Options, capacity: &ResourceList) -> 
         labels: pod.metadata.labels.clone().unwrap_or_default(),
         annotations,
         pod: reference,
-    }
+    })
 }
 
 pub(crate) fn host_ports(pod: &Pod) -> Vec<HostPort> {
@@ -102,13 +148,17 @@ pub(crate) struct Resolved<'a> {
     pub(crate) attempt: u32,
     pub(crate) backoff: u64,
     pub(crate) capacity: &'a ResourceList,
+    /// A container whose processes this one shares.
+    pub(crate) target: Option<ContainerRef>,
+    /// Directory of the node's seccomp profiles.
+    pub(crate) profiles: &'a Path,
 }
 
 /// # Errors
 /// The container may not run as this image's user.
 pub(crate) fn container(pod: &Pod, spec: &pod::Container, resolved: Resolved<'_>) -> Result<ContainerConfig, String> {
     let reference = pod_ref(pod);
-    let security = security(pod, spec);
+    let security = security(pod, spec, resolved.profiles);
     check_user(pod, spec, &security, resolved.image)?;
     let expand = |texts: &[String]| texts.iter().map(|text| resolved.env.expand(text)).collect();
     let (command, args) = (expand(&spec.command), expand(&spec.args));
@@ -135,6 +185,7 @@ pub(crate) fn container(pod: &Pod, spec: &pod::Container, resolved: Resolved<'_>
             oom_score_adj: oom_score_adj(pod, Some(spec), resolved.capacity),
         },
         security,
+        process_namespace_of: resolved.target,
         stdin: spec.stdin,
         stdin_once: spec.stdin_once,
         tty: spec.tty,
@@ -166,7 +217,7 @@ fn oom_score_adj(pod: &Pod, container: Option<&pod::Container>, capacity: &Resou
     }
 }
 
-fn security(pod: &Pod, container: &pod::Container) -> Security {
+fn security(pod: &Pod, container: &pod::Container, profiles: &Path) -> Security {
     let of_pod = pod.spec.security_context.as_deref().cloned().unwrap_or_default();
     let own = container.security_context.as_deref().cloned().unwrap_or_default();
     let capabilities = own.capabilities.unwrap_or_default();
@@ -178,13 +229,20 @@ fn security(pod: &Pod, container: &pod::Container) -> Security {
         user: own.run_as_user.or(of_pod.run_as_user),
         group: own.run_as_group.or(of_pod.run_as_group),
         supplemental_groups: groups,
+        strict_groups: of_pod.supplemental_groups_policy == Some(SupplementalGroupsPolicy::Strict),
         add_capabilities: capabilities.add,
         drop_capabilities: capabilities.drop,
         privileged,
         read_only_root: own.read_only_root_filesystem == Some(true),
         no_new_privileges: own.allow_privilege_escalation == Some(false),
-        seccomp_unconfined: privileged
-            || profile.is_none_or(|profile| profile.type_ == pod::SeccompProfileType::Unconfined),
+        seccomp: match profile {
+            Some(profile) if profile.type_ == SeccompProfileType::RuntimeDefault => Seccomp::RuntimeDefault,
+            Some(profile) if profile.type_ == SeccompProfileType::Localhost => {
+                Seccomp::Localhost(profiles.join(profile.localhost_profile.unwrap_or_default()))
+            }
+            _ => Seccomp::Unconfined,
+        },
+        unmasked_proc: own.proc_mount == Some(ProcMountType::Unmasked),
     }
 }
 

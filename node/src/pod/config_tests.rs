@@ -12,7 +12,16 @@ fn config(spec: Value, user: &str) -> Result<ContainerConfig, String> {
     let pod = pod("a", spec);
     let (image, capacity) = (image(user), quantities(&[("memory", "1Gi")]));
     let env = Environment { variables: vec![("WHO".into(), "world".into())], skipped: vec![] };
-    let resolved = Resolved { image: &image, env, mounts: vec![], attempt: 2, backoff: 20, capacity: &capacity };
+    let resolved = Resolved {
+        image: &image,
+        env,
+        mounts: vec![],
+        attempt: 2,
+        backoff: 20,
+        capacity: &capacity,
+        target: None,
+        profiles: Path::new("/r/seccomp"),
+    };
     container(&pod, &pod.spec.containers[0], resolved)
 }
 
@@ -75,7 +84,7 @@ fn a_sandbox_is_limited_only_where_every_container_is() {
     let limits = |limits: Value| json!({"name": "a", "image": "i", "resources": {"limits": limits}});
     let both =
         pod("a", json!({"containers": [limits(json!({"cpu": "1", "memory": "1Mi"})), limits(json!({"cpu": "1"}))]}));
-    let config = sandbox(&both, &options, &quantities(&[]));
+    let config = sandbox(&both, &options, &quantities(&[])).unwrap();
     assert_eq!((config.resources.cpu_limit_milli, config.resources.memory_limit), (Some(2000), None));
     assert_eq!(config.annotations[GRACE_PERIOD], "30");
     assert_eq!(config.log_directory, std::path::Path::new("/r/logs/ns_a_"));
@@ -100,4 +109,33 @@ fn ports_of_the_node_are_found() {
     let found = host_ports(&pod("a", json!({"containers": [{"name": "a", "image": "i", "ports": ports}]})));
     let expected = HostPort { protocol: Protocol::Udp, host_ip: None, host_port: 5353, container_port: 53 };
     assert_eq!(found, [expected]);
+}
+
+#[test]
+fn the_kernel_knows_the_whole_name_where_it_is_asked_for() {
+    let options = Options::new("n1", "/r", 3);
+    let name = |spec: Value| kernel_hostname(&pod("a", spec), &options);
+    assert_eq!(name(json!({"subdomain": "db", "setHostnameAsFQDN": true})).unwrap(), "a.db.ns.svc.cluster.local");
+    assert_eq!(name(json!({"subdomain": "db"})).unwrap(), "a");
+    assert_eq!(name(json!({"setHostnameAsFQDN": true})).unwrap(), "a", "without a subdomain it has no other name");
+    let why = name(json!({"subdomain": "d".repeat(50), "setHostnameAsFQDN": true})).unwrap_err();
+    assert!(why.ends_with("is too long (64 characters is the max, 73 characters requested)"), "{why}");
+}
+
+#[test]
+fn filters_groups_and_proc_are_as_the_pod_or_else_the_container_says() {
+    let security = |of_pod: Value, own: Value| {
+        let containers = json!([{"name": "main", "image": "web", "securityContext": own}]);
+        config(json!({"securityContext": of_pod, "containers": containers}), "").unwrap().security
+    };
+    let default = json!({"seccompProfile": {"type": "RuntimeDefault"}});
+    let own = json!({"seccompProfile": {"type": "Localhost", "localhostProfile": "web/strict.json"}});
+    assert_eq!(security(json!({}), json!({})).seccomp, Seccomp::Unconfined);
+    assert_eq!(security(default.clone(), json!({})).seccomp, Seccomp::RuntimeDefault);
+    let local = security(default, own).seccomp;
+    assert_eq!(local, Seccomp::Localhost("/r/seccomp/web/strict.json".into()));
+    let found = security(json!({"supplementalGroupsPolicy": "Strict"}), json!({"procMount": "Unmasked"}));
+    assert!(found.strict_groups && found.unmasked_proc);
+    let found = security(json!({"supplementalGroupsPolicy": "Merge"}), json!({"procMount": "Default"}));
+    assert!(!found.strict_groups && !found.unmasked_proc);
 }

@@ -17,8 +17,13 @@ impl<'a> Events<'a> {
 
     /// The same, about a container: `kubectl describe` groups by the field's path.
     pub(crate) fn of_container(recorder: &'a EventRecorder, pod: &Pod, name: &str) -> Self {
-        let init = pod.spec.init_containers.iter().any(|container| container.name == name);
-        let list = if init { "initContainers" } else { "containers" };
+        let list = if pod.spec.init_containers.iter().any(|container| container.name == name) {
+            "initContainers"
+        } else if pod.spec.ephemeral_containers.iter().any(|container| container.name == name) {
+            "ephemeralContainers"
+        } else {
+            "containers"
+        };
         let about = ObjectReference { field_path: format!("spec.{list}{{{name}}}"), ..reference(pod) };
         Self { recorder, about }
     }

@@ -6,6 +6,7 @@ use longshore_core::api::pod::{Container, LifecycleHandler};
 use longshore_core::runtime::ContainerRef;
 
 use super::act::Context;
+use super::config::find_container;
 use crate::probes::check::{Place, http_get, run_command};
 
 /// # Errors
@@ -20,9 +21,8 @@ pub(crate) async fn post_start(context: &Context, spec: &Container, container: &
 
 /// Runs the hook, as long as there is time. The container is stopped whatever came of it.
 pub(crate) async fn pre_stop(context: &Context, container: &ContainerRef, most: Duration) {
-    let spec = &context.pod.spec;
-    let found = spec.containers.iter().chain(&spec.init_containers).find(|of| of.name == container.name);
-    let hook = found.and_then(|spec| spec.lifecycle.as_ref()?.pre_stop.as_ref());
+    let found = find_container(&context.pod, &container.name);
+    let hook = found.as_ref().and_then(|spec| spec.lifecycle.as_ref()?.pre_stop.as_ref());
     let (Some(hook), false) = (hook, most.is_zero()) else { return };
     let result = tokio::select! {
         result = run(context, hook, container) => result,

@@ -147,7 +147,8 @@ impl Observed {
     /// The status of a container as last worked out, by an earlier agent perhaps.
     pub(crate) fn remembered(&self, name: &str) -> Option<&ContainerStatus> {
         let status = &self.remembered;
-        status.container_statuses.iter().chain(&status.init_container_statuses).find(|status| status.name == name)
+        let all = [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses];
+        all.into_iter().flatten().find(|status| status.name == name)
     }
 
     /// The life of a container by what the runtime has.

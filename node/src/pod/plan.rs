@@ -11,6 +11,7 @@ use longshore_core::api::pod;
 use longshore_core::api::pod::helpers::{is_terminal, should_restart};
 use longshore_core::runtime::{ContainerRef, ContainerState};
 
+use super::config::debugging_container;
 use super::observed::{BACKOFF, Disk, Life, Net, Observed, Target, is_sidecar};
 use super::phase::{is_final, phase};
 
@@ -172,6 +173,10 @@ impl Planner<'_> {
             self.add(Step::Attach);
         }
         self.forget_old();
+        // Nothing that is wrong with the pod keeps anybody from finding out what.
+        for debugging in &self.pod.spec.ephemeral_containers {
+            self.container(&debugging_container(debugging));
+        }
         if self.init_containers() {
             for container in &self.pod.spec.containers {
                 self.container(container);
@@ -311,6 +316,7 @@ impl Planner<'_> {
         let regular = spec.init_containers.iter().filter(|init| !is_sidecar(init));
         let mut stop: Vec<ContainerRef> =
             spec.containers.iter().chain(regular).filter_map(|container| running(&container.name)).collect();
+        stop.extend(spec.ephemeral_containers.iter().filter_map(|container| running(&container.name)));
         if stop.is_empty() {
             let mut sidecars = spec.init_containers.iter().rev().filter(|init| is_sidecar(init));
             stop.extend(sidecars.find_map(|sidecar| running(&sidecar.name)));

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use longshore_core::runtime::{Container, ImageId, Sandbox};
+use longshore_core::runtime::{Container, ImageId, Resources, Sandbox};
 use serde_json::json;
 
 use super::*;
@@ -42,6 +42,7 @@ fn container(name: &str, attempt: u32, backoff: u64, state: ContainerState) -> C
         created_at: NOW,
         image: ImageId("sha256:1".into()),
         image_name: "web".into(),
+        resources: Resources::default(),
         labels: BTreeMap::new(),
         annotations: [(BACKOFF.to_owned(), backoff.to_string())].into(),
         log_path: "/log".into(),
@@ -297,6 +298,27 @@ fn a_refused_pod_is_only_reported() {
 }
 
 /// A node whose every operation works, as steps change it.
+#[test]
+fn a_debugging_container_runs_once_whatever_the_others_do() {
+    let debugging = json!([{"name": "debug", "image": "web"}]);
+    let mut pod = pod(json!({"initContainers": [{"name": "init", "image": "web"}], "ephemeralContainers": debugging}));
+    check(&pod, &observed(&pod, vec![]), &[start("debug", 0, 0), start("init", 0, 0)]);
+    let init = || container("init", 0, 0, running());
+    check(&pod, &observed(&pod, vec![init(), container("debug", 0, 0, running())]), &[]);
+    check(&pod, &observed(&pod, vec![init(), container("debug", 0, 0, exited(1, 99))]), &[]);
+    // Neither does it hold the pod's end up, nor outlive it.
+    pod.spec.restart_policy = pod::RestartPolicy::Never;
+    let done = || vec![container("init", 0, 0, exited(0, 9)), container("main", 0, 0, exited(0, 9))];
+    let mut seen = observed(&pod, [done(), vec![container("debug", 0, 0, running())]].concat());
+    assert_eq!(ending(&pod, &seen, NOW), Some(Ending::Finished));
+    check(&pod, &seen, &[stop("debug", 30, Why::PodEnds)]);
+    // One that was lost with its sandbox is not made again.
+    seen = observed(&pod, vec![init()]);
+    seen.remembered.ephemeral_container_statuses =
+        serde_json::from_value(json!([{"name": "debug", "containerID": "x://1", "state": {"running": {}}}])).unwrap();
+    check(&pod, &seen, &[]);
+}
+
 struct Model {
     pod: Pod,
     seen: Observed,

@@ -12,7 +12,7 @@ use longshore_core::events::EventRecorder;
 use longshore_core::kind::Subresource;
 use serde_json::{Value, json};
 
-use super::config::pod_ref;
+use super::config::{find_container, pod_ref};
 use super::container_status::full_name;
 use super::events::Events;
 use super::observed::{Failure, Target};
@@ -55,8 +55,8 @@ pub(super) fn announce(recorder: &EventRecorder, pod: &Pod, status: &PodStatus, 
 pub(super) fn back_off_pulls(recorder: &EventRecorder, pod: &Pod, failures: &mut BTreeMap<Target, Failure>) {
     for (target, failure) in failures {
         let (Target::Container(name), "ErrImagePull") = (target, failure.reason.as_str()) else { continue };
-        let spec = pod.spec.containers.iter().chain(&pod.spec.init_containers).find(|of| of.name == *name);
-        let message = format!("Back-off pulling image \"{}\"", spec.map_or("", |spec| spec.image.as_str()));
+        let spec = find_container(pod, name);
+        let message = format!("Back-off pulling image \"{}\"", spec.as_ref().map_or("", |spec| spec.image.as_str()));
         let events = Events::of_container(recorder, pod, name);
         events.normal("BackOff", message.clone());
         events.warning("Failed", "Error: ImagePullBackOff");

@@ -6,7 +6,7 @@ use longshore_core::api::pod::{self, Container};
 use longshore_core::api::{Pod, Service};
 use longshore_core::client::Api;
 use longshore_core::client::params::ListParams;
-use longshore_core::runtime::{ContainerRef, Error as RuntimeError, Image};
+use longshore_core::runtime::{Container as Made, ContainerRef, ContainerState, Error as RuntimeError, Image};
 
 use super::act::{Context, Problem};
 use super::config::{self, Resolved};
@@ -26,10 +26,10 @@ pub(crate) struct Start {
 
 pub(crate) async fn start(context: &Context, start: Start) -> Result<(), Problem> {
     let (shared, events) = (&context.shared, context.events_of(&start.name));
-    let spec = &context.pod.spec;
-    let Some(container) = spec.containers.iter().chain(&spec.init_containers).find(|of| of.name == start.name) else {
+    let Some(container) = config::find_container(&context.pod, &start.name) else {
         return Err(Problem::new("CreateContainerError", format!("the pod has no container {}", start.name)));
     };
+    let container = container.as_ref();
     let image = images::ensure(shared, &events, &context.pod, container).await;
     let image = image.map_err(|none| {
         events.warning("Failed", format!("Error: {}", none.reason));
@@ -97,9 +97,33 @@ async fn resolve(
         mounts = volumes::mounts(shared, pod, container, &env).await?;
         mounts.extend(files::mounts(shared, pod, container, &context.addresses).await?);
     }
-    let resolved =
-        Resolved { image, env, mounts, attempt: start.attempt, backoff: start.backoff, capacity: &shared.capacity };
+    let resolved = Resolved {
+        image,
+        env,
+        mounts,
+        attempt: start.attempt,
+        backoff: start.backoff,
+        capacity: &shared.capacity,
+        target: target(context, container).await?,
+        profiles: &shared.options.root_dir.join("seccomp"),
+    };
     config::container(pod, container, resolved)
+}
+
+/// The container whose processes one for debugging is to see.
+async fn target(context: &Context, container: &Container) -> Result<Option<ContainerRef>, String> {
+    let mut debugging = context.pod.spec.ephemeral_containers.iter();
+    let Some(debugging) = debugging.find(|of| of.name == container.name) else { return Ok(None) };
+    let wanted = &debugging.target_container_name;
+    // Where the pod's containers share their processes, nothing else is to be joined.
+    if wanted.is_empty() || context.pod.spec.share_process_namespace == Some(true) {
+        return Ok(None);
+    }
+    let sandbox = context.shared.sandboxes.get(context.uid()).await.map_err(|error| error.to_string())?;
+    let containers = sandbox.into_iter().flat_map(|sandbox| sandbox.containers);
+    let running = |of: &Made| of.container.name == *wanted && matches!(of.state, ContainerState::Running { .. });
+    let found = containers.into_iter().find(running).map(|of| of.container);
+    found.map(Some).ok_or_else(|| format!("unable to find target container {wanted}"))
 }
 
 async fn variables(context: &Context, container: &Container) -> Result<Environment, Missing> {

@@ -8,6 +8,7 @@ use longshore_core::api::pod::{
 };
 
 use super::conditions::{self, Marks};
+use super::config::debugging_container;
 use super::container_status::{Telling, container_status};
 use super::observed::{Net, Observed, is_sidecar};
 use super::phase::{is_final, last_phase, phase};
@@ -108,6 +109,16 @@ fn containers(telling: &Telling<'_>, status: &mut PodStatus) {
     let of = |container| container_status(telling, container);
     status.init_container_statuses = spec.init_containers.iter().map(of).collect();
     status.container_statuses = spec.containers.iter().map(of).collect();
+    status.ephemeral_container_statuses = spec
+        .ephemeral_containers
+        .iter()
+        .map(|debugging| container_status(telling, &debugging_container(debugging)))
+        .collect();
+    for found in &mut status.ephemeral_container_statuses {
+        // Nobody asks how they are.
+        found.ready = false;
+        found.started = None;
+    }
     for (init, found) in spec.init_containers.iter().zip(&mut status.init_container_statuses) {
         if !is_sidecar(init) {
             let well = found.state.terminated.as_ref().is_some_and(|ended| ended.exit_code == 0);
@@ -132,7 +143,8 @@ fn is_initialized(pod: &Pod, observed: &Observed, status: &PodStatus) -> bool {
 /// In the last status of a deleted pod every container has ended: what is not known to have ended well counts as
 /// failed, as upstream has it.
 fn account_for_all(status: &mut PodStatus) {
-    for found in status.container_statuses.iter_mut().chain(&mut status.init_container_statuses) {
+    let regular = status.container_statuses.iter_mut().chain(&mut status.init_container_statuses);
+    for found in regular {
         found.ready = false;
         found.started = Some(false);
         if found.state.terminated.is_some() {

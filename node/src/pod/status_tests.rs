@@ -210,3 +210,17 @@ fn what_is_told_once_is_told_again_the_same_way() {
     let later = NOW + jiff::SignedDuration::from_hours(1);
     assert_eq!(status(&first, &seen, &facts, later), first.status);
 }
+
+#[test]
+fn debugging_containers_are_told_of_and_count_for_nothing() {
+    let debugging =
+        json!([{"name": "debug", "image": "web", "targetContainerName": "main"}, {"name": "more", "image": "web"}]);
+    let pod = pod(json!({"ephemeralContainers": debugging}));
+    let told = told(&pod, &observed(&[("main", 0, running()), ("debug", 0, exited(1))]));
+    let statuses = serde_json::to_value(&told.status.ephemeral_container_statuses).unwrap();
+    let part = |at: usize, path: &str| statuses[at].pointer(path).cloned().unwrap_or_default();
+    assert_eq!(part(0, "/state/terminated/exitCode"), 1);
+    assert_eq!([part(0, "/ready"), part(0, "/started")], [json!(false), Value::Null]);
+    assert_eq!(part(1, "/state/waiting/reason"), "ContainerCreating");
+    assert_eq!((condition(&told, "Ready").as_str(), &told.status.phase), ("True", &PodPhase::Running));
+}

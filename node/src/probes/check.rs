@@ -15,11 +15,11 @@ use longshore_core::runtime::{ContainerRef, Error, ExecRequest, Output, Runtime}
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::tls;
+use super::{grpc, tls};
 use crate::shared::Shared;
 
 /// Bytes of a check's output or answer that are kept for the message.
-const OUTPUT_MAX: usize = 10 << 10;
+pub(super) const ANSWER_MAX: usize = 10 << 10;
 
 /// Where a container is reached.
 #[derive(Debug, Clone)]
@@ -52,7 +52,7 @@ impl Place {
         }
     }
 
-    fn host(&self, host: &str) -> Result<String, String> {
+    pub(super) fn host(&self, host: &str) -> Result<String, String> {
         match self.address {
             _ if !host.is_empty() => Ok(host.to_owned()),
             Some(address) => Ok(address.to_string()),
@@ -76,8 +76,10 @@ pub(crate) async fn check(shared: Arc<Shared>, place: Place, probe: Probe) -> Re
         } else if let Some(tcp) = &probe.tcp_socket {
             let (host, port) = (place.host(&tcp.host)?, place.port(&tcp.port)?);
             connect(&host, port).await.map(drop)
+        } else if let Some(action) = &probe.grpc {
+            grpc::check(&place, action).await
         } else {
-            Err("missing probe handler: this node carries out exec, httpGet and tcpSocket".to_owned())
+            Err("missing probe handler for container".to_owned())
         }
     };
     tokio::select! {
@@ -89,6 +91,8 @@ pub(crate) async fn check(shared: Arc<Shared>, place: Place, probe: Probe) -> Re
 fn timed_out(probe: &Probe, timeout: Duration) -> String {
     if let Some(exec) = &probe.exec {
         format!("command timed out: {:?} timed out after {}s", exec.command.join(" "), timeout.as_secs())
+    } else if probe.grpc.is_some() {
+        format!("timeout: health rpc did not complete within {}s", timeout.as_secs())
     } else {
         "context deadline exceeded (Client.Timeout exceeded while awaiting headers)".to_owned()
     }
@@ -111,7 +115,7 @@ pub(crate) async fn run_command(
     while let Some(output) = session.output.next().await {
         match output.map_err(|error| error.to_string())? {
             Output::Stdout(bytes) | Output::Stderr(bytes) => {
-                let room = OUTPUT_MAX.saturating_sub(said.len());
+                let room = ANSWER_MAX.saturating_sub(said.len());
                 said.extend_from_slice(&bytes[..bytes.len().min(room)]);
             }
             Output::Exit(0) => return Ok(()),
@@ -122,7 +126,7 @@ pub(crate) async fn run_command(
     Err("the command's end was not seen".to_owned())
 }
 
-async fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
+pub(super) async fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
     let failed = |error: std::io::Error| format!("dial tcp {}: connect: {}", join(host, port), reason(&error));
     match host.parse::<IpAddr>() {
         Ok(address) => TcpStream::connect(SocketAddr::new(address, port)).await.map_err(failed),
@@ -137,7 +141,7 @@ fn reason(error: &std::io::Error) -> String {
     }
 }
 
-fn join(host: &str, port: u16) -> String {
+pub(super) fn join(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
@@ -198,7 +202,7 @@ where
         let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
         let status = answer.status().as_u16();
         // The answer is read so that the server does not see a broken connection, but not for ever.
-        let _ = Limited::new(answer.into_body(), OUTPUT_MAX).collect().await;
+        let _ = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
         drop(sender);
         Ok(status)
     };

@@ -1,6 +1,7 @@
 //! Probes: when each is due, and what its results make of a container. Carrying one out is `check`'s.
 
 pub(crate) mod check;
+mod grpc;
 mod tls;
 
 use std::collections::BTreeMap;

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use longshore_core::api::Pod;
-use longshore_core::api::pod::{Container, MountPropagationMode, Volume, VolumeMount};
+use longshore_core::api::pod::{Container, MountPropagationMode, RecursiveReadOnlyMode, Volume, VolumeMount};
 use longshore_core::runtime::{Mount, Propagation};
 use nix::mount::{MntFlags, umount2};
 use tokio::task::spawn_blocking;
@@ -154,7 +154,13 @@ pub(crate) async fn mounts(
         wanted.push((
             source,
             sub_path,
-            Mount { source: PathBuf::new(), target, read_only, propagation: propagation(mount) },
+            Mount {
+                source: PathBuf::new(),
+                target,
+                read_only,
+                recursive_read_only: recursive_read_only(shared, mount)?,
+                propagation: propagation(mount),
+            },
         ));
     }
     let name = container.name.clone();
@@ -187,6 +193,20 @@ fn expand_strictly(env: &Environment, mount: &VolumeMount) -> Result<String, Str
         return Err(format!("subPath `{expanded}` must be a relative path"));
     }
     Ok(expanded)
+}
+
+/// Whether what is mounted below a mount is read-only, too.
+fn recursive_read_only(shared: &Shared, mount: &VolumeMount) -> Result<bool, String> {
+    let can = shared.info.capabilities.recursive_read_only;
+    match &mount.recursive_read_only {
+        Some(RecursiveReadOnlyMode::Enabled) if !can => Err(format!(
+            "volume \"{}\" requested recursive read-only mode, but it is not supported by the runtime",
+            mount.name
+        )),
+        Some(RecursiveReadOnlyMode::Enabled) => Ok(true),
+        Some(RecursiveReadOnlyMode::IfPossible) => Ok(can),
+        _ => Ok(false),
+    }
 }
 
 fn propagation(mount: &VolumeMount) -> Propagation {

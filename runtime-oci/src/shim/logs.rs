@@ -4,9 +4,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use longshore_core::clock::Clock;
+use longshore_core::runtime::LogLimits;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::pipe2;
 
@@ -18,7 +20,7 @@ use super::messages::Kind;
 pub(super) struct Container {
     pub(super) start: Start,
     pub(super) pipes: Vec<Pipe>,
-    log: File,
+    log: Log,
     /// Who waits for its end; closing the connection tells.
     pub(super) waiting: Vec<UnixStream>,
     pub(super) attached: Attached,
@@ -53,10 +55,7 @@ fn pipe(reads: bool) -> io::Result<(File, OwnedFd)> {
 impl Container {
     /// A container that is about to be started, and the ends of the pipes that it is to use.
     pub(super) fn new(start: Start) -> io::Result<(Self, Ends)> {
-        if let Some(parent) = start.log.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        let log = OpenOptions::new().create(true).append(true).open(&start.log)?;
+        let log = Log::open(&start.log, start.log_limits)?;
         let (stdout, stdout_end) = pipe(true)?;
         let (stderr, stderr_end) = pipe(true)?;
         let (stdin, stdin_end) = if start.stdin && !start.tty { Some(pipe(false)?).unzip() } else { (None, None) };
@@ -106,13 +105,58 @@ pub(super) fn complaint(said: &str) -> String {
     }
 }
 
+/// A container's log, of which only so much is kept.
+struct Log {
+    path: PathBuf,
+    file: File,
+    size: u64,
+    limits: LogLimits,
+}
+
+impl Log {
+    fn open(path: &Path, limits: LogLimits) -> io::Result<Self> {
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let size = file.metadata()?.len();
+        Ok(Self { path: path.to_owned(), file, size, limits })
+    }
+
+    fn write(&mut self, entry: &[u8]) -> io::Result<()> {
+        let grown = self.size + entry.len() as u64;
+        if self.limits.max_bytes > 0 && self.size > 0 && grown > self.limits.max_bytes {
+            self.rotate()?;
+        }
+        self.file.write_all(entry)?;
+        self.size += entry.len() as u64;
+        Ok(())
+    }
+
+    /// Begins a new file: every older one moves on by one, over the oldest.
+    fn rotate(&mut self) -> io::Result<()> {
+        let old = |number: u32| PathBuf::from(format!("{}.{number}", self.path.display()));
+        let oldest = self.limits.max_files.max(2) - 1;
+        for number in (1..oldest).rev() {
+            match fs::rename(old(number), old(number + 1)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        fs::rename(&self.path, old(1))?;
+        self.file = OpenOptions::new().create(true).append(true).open(&self.path)?;
+        self.size = 0;
+        Ok(())
+    }
+}
+
 impl Pipe {
     fn new(kind: Kind, reader: File) -> Self {
         Self { kind, reader, line: Vec::new() }
     }
 
     /// Logs and passes on what there is; false once nothing more can come.
-    fn pump(&mut self, log: &mut File, attached: &mut Attached, clock: &dyn Clock) -> bool {
+    fn pump(&mut self, log: &mut Log, attached: &mut Attached, clock: &dyn Clock) -> bool {
         /// How often a pipe is read before others have their turn: ample for all that it can hold.
         const READS_MAX: usize = 64;
         let mut buffer = [0; 16 << 10];
@@ -148,12 +192,12 @@ impl Pipe {
         true
     }
 
-    fn log(&self, log: &mut File, now: Timestamp, tag: &str, line: &[u8]) {
+    fn log(&self, log: &mut Log, now: Timestamp, tag: &str, line: &[u8]) {
         let stream = if self.kind == Kind::Stderr { "stderr" } else { "stdout" };
         let mut entry = format!("{now:.9} {stream} {tag} ").into_bytes();
         entry.extend_from_slice(line);
         entry.push(b'\n');
         // A full disk must not stop the container.
-        let _ = log.write_all(&entry);
+        let _ = log.write(&entry);
     }
 }

@@ -3,6 +3,7 @@
 
 mod attach;
 mod execs;
+mod init;
 mod logs;
 pub(crate) mod messages;
 mod protocol;
@@ -43,6 +44,8 @@ pub(crate) struct Orders {
     pub(crate) hostname: String,
     pub(crate) host_network: bool,
     pub(crate) host_ipc: bool,
+    pub(crate) share_process_namespace: bool,
+    pub(crate) sysctls: BTreeMap<String, String>,
     /// Where a file is touched when something changed, and how it is called for the sandbox.
     pub(crate) events: PathBuf,
     pub(crate) pod_uid: String,
@@ -54,6 +57,8 @@ pub fn main(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
     let done = match args.as_slice() {
         [verb, directory] if verb == "start" => start(Path::new(directory)),
         [verb, directory] if verb == "serve" => serve(Path::new(directory)),
+        [verb] if verb == "hold" => init::hold(),
+        [verb] if verb == "init" => init::run(),
         _ => Err(io::Error::other("usage: shim start|serve DIRECTORY; it is started by the node agent")),
     };
     match done {
@@ -107,6 +112,8 @@ fn serve(directory: &Path) -> io::Result<()> {
     let lock = OpenOptions::new().create(true).truncate(false).write(true).open(directory.join("lock"))?;
     let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| io::Error::from(error))?;
     nix::sys::prctl::set_child_subreaper(true)?;
+    // It is within the pod's limits, but the last to be killed for what the pod takes, where that may be decided.
+    let _ = fs::write("/proc/self/oom_score_adj", "-998");
     let mut flags = CloneFlags::empty();
     if !orders.host_network {
         flags |= CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS;
@@ -120,6 +127,12 @@ fn serve(directory: &Path) -> io::Result<()> {
         let target = directory.join("netns");
         File::create(&target)?;
         mount(Some("/proc/self/ns/net"), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+    }
+    for (name, value) in &orders.sysctls {
+        set_sysctl(name, value)?;
+    }
+    if orders.share_process_namespace {
+        disk::note(&directory.join("init.json"), &init::start()?)?;
     }
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGCHLD, Signal::SIGHUP, Signal::SIGINT, Signal::SIGPIPE] {
@@ -142,6 +155,28 @@ fn serve(directory: &Path) -> io::Result<()> {
     shim.run(&listener, &signals)?;
     drop(lock);
     Ok(())
+}
+
+/// Sets a parameter of the namespaces that this process is in.
+fn set_sysctl(name: &str, value: &str) -> io::Result<()> {
+    // Either sign may separate the parts; then the other stands for itself.
+    let first = name.find(['.', '/']).map_or('.', |at| if name.as_bytes()[at] == b'/' { '/' } else { '.' });
+    let other = if first == '/' { '.' } else { '/' };
+    let swap = |c: char| {
+        if c == first {
+            '/'
+        } else if c == '/' {
+            other
+        } else {
+            c
+        }
+    };
+    let path = Path::new("/proc/sys").join(name.chars().map(swap).collect::<String>());
+    let told = |error: io::Error| io::Error::new(error.kind(), format!("sysctl {name:?} cannot be set: {error}"));
+    if path.components().any(|part| part == std::path::Component::ParentDir) {
+        return Err(told(io::ErrorKind::InvalidInput.into()));
+    }
+    fs::write(path, value).map_err(told)
 }
 
 impl Shim {

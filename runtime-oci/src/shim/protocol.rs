@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use longshore_core::runtime::Error;
+use longshore_core::runtime::{Error, LogLimits};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
     recvmsg, sendmsg,
@@ -72,6 +72,7 @@ pub(crate) struct Start {
     pub(crate) id: String,
     pub(crate) directory: PathBuf,
     pub(crate) log: PathBuf,
+    pub(crate) log_limits: LogLimits,
     pub(crate) cgroup: String,
     pub(crate) event: String,
     pub(crate) stdin: bool,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use longshore_core::clock::{Clock, SystemClock};
 use longshore_core::runtime::{
-    ContainerConfig, ContainerRef, HostNamespaces, Image, PodRef, Resources, Runtime, SandboxConfig, Security,
+    ContainerConfig, ContainerRef, HostNamespaces, Image, LogLimits, PodRef, Resources, Runtime, SandboxConfig, Security,
 };
 use longshore_core::testing::runtime::Fixture;
 use longshore_runtime_oci::{ImageFile, OciRuntime, Options, Registry};
@@ -131,7 +131,7 @@ impl Fixture for Node {
     }
 
     async fn image(&self, name: &str) -> Image {
-        let applets = "sh sleep echo cat env pwd hostname touch printf true test dd mkdir grep stty nc ip";
+        let applets = "sh sleep echo cat env pwd hostname touch printf true test dd mkdir grep stty nc ip unshare";
         let files = applets.split(' ').map(|applet| ImageFile {
             target: format!("/bin/{applet}").into(),
             source: BUSYBOX.into(),
@@ -183,6 +183,7 @@ pub fn sandbox(node: &Node, uid: &str) -> SandboxConfig {
         host: HostNamespaces::default(),
         share_process_namespace: false,
         log_directory: node.directory.path().join("logs").join(uid),
+        log_limits: LogLimits::default(),
         resources: Resources::default(),
         sysctls: BTreeMap::new(),
         labels: BTreeMap::new(),
@@ -203,6 +204,7 @@ pub fn container(image: &Image, uid: &str, name: &str, script: &str) -> Containe
         devices: Vec::new(),
         resources: Resources { memory_limit: Some(32 << 20), ..Resources::default() },
         security: Security::default(),
+        process_namespace_of: None,
         stdin: false,
         stdin_once: false,
         tty: false,

@@ -23,7 +23,6 @@ const fn other(kind: &'static str, path: &'static str, effect: Effect, why: &'st
 const SE_LINUX: &str = "processes get no SELinux label";
 const WINDOWS: &str = "nodes run Linux";
 const LOCAL_PROFILE: &str = "profiles are not read from the node";
-const GRPC: &str = "probes are exec, httpGet and tcpSocket; this one has no result";
 const NO_TOKEN: &str = "there are no tokens for service accounts yet";
 
 /// Every field that Longshore knows but does not act on yet. What a part learns to act on goes from here.
@@ -38,25 +37,10 @@ pub static FIELDS: &[Field] = &[
     pod("spec.hostUsers", Some("false"), Refused, "pods have no user namespaces of their own yet"),
     pod("spec.securityContext.seLinuxOptions", None, Refused, SE_LINUX),
     pod("spec.{containers}.securityContext.seLinuxOptions", None, Refused, SE_LINUX),
-    pod("spec.securityContext.seccompProfile.type", Some("Localhost"), Refused, LOCAL_PROFILE),
-    pod("spec.{containers}.securityContext.seccompProfile.type", Some("Localhost"), Refused, LOCAL_PROFILE),
     pod("spec.securityContext.appArmorProfile.type", Some("Localhost"), Refused, LOCAL_PROFILE),
     pod("spec.{containers}.securityContext.appArmorProfile.type", Some("Localhost"), Refused, LOCAL_PROFILE),
-    pod("spec.{containers}.securityContext.procMount", Some("Unmasked"), Refused, "/proc is always masked"),
-    pod(
-        "spec.securityContext.supplementalGroupsPolicy",
-        Some("Strict"),
-        Refused,
-        "the groups that an image gives its user are kept",
-    ),
     pod("spec.securityContext.windowsOptions", None, Ignored, WINDOWS),
     pod("spec.{containers}.securityContext.windowsOptions", None, Ignored, WINDOWS),
-    pod(
-        "spec.{containers}.volumeMounts[*].recursiveReadOnly",
-        Some("Enabled"),
-        Refused,
-        "a read-only mount does not reach the mounts below it",
-    ),
     // Data.
     volume("spec.volumes[*].awsElasticBlockStore"),
     volume("spec.volumes[*].azureDisk"),
@@ -89,13 +73,8 @@ pub static FIELDS: &[Field] = &[
     pod("spec.volumes[*].emptyDir.sizeLimit", None, Ignored, "an emptyDir on disk may grow as the disk allows"),
     pod("spec.{containers}.volumeDevices", None, Refused, "there are no block devices for pods yet"),
     pod("spec.{containers}.env[*].valueFrom.fileKeyRef", None, Refused, "variables do not come from files of a volume"),
-    pod("spec.ephemeralContainers", None, Refused, "containers cannot be added to a pod that runs"),
     other("StatefulSet", "spec.volumeClaimTemplates", Refused, "no volume is bound to a claim yet"),
     // What works without.
-    pod("spec.{containers}.livenessProbe.grpc", None, Ignored, GRPC),
-    pod("spec.{containers}.readinessProbe.grpc", None, Ignored, GRPC),
-    pod("spec.{containers}.startupProbe.grpc", None, Ignored, GRPC),
-    pod("spec.setHostnameAsFQDN", Some("true"), Ignored, "a pod's host name is its short one"),
     pod("spec.automountServiceAccountToken", Some("true"), Ignored, NO_TOKEN),
     other("Service", "spec.externalIPs", Ignored, "nodes take no traffic for these addresses yet"),
     other("Service", "spec.trafficDistribution", Ignored, "all endpoints of a service are equal"),

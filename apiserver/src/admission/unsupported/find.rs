@@ -38,7 +38,8 @@ pub(super) fn find(kind: &str, object: &Value) -> Vec<Found> {
         let alternatives = match field.path.split_once("{containers}") {
             None => vec![format!("{prefix}{}", field.path)],
             Some((before, after)) => {
-                ["containers", "initContainers"].map(|list| format!("{prefix}{before}{list}[*]{after}")).to_vec()
+                let lists = ["containers", "initContainers", "ephemeralContainers"];
+                lists.map(|list| format!("{prefix}{before}{list}[*]{after}")).to_vec()
             }
         };
         for path in alternatives {

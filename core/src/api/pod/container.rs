@@ -246,6 +246,67 @@ pub struct EphemeralContainer {
     pub target_container_name: String,
 }
 
+impl EphemeralContainer {
+    /// The container that it is but for its target.
+    pub fn as_container(&self) -> Container {
+        let EphemeralContainer {
+            name,
+            image,
+            command,
+            args,
+            working_dir,
+            ports,
+            env_from,
+            env,
+            resources,
+            resize_policy,
+            restart_policy,
+            restart_policy_rules,
+            volume_mounts,
+            volume_devices,
+            liveness_probe,
+            readiness_probe,
+            startup_probe,
+            lifecycle,
+            termination_message_path,
+            termination_message_policy,
+            image_pull_policy,
+            security_context,
+            stdin,
+            stdin_once,
+            tty,
+            target_container_name: _,
+        } = self.clone();
+        Container {
+            name,
+            image,
+            command,
+            args,
+            working_dir,
+            ports,
+            env_from,
+            env,
+            resources,
+            resize_policy,
+            restart_policy,
+            restart_policy_rules,
+            volume_mounts,
+            volume_devices,
+            liveness_probe,
+            readiness_probe,
+            startup_probe,
+            lifecycle,
+            termination_message_path,
+            termination_message_policy,
+            image_pull_policy,
+            security_context,
+            stdin,
+            stdin_once,
+            tty,
+        }
+    }
+}
+
 /// A port that a container listens on.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -13,6 +13,7 @@
 #![allow(clippy::unwrap_used, reason = "the cases are tests: a panic is how they fail")]
 
 pub mod endings;
+pub mod isolation;
 pub mod life;
 pub mod processes;
 pub mod streams;
@@ -31,8 +32,8 @@ use futures::stream::BoxStream;
 
 use crate::clock::Clock;
 use crate::runtime::{
-    Container, ContainerConfig, ContainerRef, ContainerState, Event, HostNamespaces, Image, PodRef, Resources, Runtime,
-    Sandbox, SandboxConfig, Security,
+    Container, ContainerConfig, ContainerRef, ContainerState, Event, HostNamespaces, Image, LogLimits, PodRef,
+    Resources, Runtime, Sandbox, SandboxConfig, Security,
 };
 
 /// A case that runs this long, by the machine's clock, hangs.
@@ -60,8 +61,8 @@ pub trait Fixture: Send + Sync + 'static {
     /// Opens the runtime, of which there is nothing at first; called again, it does what another process would.
     async fn open(&self) -> Arc<dyn Runtime>;
 
-    /// An image with `sh`, `sleep`, `echo`, `cat`, `env`, `pwd`, `hostname`, `touch`, `printf`, `dd`, `grep`, `stty`, `nc`
-    /// and `ip` on its `PATH`, put on the node under this name.
+    /// An image with `sh`, `sleep`, `echo`, `cat`, `env`, `pwd`, `hostname`, `touch`, `printf`, `dd`, `grep`, `stty`, `nc`,
+    /// `ip`, `unshare` and `mkdir` on its `PATH`, put on the node under this name.
     async fn image(&self, name: &str) -> Image;
 
     /// A directory of the node for logs and mounts.
@@ -182,6 +183,23 @@ macro_rules! runtime_conformance {
                 exec_needs_a_running_container
                 usage_is_measured
             }
+            isolation {
+                the_default_filter_refuses_what_reaches_beyond
+                a_filter_of_the_node_is_applied
+                capabilities_are_as_given
+                groups_are_as_given
+                privileges_are_not_gained
+                proc_is_masked_unless_asked
+                a_privileged_container_has_everything
+                sysctls_are_the_pods_own
+                containers_share_processes_when_asked
+                a_container_joins_another_ones_processes
+                a_process_tree_that_ignores_signals_is_killed
+                want_of_memory_is_told
+                a_pods_limits_hold_for_all_its_containers
+                limits_change_while_a_container_runs
+                logs_are_bounded
+            }
             streams {
                 exec_on_a_terminal_has_its_size
                 a_terminal_interrupts
@@ -218,6 +236,7 @@ impl Subject {
             host: HostNamespaces::default(),
             share_process_namespace: false,
             log_directory: self.logs(uid),
+            log_limits: LogLimits::default(),
             resources: Resources::default(),
             sysctls: BTreeMap::new(),
             labels: [("app".to_owned(), uid.to_owned())].into(),
@@ -243,6 +262,7 @@ impl Subject {
             devices: Vec::new(),
             resources: Resources { memory_limit: Some(64 << 20), ..Resources::default() },
             security: Security::default(),
+            process_namespace_of: None,
             stdin: false,
             stdin_once: false,
             tty: false,
@@ -373,6 +393,7 @@ mod tests {
             include_str!("life.rs"),
             include_str!("endings.rs"),
             include_str!("processes.rs"),
+            include_str!("isolation.rs"),
             include_str!("streams.rs"),
         ];
         let mut cases = 0;

@@ -10,7 +10,7 @@ use super::{Subject, Work, code};
 use crate::runtime::{ContainerState, Error, ExecRequest, Input, Mount, Output, Propagation};
 
 fn mount(source: PathBuf, target: &str, read_only: bool) -> Mount {
-    Mount { source, target: target.into(), read_only, propagation: Propagation::Private }
+    Mount { source, target: target.into(), read_only, recursive_read_only: false, propagation: Propagation::Private }
 }
 
 /// `<time> <stream> <F or P> <text>`, and a line that is too long comes in parts.

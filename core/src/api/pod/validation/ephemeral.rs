@@ -4,70 +4,11 @@ use std::collections::BTreeSet;
 
 use super::containers::{self, Context};
 use super::{annotations, validate_metadata_and_spec};
-use crate::api::pod::{Container, EphemeralContainer, Pod, ResourceRequirements};
+use crate::api::pod::{EphemeralContainer, Pod, ResourceRequirements};
 use crate::api::rules;
 use crate::validation::{ErrorList, Path, Report, diff};
 
 const NOT_ALLOWED: &str = "cannot be set for an Ephemeral Container";
-
-/// The container that a debugging container is but for its target.
-pub(super) fn as_container(container: &EphemeralContainer) -> Container {
-    let EphemeralContainer {
-        name,
-        image,
-        command,
-        args,
-        working_dir,
-        ports,
-        env_from,
-        env,
-        resources,
-        resize_policy,
-        restart_policy,
-        restart_policy_rules,
-        volume_mounts,
-        volume_devices,
-        liveness_probe,
-        readiness_probe,
-        startup_probe,
-        lifecycle,
-        termination_message_path,
-        termination_message_policy,
-        image_pull_policy,
-        security_context,
-        stdin,
-        stdin_once,
-        tty,
-        target_container_name: _,
-    } = container.clone();
-    Container {
-        name,
-        image,
-        command,
-        args,
-        working_dir,
-        ports,
-        env_from,
-        env,
-        resources,
-        resize_policy,
-        restart_policy,
-        restart_policy_rules,
-        volume_mounts,
-        volume_devices,
-        liveness_probe,
-        readiness_probe,
-        startup_probe,
-        lifecycle,
-        termination_message_path,
-        termination_message_policy,
-        image_pull_policy,
-        security_context,
-        stdin,
-        stdin_once,
-        tty,
-    }
-}
 
 /// Checks the debugging containers.
 pub(super) fn validate(context: &Context<'_>, at: &Path, errors: &mut ErrorList) {
@@ -77,7 +18,7 @@ pub(super) fn validate(context: &Context<'_>, at: &Path, errors: &mut ErrorList)
     let mut names = others.clone();
     for (index, debugging) in spec.ephemeral_containers.iter().enumerate() {
         let at = at.index(index);
-        let container = as_container(debugging);
+        let container = debugging.as_container();
         containers::validate_common(context, &container, &at, errors);
         containers::validate_image_of_pod(&container, &at, errors);
         if !names.insert(&debugging.name) {

@@ -118,7 +118,7 @@ fn for_each_container(spec: &PodSpec, at: &Path, mut visit: impl FnMut(&Containe
         }
     }
     for (index, container) in spec.ephemeral_containers.iter().enumerate() {
-        visit(&ephemeral::as_container(container), &at.child("ephemeralContainers").index(index));
+        visit(&container.as_container(), &at.child("ephemeralContainers").index(index));
     }
 }
 
