@@ -59,7 +59,8 @@ fn predicate(name: &str, message: &str) -> Refusal {
     Refusal { reason: name.to_owned(), message: format!("Predicate {name} failed: {message}") }
 }
 
-fn fits<'a>(
+/// Whether the node has what a pod asks for beside others.
+pub(crate) fn fits<'a>(
     pod: &Pod,
     allocatable: &ResourceList,
     others: impl Iterator<Item = &'a Arc<Pod>> + Clone,

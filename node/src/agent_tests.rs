@@ -5,7 +5,8 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use longshore_core::api::pod::PodPhase;
-use longshore_core::api::{Lease, Node, Secret};
+use longshore_core::api::{Lease, Node, Pod, Secret};
+use longshore_core::client::Target;
 use longshore_core::client::params::PostParams;
 use longshore_core::clock::Clock;
 use longshore_core::kind::KindType;
@@ -341,6 +342,68 @@ async fn moments_between_seconds_do_not_keep_a_pod_from_its_end() {
             world.delete("a", 30);
             world.until("gone", || world.pod("a").is_none().then_some(())).await;
             assert_eq!(world.clock.elapsed().as_millis(), 1234 + 345);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_running_container_is_given_other_resources() {
+    let world = World::new();
+    world
+        .with(async {
+            let policy = json!([{"resourceName": "memory", "restartPolicy": "RestartContainer"}]);
+            let resources = json!({"requests": {"cpu": "1"}, "limits": {"cpu": "2", "memory": "1Gi"}});
+            let main = json!({"name": "main", "image": "web", "resources": resources, "resizePolicy": policy});
+            world.create(pod("a", json!({"containers": [main]}))).await;
+            let granted = |cpu: &str, restarts: i32| {
+                let cpu = cpu.parse().unwrap();
+                world.pod("a").filter(|pod| {
+                    let main = pod.status.container_statuses.first();
+                    main.is_some_and(|main| {
+                        let in_force = main.resources.as_ref().and_then(|resources| resources.requests.get("cpu"));
+                        let allocated = main.allocated_resources.get("cpu");
+                        in_force == Some(&cpu)
+                            && allocated == Some(&cpu)
+                            && main.restart_count == restarts
+                            && main.ready
+                    })
+                })
+            };
+            world.until("it runs", || granted("1", 0)).await;
+            let resize = |name: &str, amount: &str| {
+                let target = Target { kind: KindType::of::<Pod>(), namespace: "ns", name: "a" };
+                world.server.modify(target, |object| {
+                    let pod = object.as_any_mut().downcast_mut::<Pod>().unwrap();
+                    let resources = &mut pod.spec.containers[0].resources;
+                    let list = if name == "cpu" { &mut resources.requests } else { &mut resources.limits };
+                    list.insert(name.to_owned(), amount.parse().unwrap());
+                });
+            };
+            let in_runtime = async || world.runtime.list().await.unwrap()[0].containers.last().unwrap().resources;
+            resize("cpu", "1500m");
+            let resized = world.until("in place", || granted("1500m", 0)).await;
+            assert_eq!(in_runtime().await.cpu_request_milli, 1500);
+            assert_eq!(condition(&resized, "PodResizeInProgress"), "", "it is done");
+            resize("memory", "2Gi");
+            world.until("restarted", || granted("1500m", 1)).await;
+            assert_eq!(in_runtime().await.memory_limit, Some(2 << 30));
+
+            // What the node cannot give changes nothing, also for the agent that comes next.
+            resize("cpu", "5");
+            let pending = |pod: &Pod| condition(pod, "PodResizePending") == "True";
+            world.until("it is told", || world.pod("a").filter(pending)).await;
+            assert!(granted("1500m", 1).is_some());
+        })
+        .await;
+    world
+        .with(async {
+            world.pass(Duration::from_secs(40)).await;
+            let pod = world.pod("a").unwrap();
+            let condition = pod.status.conditions.iter().find(|condition| condition.type_ == "PodResizePending");
+            assert_eq!(condition.unwrap().reason, "Infeasible");
+            let main = status(&pod, "main");
+            assert_eq!(main.allocated_resources["cpu"], "1500m".parse().unwrap());
+            assert_eq!(main.restart_count, 1);
         })
         .await;
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use longshore_core::api::Pod;
 use longshore_core::client::params::{DeleteParams, Preconditions};
 use longshore_core::network::Attach;
-use longshore_core::runtime::{ContainerRef, Error as RuntimeError};
+use longshore_core::runtime::{ContainerRef, Error as RuntimeError, Resources};
 
 use super::config::{self, pod_ref};
 use super::events::Events;
@@ -63,6 +63,7 @@ pub(crate) async fn act(context: Context, step: Step) -> Outcome {
         Step::Detach => detach(&context).await,
         Step::Start { name, attempt, backoff } => start(&context, Start { name, attempt, backoff }).await,
         Step::Stop { container, deadline, why } => stop(&context, &container, deadline, why).await,
+        Step::Resize { containers } => resize(&context, &containers).await,
         Step::Forget { container } => forget(&context, &container).await,
         Step::RemoveVolumes { logs } => remove_volumes(&context, logs).await,
         Step::DeleteObject => delete_object(&context).await,
@@ -159,6 +160,7 @@ async fn stop(context: &Context, container: &ContainerRef, deadline: Timestamp, 
     let (shared, events) = (&context.shared, context.events_of(&container.name));
     let message = match why {
         Why::PodEnds => format!("Stopping container {}", container.name),
+        Why::Resize => format!("Container {} resize requires restart", container.name),
         Why::Probe(probe) => format!("Container {} failed {probe} probe, will be restarted", container.name),
     };
     events.normal("Killing", message);
@@ -169,6 +171,24 @@ async fn stop(context: &Context, container: &ContainerRef, deadline: Timestamp, 
         let message = format!("error killing container {}: {error}", container.name);
         events.warning("FailedKillPod", message.clone());
         Problem::new("", message)
+    })
+}
+
+async fn resize(context: &Context, containers: &[(ContainerRef, Resources)]) -> Result<(), Problem> {
+    let (shared, uid) = (&context.shared, context.uid());
+    let whole = config::pod_resources(&context.pod, &shared.capacity);
+    // The pod's own limits must at no moment be less than a container's, nor more than the kernel lets go of.
+    let open = Resources { cpu_limit_milli: None, memory_limit: None, ..whole };
+    let resized = async {
+        shared.runtime.update_sandbox(uid, &open).await?;
+        for (container, limits) in containers {
+            shared.runtime.update_container(container, limits).await?;
+        }
+        shared.runtime.update_sandbox(uid, &whole).await
+    };
+    resized.await.map_err(|error| {
+        context.events().warning("ResizeError", format!("Error resizing pod: {error}"));
+        Problem::new("", error.to_string())
     })
 }
 

@@ -5,7 +5,8 @@ use longshore_core::api::pod::helpers::{condition, update_condition};
 use longshore_core::api::pod::{ContainerStatus, PodCondition, PodPhase, PodStatus};
 use longshore_core::api::{ConditionStatus, Pod};
 
-use super::observed::is_sidecar;
+use super::observed::{Life, Observed, Target, is_sidecar};
+use super::resize::lack;
 
 /// What the conditions tell beside the containers' statuses.
 #[derive(Debug, Clone)]
@@ -46,6 +47,37 @@ pub(crate) fn update(pod: &Pod, status: &mut PodStatus, marks: &Marks, now: Time
             ..PodCondition::default()
         };
         update_condition(&mut status.conditions, new, now);
+    }
+}
+
+/// Tells of a change of resources that is not granted, or not yet made.
+pub(crate) fn update_resize(pod: &Pod, observed: &Observed, status: &mut PodStatus, now: Timestamp) {
+    let pending = observed.pending.as_ref().map(|pending| (pending.reason.to_owned(), pending.message.clone()));
+    let sidecars = pod.spec.init_containers.iter().filter(|init| is_sidecar(init));
+    let lacks = pod.spec.containers.iter().chain(sidecars).any(|container| match observed.life(&container.name) {
+        Life::Running(running) => lack(container, &running.resources).is_some(),
+        _ => false,
+    });
+    let failure = observed.failures.get(&Target::Resources);
+    let progress = lacks.then(|| match failure {
+        Some(failure) => ("Error".to_owned(), failure.message.clone()),
+        None => (String::new(), String::new()),
+    });
+    for (type_, verdict) in [("PodResizePending", pending), ("PodResizeInProgress", progress)] {
+        match verdict {
+            Some((reason, message)) => {
+                let new = PodCondition {
+                    type_: type_.to_owned(),
+                    observed_generation: pod.metadata.generation.unwrap_or(0),
+                    status: ConditionStatus::True,
+                    reason,
+                    message,
+                    ..PodCondition::default()
+                };
+                update_condition(&mut status.conditions, new, now);
+            }
+            None => status.conditions.retain(|condition| condition.type_ != type_),
+        }
     }
 }
 

@@ -80,10 +80,9 @@ pub(crate) fn kernel_hostname(pod: &Pod, options: &Options) -> Result<String, St
     ))
 }
 
-/// # Errors
-/// The pod's host name cannot be had.
-pub(crate) fn sandbox(pod: &Pod, options: &Options, capacity: &ResourceList) -> Result<SandboxConfig, String> {
-    let (spec, reference) = (&pod.spec, pod_ref(pod));
+/// The shares and limits of a whole pod.
+pub(crate) fn pod_resources(pod: &Pod, capacity: &ResourceList) -> Resources {
+    let spec = &pod.spec;
     let limits = helpers::pod_limits(pod, helpers::ResourceOptions::default());
     let requests = helpers::pod_requests(pod, helpers::ResourceOptions::default());
     // A limit of the pod holds only if every container has one: the sum of some would throttle the others.
@@ -92,6 +91,18 @@ pub(crate) fn sandbox(pod: &Pod, options: &Options, capacity: &ResourceList) -> 
         own || spec.containers.iter().all(|container| container.resources.limits.contains_key(name))
     };
     let limit = |name: &str| limits.get(name).filter(|_| all_limited(name));
+    Resources {
+        cpu_request_milli: requests.get("cpu").map_or(0, |cpu| unsigned(cpu.milli_value())),
+        cpu_limit_milli: limit("cpu").map(|cpu| unsigned(cpu.milli_value())),
+        memory_limit: limit("memory").map(|memory| unsigned(memory.value())),
+        oom_score_adj: oom_score_adj(pod, None, capacity),
+    }
+}
+
+/// # Errors
+/// The pod's host name cannot be had.
+pub(crate) fn sandbox(pod: &Pod, options: &Options, capacity: &ResourceList) -> Result<SandboxConfig, String> {
+    let (spec, reference) = (&pod.spec, pod_ref(pod));
     let mut annotations = pod.metadata.annotations.clone().unwrap_or_default();
     let grace = spec.termination_grace_period_seconds.unwrap_or(30);
     annotations.insert(GRACE_PERIOD.to_owned(), grace.to_string());
@@ -102,12 +113,7 @@ pub(crate) fn sandbox(pod: &Pod, options: &Options, capacity: &ResourceList) -> 
         share_process_namespace: spec.share_process_namespace == Some(true),
         log_limits: options.log_limits,
         log_directory: options.pod_log_dir(&reference.namespace, &reference.name, &reference.uid),
-        resources: Resources {
-            cpu_request_milli: requests.get("cpu").map_or(0, |cpu| unsigned(cpu.milli_value())),
-            cpu_limit_milli: limit("cpu").map(|cpu| unsigned(cpu.milli_value())),
-            memory_limit: limit("memory").map(|memory| unsigned(memory.value())),
-            oom_score_adj: oom_score_adj(pod, None, capacity),
-        },
+        resources: pod_resources(pod, capacity),
         sysctls: sysctls.map(|sysctl| (sysctl.name.clone(), sysctl.value.clone())).collect(),
         labels: pod.metadata.labels.clone().unwrap_or_default(),
         annotations,
@@ -166,7 +172,6 @@ pub(crate) fn container(pod: &Pod, spec: &pod::Container, resolved: Resolved<'_>
     if resolved.backoff > 0 {
         annotations.insert(BACKOFF.to_owned(), resolved.backoff.to_string());
     }
-    let (requests, limits) = (&spec.resources.requests, &spec.resources.limits);
     let stop_signal = spec.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.clone());
     Ok(ContainerConfig {
         container: ContainerRef { pod_uid: reference.uid, name: spec.name.clone(), attempt: resolved.attempt },
@@ -178,12 +183,7 @@ pub(crate) fn container(pod: &Pod, spec: &pod::Container, resolved: Resolved<'_>
         env: resolved.env.variables,
         mounts: resolved.mounts,
         devices: Vec::new(),
-        resources: Resources {
-            cpu_request_milli: requests.get("cpu").or(limits.get("cpu")).map_or(0, |cpu| unsigned(cpu.milli_value())),
-            cpu_limit_milli: limits.get("cpu").filter(|cpu| !cpu.is_zero()).map(|cpu| unsigned(cpu.milli_value())),
-            memory_limit: limits.get("memory").filter(|memory| !memory.is_zero()).map(|m| unsigned(m.value())),
-            oom_score_adj: oom_score_adj(pod, Some(spec), resolved.capacity),
-        },
+        resources: Resources { oom_score_adj: oom_score_adj(pod, Some(spec), resolved.capacity), ..limits(spec) },
         security,
         process_namespace_of: resolved.target,
         stdin: spec.stdin,
@@ -194,6 +194,17 @@ pub(crate) fn container(pod: &Pod, spec: &pod::Container, resolved: Resolved<'_>
         labels: pod.metadata.labels.clone().unwrap_or_default(),
         annotations,
     })
+}
+
+/// The shares and limits of a container.
+pub(crate) fn limits(spec: &pod::Container) -> Resources {
+    let (requests, limits) = (&spec.resources.requests, &spec.resources.limits);
+    Resources {
+        cpu_request_milli: requests.get("cpu").or(limits.get("cpu")).map_or(0, |cpu| unsigned(cpu.milli_value())),
+        cpu_limit_milli: limits.get("cpu").filter(|cpu| !cpu.is_zero()).map(|cpu| unsigned(cpu.milli_value())),
+        memory_limit: limits.get("memory").filter(|memory| !memory.is_zero()).map(|m| unsigned(m.value())),
+        oom_score_adj: 0,
+    }
 }
 
 fn unsigned(value: i64) -> u64 {

@@ -5,11 +5,12 @@ use longshore_core::api::Pod;
 use longshore_core::api::pod::helpers::should_restart;
 use longshore_core::api::pod::{
     self, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
-    TerminationMessagePolicy,
+    ResourceRequirements, TerminationMessagePolicy,
 };
 use longshore_core::runtime::{Container, ContainerState as Made};
 
 use super::observed::{Life, Observed, Target};
+use super::resize::in_force;
 use super::status::{Facts, whole};
 
 /// What is known of all containers of a pod.
@@ -73,6 +74,11 @@ pub(crate) fn container_status(telling: &Telling<'_>, spec: &pod::Container) -> 
             status.state = ContainerState { terminated: terminated(latest), ..ContainerState::default() };
         }
     }
+    status.allocated_resources.clone_from(&spec.resources.requests);
+    status.resources = Some(match latest.state {
+        Made::Running { .. } => in_force(spec, &latest.resources, remembered),
+        _ => ResourceRequirements { claims: Vec::new(), ..spec.resources.clone() },
+    });
     wait_for_failure(telling, spec, &mut status);
     status
 }

@@ -10,6 +10,7 @@ pub(crate) mod observed;
 pub(crate) mod phase;
 pub(crate) mod plan;
 mod report;
+pub(crate) mod resize;
 pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod worker;

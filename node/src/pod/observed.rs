@@ -8,6 +8,8 @@ use longshore_core::api::Pod;
 use longshore_core::api::pod::{self, ContainerRestartPolicy, ContainerStatus, PodStatus};
 use longshore_core::runtime::{Container, ContainerState, Sandbox};
 
+use super::resize::Pending;
+
 /// Annotation of a container in the runtime: the seconds to wait before it is restarted after it ended.
 pub(crate) const BACKOFF: &str = "longshore.dev/restart-backoff-seconds";
 /// The first back-off in seconds, and the longest.
@@ -25,6 +27,8 @@ pub(crate) enum Target {
     Object,
     Status,
     Container(String),
+    /// Limits of containers that run.
+    Resources,
 }
 
 /// An operation failed and is tried again.
@@ -94,6 +98,8 @@ pub(crate) struct Observed {
     /// The end of the logs of containers that want it as their termination message, by container id.
     pub(crate) log_tails: BTreeMap<String, String>,
     pub(crate) refusal: Option<Refusal>,
+    /// Why the pod's containers do not get the resources that they now ask for.
+    pub(crate) pending: Option<Pending>,
     /// The pod's object is no longer there.
     pub(crate) gone: bool,
     /// The object was deleted for good; finalizers may still hold it.

@@ -9,11 +9,12 @@ use jiff::{SignedDuration, Timestamp};
 use longshore_core::api::Pod;
 use longshore_core::api::pod;
 use longshore_core::api::pod::helpers::{is_terminal, should_restart};
-use longshore_core::runtime::{ContainerRef, ContainerState};
+use longshore_core::runtime::{ContainerRef, ContainerState, Resources};
 
 use super::config::debugging_container;
 use super::observed::{BACKOFF, Disk, Life, Net, Observed, Target, is_sidecar};
 use super::phase::{is_final, phase};
+use super::resize::{self, Lack};
 
 /// Upstream's grace period where none is given.
 const GRACE_DEFAULT: i64 = 30;
@@ -40,6 +41,10 @@ pub(crate) enum Step {
         deadline: Timestamp,
         why: Why,
     },
+    /// Gives containers that run, and their pod, other limits.
+    Resize {
+        containers: Vec<(ContainerRef, Resources)>,
+    },
     /// Removes an old attempt.
     Forget {
         container: ContainerRef,
@@ -59,6 +64,8 @@ pub(crate) enum Why {
     PodEnds,
     /// This probe failed.
     Probe(&'static str),
+    /// It gets other resources only when it starts.
+    Resize,
 }
 
 impl Step {
@@ -68,6 +75,7 @@ impl Step {
             Self::CreateSandbox | Self::RemoveSandbox => Target::Sandbox,
             Self::Attach | Self::Detach => Target::Network,
             Self::DeleteObject => Target::Object,
+            Self::Resize { .. } => Target::Resources,
             Self::Start { name, .. } => Target::Container(name.clone()),
             Self::Stop { container, .. } | Self::Forget { container } => Target::Container(container.name.clone()),
         }
@@ -121,7 +129,7 @@ fn deadline(pod: &Pod, observed: &Observed) -> Option<Timestamp> {
 
 /// The next steps of a pod.
 pub(crate) fn plan(pod: &Pod, observed: &Observed, now: Timestamp) -> Plan {
-    let mut planner = Planner { pod, observed, now, plan: Plan::default() };
+    let mut planner = Planner { pod, observed, now, plan: Plan::default(), resized: Vec::new() };
     match ending(pod, observed, now) {
         Some(ending) => planner.end(ending),
         None => planner.run(),
@@ -134,6 +142,8 @@ struct Planner<'a> {
     observed: &'a Observed,
     now: Timestamp,
     plan: Plan,
+    /// Containers that run with other limits than they are to have.
+    resized: Vec<(ContainerRef, Resources)>,
 }
 
 impl Planner<'_> {
@@ -181,6 +191,10 @@ impl Planner<'_> {
             for container in &self.pod.spec.containers {
                 self.container(container);
             }
+        }
+        if !self.resized.is_empty() {
+            let containers = std::mem::take(&mut self.resized);
+            self.add(Step::Resize { containers });
         }
     }
 
@@ -239,6 +253,16 @@ impl Planner<'_> {
                         why: Why::Probe(probe),
                     };
                     self.add(stop);
+                    return;
+                }
+                match resize::lack(container, &running.resources) {
+                    Some(Lack::Limits(limits)) => self.resized.push((running.container.clone(), limits)),
+                    Some(Lack::Restart) => {
+                        let grace = seconds(self.pod.spec.termination_grace_period_seconds.unwrap_or(GRACE_DEFAULT));
+                        let deadline = after(self.now, grace);
+                        self.add(Step::Stop { container: running.container.clone(), deadline, why: Why::Resize });
+                    }
+                    None => {}
                 }
             }
             Life::Ended(ended) => {

@@ -344,7 +344,7 @@ impl Model {
                 let sandbox = seen.sandbox.as_mut().expect("a container is started in a sandbox");
                 sandbox.containers.push(container(name, *attempt, *backoff, exited(0, 0)));
             }
-            Step::Stop { .. } | Step::Forget { .. } => {}
+            Step::Stop { .. } | Step::Forget { .. } | Step::Resize { .. } => {}
             Step::DeleteObject => (seen.deleted, self.gone) = (true, true),
         }
     }

@@ -82,6 +82,7 @@ pub(crate) fn status(pod: &Pod, observed: &Observed, facts: &Facts, now: Timesta
         initialized: is_initialized(pod, observed, &status),
         phase: status.phase.clone(),
     };
+    conditions::update_resize(pod, observed, &mut status, whole(now).0);
     conditions::update(pod, &mut status, &marks, whole(now).0);
     status
 }
@@ -118,6 +119,7 @@ fn containers(telling: &Telling<'_>, status: &mut PodStatus) {
         // Nobody asks how they are.
         found.ready = false;
         found.started = None;
+        found.resources = None;
     }
     for (init, found) in spec.init_containers.iter().zip(&mut status.init_container_statuses) {
         if !is_sidecar(init) {

@@ -62,7 +62,7 @@ fn a_running_pod_has_all_that_clients_look_for() {
         main,
         json!({
             "name": "main", "ready": true, "started": true, "restartCount": 0, "image": "web", "imageID": "sha256:1",
-            "containerID": "longshore://main-0", "lastState": {},
+            "containerID": "longshore://main-0", "lastState": {}, "resources": {},
             "state": {"running": {"startedAt": "2024-12-31T23:00:00Z"}},
         })
     );

@@ -18,8 +18,8 @@ use super::container_status::full_name;
 use super::events::Events;
 use super::observed::{Disk, Failure, Net, Observed, Target};
 use super::plan::{Step, ending, plan};
-use super::report;
 use super::status::{Facts, status};
+use super::{report, resize};
 use crate::probes::check::{Place, check};
 use crate::probes::{Due, Probes, Time};
 use crate::shared::Shared;
@@ -27,6 +27,9 @@ use crate::volumes;
 
 /// Wait before a look at a runtime that did not answer.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Wait before it is looked again whether there is room for what a pod asks for.
+const RESIZE_AGAIN: Duration = Duration::from_secs(30);
 
 /// The pod as its object has it now.
 #[derive(Debug, Clone)]
@@ -101,9 +104,12 @@ impl Worker {
     pub(crate) async fn run(mut self, cancel: CancellationToken) -> Arc<Pod> {
         loop {
             let Wanted { pod, gone } = self.wanted.borrow_and_update().clone();
-            let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+            let uid = pod.metadata.uid.clone().unwrap_or_default();
             self.observed.gone = gone;
-            match self.shared.sandboxes.get(uid).await {
+            let (shared, known) = (&self.shared, &self.observed.remembered);
+            let (pod, pending) = resize::grant(&pod, known, &shared.allocatable, || shared.pods.list());
+            self.observed.pending = pending;
+            match self.shared.sandboxes.get(&uid).await {
                 Ok(sandbox) => self.observed.sandbox = sandbox,
                 Err(error) => {
                     tracing::warn!(pod = full_name(&pod), %error, "cannot look at the runtime");
@@ -141,7 +147,9 @@ impl Worker {
             let refresh = self.refresh_volumes(&pod, time.elapsed);
             let wake = plan.wake.into_iter().chain(self.observed.failures.get(&Target::Status).map(|f| f.until));
             let wake = wake.filter(|at| *at > time.now).map(|at| time.elapsed + until(time.now, at)).min();
-            let next = [wake, probe, refresh].into_iter().flatten().min();
+            // Who goes makes room, and nobody tells.
+            let deferred = self.observed.pending.as_ref().map(|_| time.elapsed + RESIZE_AGAIN);
+            let next = [wake, probe, refresh, deferred].into_iter().flatten().min();
             let pause = next.map(|at| at.saturating_sub(time.elapsed));
             if self.wait(pause, &cancel).await.is_none() {
                 return pod;
