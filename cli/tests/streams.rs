@@ -1,4 +1,4 @@
-//! Processes and ports of pods, as the real kubectl and kube-rs reach them.
+//! Processes and ports of pods, as the real kubectl and kube-rs reach them, and what kubectl changes about pods that run.
 
 #![allow(clippy::unwrap_used, reason = "the whole file is a test")]
 
@@ -263,7 +263,7 @@ fn kubectl_debugs_pods_and_nodes() {
             Terminal::new(&mut machine.kubectl(&[&["debug", "-it", image], arguments, &shell, &[script]].concat()))
         };
         // It sees the processes of its target, and ends with its own code.
-        let find = "/bin/busybox ps | /bin/busybox grep -q '[4]24242' && echo se''en; echo ready''; read l; echo got $l; exit 3";
+        let find = "/bin/busybox ps | /bin/busybox grep -q '[4]24242' && echo seen; read l; echo got $l; exit 3";
         let mut terminal = begin(&["p", "--target=c", "-c", "debugger"], find);
         terminal.types("this\n");
         terminal.until("got this\r\n");
@@ -292,8 +292,9 @@ fn kubectl_debugs_pods_and_nodes() {
 
         // A copy with another command, whose processes all its containers share.
         let mut terminal =
-            begin(&["q", "--copy-to=copy", "--share-processes", "-c", "extra"], "echo in the co''py; read l; exit 0");
-        terminal.until("in the copy\r\n");
+            begin(&["q", "--copy-to=copy", "--share-processes", "-c", "extra"], "read l; echo copied $l; read l");
+        terminal.types("it\n");
+        terminal.until("copied it\r\n");
         terminal.types("\n");
         terminal.code();
         let shared = machine.ask(&[
@@ -307,11 +308,27 @@ fn kubectl_debugs_pods_and_nodes() {
 
         // A node: its processes, its network and its files.
         let node = machine.ask(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"]);
-        let script = "test -d /host/proc/1 && /bin/busybox ps | /bin/busybox grep -q '[4]24242' && echo on the no''de; read l; exit 0";
+        let script = "read l; test -d /host/proc/1 && /bin/busybox ps | /bin/busybox grep -q '[4]24242' && echo found $l; read l";
         let mut terminal = begin(&[&format!("node/{node}")], script);
-        terminal.until("on the node\r\n");
+        terminal.types("it\n");
+        terminal.until("found it\r\n");
         terminal.types("\n");
         terminal.code();
+    });
+}
+
+#[test]
+fn kubectl_resizes_a_running_container() {
+    let resources = "resources: {requests: {memory: 32Mi}, limits: {memory: 64Mi}}";
+    with_pods(&pod("p", resources, WAITS), |machine| {
+        let hungry = ["exec", "p", "--", "dd", "if=/dev/zero", "of=/dev/null", "bs=100M", "count=1"];
+        assert_ne!(say(machine, &hungry, b"").2, 0);
+        let patch = r#"{"spec":{"containers":[{"name":"c","resources":{"limits":{"memory":"256Mi"}}}]}}"#;
+        machine.ask(&["patch", "pod", "p", "--subresource", "resize", "-p", patch]);
+        let path = "jsonpath={.status.containerStatuses[0]['resources.limits.memory','restartCount']}";
+        eventually("it is resized", || (machine.ask(&["get", "pod", "p", "-o", path]) == "256Mi 0").then_some(()));
+        let (_, err, code) = say(machine, &hungry, b"");
+        assert_eq!(code, 0, "{err}");
     });
 }
 

@@ -160,6 +160,34 @@ async fn a_container_that_is_not_alive_is_restarted() {
 }
 
 #[tokio::test]
+async fn hooks_run_after_the_start_and_before_the_stop() {
+    let real = Real::new();
+    real.runtime.exec_code.store(1, Ordering::SeqCst);
+    real.run(async {
+        let hooks = json!({"postStart": {"exec": {"command": ["hello"]}}, "preStop": {"sleep": {"seconds": 7}}});
+        let main = json!({"name": "main", "image": "web", "lifecycle": hooks});
+        real.world.create(pod("a", json!({"containers": [main]}))).await;
+        // One whose hook fails is stopped, and started again like any that failed.
+        real.soon("the hook failed", || real.world.reasons().contains(&"FailedPostStartHook".into()).then_some(()))
+            .await;
+        real.runtime.exec_code.store(0, Ordering::SeqCst);
+        real.world.clock.advance(Duration::from_secs(10));
+        let restarted = |pod: &Pod| condition(pod, "Ready") == "True" && status(pod, "main").restart_count == 1;
+        real.soon("restarted", || real.world.pod("a").filter(restarted)).await;
+        assert_eq!(*real.runtime.commands.lock().unwrap(), [["hello"], ["hello"]]);
+        // It runs on until the hook has ended.
+        real.world.delete("a", 30);
+        real.soon("killing", || (real.world.reasons().last()? == "Killing").then_some(())).await;
+        real.world.clock.advance(Duration::from_secs(6));
+        real.world.settle().await;
+        assert_eq!(state(&real.world.pod("a").unwrap(), "main"), "Running");
+        real.world.clock.advance(Duration::from_secs(1));
+        real.soon("gone", || real.world.pod("a").is_none().then_some(())).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_image_that_is_not_there_is_said_how_to_get() {
     let real = Real::new();
     real.run(async {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use longshore_core::api::node::{
-    ContainerImage, DaemonEndpoint, NodeAddress, NodeAddressType, NodeCondition, NodeDaemonEndpoints, NodeSpec,
-    NodeStatus, NodeSystemInfo,
+    ContainerImage, DaemonEndpoint, NodeAddress, NodeAddressType, NodeCondition, NodeDaemonEndpoints,
+    NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeSpec, NodeStatus, NodeSystemInfo,
 };
 use longshore_core::api::{ConditionStatus, Node, ResourceList};
 use longshore_core::client::params::{Patch, PatchParams, PostParams};
@@ -208,6 +208,7 @@ fn status(shared: &Shared, observation: &Observation, last: &NodeStatus, now: Ti
         daemon_endpoints: NodeDaemonEndpoints { kubelet_endpoint: DaemonEndpoint { port: options.port.into() } },
         node_info: system_info(options, &shared.info),
         images: images(&observation.images),
+        runtime_handlers: handlers(&shared.info),
         // What others wrote into the status stays.
         ..last.clone()
     }
@@ -229,6 +230,18 @@ fn system_info(options: &Options, runtime: &Info) -> NodeSystemInfo {
         kubelet_version: options.version.clone(),
         ..machine
     }
+}
+
+/// What the runtime can do for pods that ask for it.
+fn handlers(runtime: &Info) -> Vec<NodeRuntimeHandler> {
+    if !runtime.capabilities.real {
+        return Vec::new();
+    }
+    let features = NodeRuntimeHandlerFeatures {
+        recursive_read_only_mounts: Some(runtime.capabilities.recursive_read_only),
+        user_namespaces: Some(false),
+    };
+    vec![NodeRuntimeHandler { name: String::new(), features: Some(features) }]
 }
 
 fn images(images: &[Image]) -> Vec<ContainerImage> {

@@ -68,40 +68,51 @@ pub(crate) fn enter(group: &str) -> io::Result<()> {
 /// The kernel refuses a limit, such as one of memory that is less than what is in use.
 pub(crate) fn limit(group: &str, limits: &Resources) -> io::Result<()> {
     let group = group.trim_start_matches('/');
-    if unified() {
-        // A group has the controllers that all above it hand down.
-        let mut directory = PathBuf::from(ROOT);
-        for part in Path::new(group) {
-            // One that is not there cannot be had; the limit then says so.
-            for controller in ["+cpu", "+memory"] {
-                let _ = fs::write(directory.join("cgroup.subtree_control"), controller);
-            }
-            directory.push(part);
-            fs::create_dir_all(&directory)?;
-        }
+    let (quota, memory) = (cpu_quota(limits), limits.memory_limit);
+    let text = |limit: Option<u64>, none: &str| limit.map_or_else(|| none.to_owned(), |limit| limit.to_string());
+    // Each with what has to be there for it.
+    let files = if unified() {
+        hand_down(group)?;
         // Version 2 has weights of 1 to 10000 for shares of 2 to 262144.
         let weight = 1 + (cpu_shares(limits) - 2) * 9999 / 262_142;
-        let quota = cpu_quota(limits).map_or_else(|| "max".to_owned(), |quota| quota.to_string());
-        let memory = limits.memory_limit.map_or_else(|| "max".to_owned(), |limit| limit.to_string());
-        fs::write(directory.join("cpu.weight"), weight.to_string())?;
-        fs::write(directory.join("cpu.max"), format!("{quota} {CPU_PERIOD}"))?;
-        return fs::write(directory.join("memory.max"), memory);
-    }
-    let no_limit = || "-1".to_owned();
-    let files = [
-        ("cpu", "cpu.shares", cpu_shares(limits).to_string()),
-        ("cpu", "cpu.cfs_period_us", CPU_PERIOD.to_string()),
-        ("cpu", "cpu.cfs_quota_us", cpu_quota(limits).map_or_else(no_limit, |quota| quota.to_string())),
-        ("memory", "memory.limit_in_bytes", limits.memory_limit.map_or_else(no_limit, |limit| limit.to_string())),
-    ];
-    for (controller, file, value) in files {
+        vec![
+            ("", "cpu.weight", weight.to_string(), false),
+            ("", "cpu.max", format!("{} {CPU_PERIOD}", text(quota, "max")), quota.is_some()),
+            ("", "memory.max", text(memory, "max"), memory.is_some()),
+        ]
+    } else {
+        vec![
+            ("cpu", "cpu.shares", cpu_shares(limits).to_string(), false),
+            ("cpu", "cpu.cfs_period_us", CPU_PERIOD.to_string(), quota.is_some()),
+            ("cpu", "cpu.cfs_quota_us", text(quota, "-1"), quota.is_some()),
+            ("memory", "memory.limit_in_bytes", text(memory, "-1"), memory.is_some()),
+        ]
+    };
+    for (controller, file, value, needed) in files {
         let hierarchy = Path::new(ROOT).join(controller);
-        if !hierarchy.is_dir() {
-            continue;
+        if hierarchy.is_dir() {
+            fs::create_dir_all(hierarchy.join(group))?;
         }
-        let directory = hierarchy.join(group);
+        let path = hierarchy.join(group).join(file);
+        // A machine without the controller cannot limit, and need not where there is no limit.
+        if needed || path.exists() {
+            let told = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+            fs::write(&path, value).map_err(told)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes a group of version 2 to which all above it hand the controllers of CPU and memory down.
+fn hand_down(group: &str) -> io::Result<()> {
+    let mut directory = PathBuf::from(ROOT);
+    for part in Path::new(group) {
+        for controller in ["+cpu", "+memory"] {
+            // One that is not there cannot be had; the limit then says so.
+            let _ = fs::write(directory.join("cgroup.subtree_control"), controller);
+        }
+        directory.push(part);
         fs::create_dir_all(&directory)?;
-        fs::write(directory.join(file), value)?;
     }
     Ok(())
 }

@@ -62,7 +62,7 @@ pub(super) async fn serve(shared: &Shared, call: Call, route: Resource) -> Resul
             let scope = Scope { kind, namespace: route.namespace.as_deref() };
             watch::serve(Arc::clone(registry), scope, &params, call.param("resourceVersion"), shape.clone()).await
         }
-        ("GET" | "HEAD", None | Some(Subresource::Status)) => {
+        ("GET" | "HEAD", None | Some(Subresource::Status | Subresource::Resize | Subresource::EphemeralContainers)) => {
             let params = GetParams { resource_version: call.given("resourceVersion") };
             Ok(reply(200, &registry.get(target, &params).await?, &Warnings::new()))
         }
