@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use longshore_core::clock::SystemClock;
 use longshore_core::runtime::{
-    ContainerConfig, ContainerRef, ContainerState, Error, HostNamespaces, ImageId, PodRef, Resources, Runtime, Sandbox,
-    SandboxConfig, Security,
+    ContainerConfig, ContainerRef, ContainerState, Error, HostNamespaces, ImageId, LogLimits, PodRef, Resources,
+    Runtime, Sandbox, SandboxConfig, Security,
 };
 use longshore_core::testing::runtime::Fixture;
 use longshore_runtime_oci::{OciRuntime, Options};
@@ -70,6 +70,7 @@ fn sandbox(directory: &Path) -> SandboxConfig {
         host: HostNamespaces::default(),
         share_process_namespace: false,
         log_directory: directory.join("logs/pod"),
+        log_limits: LogLimits::default(),
         resources: Resources::default(),
         sysctls: BTreeMap::new(),
         labels: BTreeMap::new(),
@@ -90,6 +91,7 @@ fn container(image: ImageId) -> ContainerConfig {
         devices: Vec::new(),
         resources: Resources::default(),
         security: Security::default(),
+        process_namespace_of: None,
         stdin: false,
         stdin_once: false,
         tty: false,
