@@ -183,8 +183,9 @@ async fn fields_that_nothing_acts_on_are_refused_or_warned_about() {
     let Error::Api(status) = error else { panic!("the server refused") };
     let causes: Vec<_> = status.details.unwrap().causes.into_iter().map(|cause| cause.field).collect();
     assert_eq!(causes, ["spec.hostUsers", "spec.volumes[0].nfs"]);
-    let (_, warnings) = create(&registry, pod("b", json!({ "setHostnameAsFQDN": true }))).await.unwrap();
-    assert_eq!(warnings, ["spec.setHostnameAsFQDN \"true\" is not supported: a pod's host name is its short one"]);
+    let windows = json!({ "securityContext": { "windowsOptions": { "runAsUserName": "u" } } });
+    let (_, warnings) = create(&registry, pod("b", windows)).await.unwrap();
+    assert_eq!(warnings, ["spec.securityContext.windowsOptions is not supported: nodes run Linux"]);
 
     // A template is only warned about: what is made from it will be refused.
     let deployment = json!({
