@@ -167,14 +167,15 @@ async fn hooks_run_after_the_start_and_before_the_stop() {
         let hooks = json!({"postStart": {"exec": {"command": ["hello"]}}, "preStop": {"sleep": {"seconds": 7}}});
         let main = json!({"name": "main", "image": "web", "lifecycle": hooks});
         real.world.create(pod("a", json!({"containers": [main]}))).await;
-        // One whose hook fails is stopped, and started again like any that failed.
-        real.soon("the hook failed", || real.world.reasons().contains(&"FailedPostStartHook".into()).then_some(()))
-            .await;
+        // One whose hook fails is stopped, and started again like any that failed: at once, then after a while.
+        let held_back = |pod: &Pod| state(pod, "main") == "CrashLoopBackOff" && status(pod, "main").restart_count == 1;
+        real.soon("the hook failed twice", || real.world.pod("a").filter(held_back)).await;
+        assert!(real.world.reasons().contains(&"FailedPostStartHook".to_owned()));
         real.runtime.exec_code.store(0, Ordering::SeqCst);
         real.world.clock.advance(Duration::from_secs(10));
-        let restarted = |pod: &Pod| condition(pod, "Ready") == "True" && status(pod, "main").restart_count == 1;
+        let restarted = |pod: &Pod| condition(pod, "Ready") == "True" && status(pod, "main").restart_count == 2;
         real.soon("restarted", || real.world.pod("a").filter(restarted)).await;
-        assert_eq!(*real.runtime.commands.lock().unwrap(), [["hello"], ["hello"]]);
+        assert_eq!(*real.runtime.commands.lock().unwrap(), [["hello"], ["hello"], ["hello"]]);
         // It runs on until the hook has ended.
         real.world.delete("a", 30);
         real.soon("killing", || (real.world.reasons().last()? == "Killing").then_some(())).await;
