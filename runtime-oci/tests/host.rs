@@ -11,7 +11,7 @@ use futures::StreamExt;
 use longshore_core::clock::{Clock, SystemClock};
 use longshore_core::runtime::{
     ContainerConfig, ContainerRef, ContainerState, Event, ExecRequest, HostNamespaces, Image, Mount, Propagation,
-    Resources, Runtime,
+    Runtime,
 };
 use longshore_core::testing::runtime::Fixture;
 use longshore_runtime_oci::OciRuntime;

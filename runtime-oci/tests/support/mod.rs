@@ -11,7 +11,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use longshore_core::clock::{Clock, SystemClock};
 use longshore_core::runtime::{
-    ContainerConfig, ContainerRef, HostNamespaces, Image, LogLimits, PodRef, Resources, Runtime, SandboxConfig, Security,
+    ContainerConfig, ContainerRef, HostNamespaces, Image, LogLimits, PodRef, Resources, Runtime, SandboxConfig,
+    Security,
 };
 use longshore_core::testing::runtime::Fixture;
 use longshore_runtime_oci::{ImageFile, OciRuntime, Options, Registry};
