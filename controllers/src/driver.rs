@@ -331,6 +331,15 @@ impl<C: Controller> Driver<C> {
                 informer.refresh().await?;
                 return Err(Refused::Stale);
             }
+            Action::ConfirmNone { kind, namespace, name, concerns } => {
+                let scope = Scope { kind, namespace: Some(&namespace) };
+                let found = client.list(scope, &ListParams::default()).await?.items;
+                let Some(object) = found.iter().find(|object| concerns(&***object, &name)) else {
+                    return Ok(String::new());
+                };
+                informer.observe_write(object);
+                return Err(Refused::Stale);
+            }
             // Neither touches an object of its own; see `act`.
             Action::Event(_) | Action::Reported { .. } => return Ok(String::new()),
         };

@@ -9,7 +9,8 @@
 //! [`ControllerManager`] runs the built-in ones, each known by its name to [`Options::only`]: `namespace`,
 //! `garbage_collector`, `serviceaccount`, `root_ca_cert_publisher`; `replicaset`, `replicationmanager`, `deployment`,
 //! `daemonset`, `statefulset`, `job`; `endpoint`, `endpoint_slice`; `node_lifecycle`, `taint_eviction`,
-//! `pod_garbage_collector`, `pod_group`, `node_ipam`; `disruption`, `stale_pod_disruption`. Where a rule needs explaining, the module of the controller explains it.
+//! `pod_garbage_collector`, `pod_group`, `node_ipam`; `disruption`, `stale_pod_disruption`; `persistentvolume_binder`,
+//! `persistentvolumeclaim_protection`, `persistentvolume_protection`, `ephemeral_volume`. Where a rule needs explaining, the module of the controller explains it.
 
 mod claim;
 mod controller;
@@ -18,6 +19,7 @@ mod deployment;
 mod disruption;
 mod driver;
 mod endpoints;
+mod ephemeral_volume;
 pub mod garbage_collector;
 mod hash;
 mod job;
@@ -36,6 +38,8 @@ mod selects;
 mod service_account;
 mod stateful_set;
 mod template;
+mod volume_binder;
+mod volume_protection;
 
 pub use controller::{Controller, Failure, Triggers, View};
 pub use driver::{Driver, Settings};

@@ -22,6 +22,7 @@ use crate::deployment::DeploymentController;
 use crate::disruption::{DisruptionController, StaleDisruptionController};
 use crate::driver::{Driver, Settings};
 use crate::endpoints::{EndpointSliceController, EndpointsController};
+use crate::ephemeral_volume::EphemeralVolumeController;
 use crate::garbage_collector::GarbageCollector;
 use crate::job::JobController;
 use crate::namespace::NamespaceController;
@@ -34,6 +35,8 @@ use crate::replicas::{ReplicaSetController, ReplicationManager};
 use crate::root_ca::RootCaPublisher;
 use crate::service_account::ServiceAccountController;
 use crate::stateful_set::StatefulSetController;
+use crate::volume_binder::VolumeBinder;
+use crate::volume_protection::{ClaimProtection, VolumeProtection};
 
 /// What to run, and how.
 #[derive(Debug, Clone)]
@@ -124,6 +127,10 @@ impl ControllerManager {
         manager.offer(&only, PodGroupController);
         manager.offer(&only, DisruptionController);
         manager.offer(&only, StaleDisruptionController);
+        manager.offer(&only, VolumeBinder);
+        manager.offer(&only, ClaimProtection);
+        manager.offer(&only, VolumeProtection);
+        manager.offer(&only, EphemeralVolumeController);
         if let Some(cluster) = options.cluster_cidr {
             manager.offer(&only, NodeIpamController::new(cluster, options.node_cidr_mask));
         }

@@ -147,6 +147,18 @@ pub enum Action {
         /// The namespace.
         namespace: Box<str>,
     },
+    /// Ask the server, not the cache, whether none of the objects of a kind in a namespace concerns something; if one does, the
+    /// rest of the plan is dropped and the key looked at again.
+    ConfirmNone {
+        /// The kind.
+        kind: &'static KindType,
+        /// The namespace.
+        namespace: Box<str>,
+        /// The name of what they may concern.
+        name: Box<str>,
+        /// Whether an object concerns what is named so.
+        concerns: fn(&dyn AnyObject, &str) -> bool,
+    },
     /// Record an event. Never fails and never waits.
     Event(Note),
     /// Do something, and record an event that says how it went.
@@ -179,7 +191,7 @@ impl Action {
             | Self::Delete { target, .. }
             | Self::ConfirmGone(target)
             | Self::ConfirmAlive(target) => Some(target.key.clone()),
-            Self::ConfirmEmpty { .. } | Self::Event(_) => None,
+            Self::ConfirmEmpty { .. } | Self::ConfirmNone { .. } | Self::Event(_) => None,
             Self::Reported { action, .. } => action.object(),
         }
     }
@@ -191,7 +203,9 @@ impl Action {
             Self::Update { .. } => Verb::Update,
             Self::Patch { .. } => Verb::Patch,
             Self::Delete { .. } => Verb::Delete,
-            Self::ConfirmGone(_) | Self::ConfirmAlive(_) | Self::ConfirmEmpty { .. } => Verb::Confirm,
+            Self::ConfirmGone(_) | Self::ConfirmAlive(_) | Self::ConfirmEmpty { .. } | Self::ConfirmNone { .. } => {
+                Verb::Confirm
+            }
             Self::Event(_) => Verb::Tell,
             Self::Reported { action, .. } => action.verb(),
         }
@@ -232,7 +246,7 @@ impl Action {
             | Self::Delete { target, .. }
             | Self::ConfirmGone(target)
             | Self::ConfirmAlive(target) => Some(target.kind),
-            Self::ConfirmEmpty { kind, .. } => Some(kind),
+            Self::ConfirmEmpty { kind, .. } | Self::ConfirmNone { kind, .. } => Some(kind),
             Self::Event(_) => None,
             Self::Reported { action, .. } => action.kind(),
         }
@@ -259,6 +273,9 @@ impl fmt::Display for Action {
             Self::ConfirmGone(target) => write!(f, "confirm gone {target}"),
             Self::ConfirmAlive(target) => write!(f, "confirm alive {target}"),
             Self::ConfirmEmpty { kind, namespace } => write!(f, "confirm no {} in {namespace}", kind.info.plural),
+            Self::ConfirmNone { kind, namespace, name, .. } => {
+                write!(f, "confirm none of {} in {namespace} concerns {name}", kind.info.plural)
+            }
             Self::Event(note) => write!(f, "tell about {} {}: {}", note.about.kind, note.about.name, note.message),
             Self::Reported { action, .. } => action.fmt(f),
         }

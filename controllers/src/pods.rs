@@ -1,11 +1,14 @@
 //! What several controllers ask about pods.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use longshore_core::api::pod::PodPhase;
-use longshore_core::api::pod::helpers::{condition, is_available, is_ready, is_terminal};
+use longshore_core::api::pod::helpers::{claim_name, condition, is_available, is_ready, is_terminal};
 use longshore_core::api::{ConditionStatus, Pod};
+use longshore_core::informer::ObjectKey;
 
-use crate::controller::Triggers;
+use crate::controller::{Triggers, View};
 
 /// Whether the pod counts as one that runs or will run: it has not ended and nobody deleted it.
 pub(crate) fn is_active(pod: &Pod) -> bool {
@@ -57,4 +60,23 @@ pub(crate) fn index_by_node<T: Clone + Eq + std::hash::Hash + Send + Sync + 'sta
     triggers.informer::<Pod>().add_index(BY_NODE, |pod| {
         Some(pod.spec.node_name.clone()).filter(|name| !name.is_empty()).into_iter().collect()
     });
+}
+
+/// Index of pods by the claims that they use, as `namespace/name`.
+const BY_CLAIM: &str = "controllers/claim";
+
+/// Adds the index that [`using_claim`] needs.
+pub(crate) fn index_by_claim<T: Clone + Eq + std::hash::Hash + Send + Sync + 'static>(triggers: &Triggers<T>) {
+    triggers.informer::<Pod>().add_index(BY_CLAIM, |pod| claims_of(pod).map(|key| key.to_string()).collect());
+}
+
+/// The claims that a pod uses.
+pub(crate) fn claims_of(pod: &Pod) -> impl Iterator<Item = ObjectKey> {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    pod.spec.volumes.iter().filter_map(|volume| claim_name(pod, volume)).map(|name| ObjectKey::new(namespace, &name))
+}
+
+/// The pods that use a claim.
+pub(crate) fn using_claim(view: &View<'_>, claim: &ObjectKey) -> Vec<Arc<Pod>> {
+    view.of::<Pod>().by_index(BY_CLAIM, &claim.to_string())
 }

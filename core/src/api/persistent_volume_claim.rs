@@ -15,6 +15,7 @@ use crate::api::resources;
 use crate::api::wire::{self, is_default};
 use crate::api::{ConditionStatus, ResourceList, TypedLocalObjectReference, TypedObjectReference, V1};
 use crate::kind::{Column, Kind, Subresource};
+use crate::quantity::Quantity;
 use crate::selector::LabelSelector;
 use crate::validation::ErrorList;
 use crate::{kind, string_enum};
@@ -245,12 +246,43 @@ impl PersistentVolumeClaimSpec {
 /// Set on a claim once both it and its volume say that they are bound to each other.
 pub const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 
+/// Set on a claim or a volume whose partner was chosen for it, not by hand.
+pub const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
+
+/// Set on a claim: the node for which its volume is to be made.
+pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+
+/// Set on a claim whose volume is to be made: who shall make it.
+pub const STORAGE_PROVISIONER: &str = "volume.kubernetes.io/storage-provisioner";
+
+/// The same, as it was called before; some provisioners still read it.
+pub const BETA_STORAGE_PROVISIONER: &str = "volume.beta.kubernetes.io/storage-provisioner";
+
+/// Finalizer of claims: they stay while a pod uses them.
+pub const PROTECTION: &str = "kubernetes.io/pvc-protection";
+
 impl PersistentVolumeClaim {
     /// Its class, also if an annotation says so as in old times; empty if it has none.
     pub fn class(&self) -> &str {
         let annotations = self.metadata.annotations.as_ref();
         let class = annotations.and_then(|all| all.get(BETA_STORAGE_CLASS)).or(self.spec.storage_class_name.as_ref());
         class.map_or("", String::as_str)
+    }
+
+    /// How much it asks for.
+    pub fn size(&self) -> Quantity {
+        self.spec.resources.requests.get("storage").cloned().unwrap_or_default()
+    }
+
+    /// The value of an annotation; empty if it has none.
+    pub fn annotation(&self, name: &str) -> &str {
+        self.metadata.annotations.as_ref().and_then(|all| all.get(name)).map_or("", String::as_str)
+    }
+
+    /// Whether it says that it wants no class, or one: otherwise it gets the default class.
+    pub fn has_class(&self) -> bool {
+        let annotations = self.metadata.annotations.as_ref();
+        self.spec.storage_class_name.is_some() || annotations.is_some_and(|all| all.contains_key(BETA_STORAGE_CLASS))
     }
 
     /// Whether the claim has a volume, and both say so.

@@ -109,7 +109,19 @@ const COLUMNS: &[Column] = &[
     AGE,
 ];
 
+/// The provisioner of classes whose volumes are made by hand.
+pub const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
+
 impl StorageClass {
+    /// The class of claims that name none: of several that are marked so, the newest, as upstream has it.
+    pub fn default_of<'c>(classes: impl IntoIterator<Item = &'c Self>) -> Option<&'c Self> {
+        let created = |class: &Self| class.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        classes
+            .into_iter()
+            .filter(|class| class.is_default())
+            .max_by_key(|class| (created(class), std::cmp::Reverse(class.metadata.name.clone())))
+    }
+
     /// Whether claims that name no class get this one.
     pub fn is_default(&self) -> bool {
         const MARKS: [&str; 2] =

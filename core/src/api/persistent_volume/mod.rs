@@ -1,5 +1,6 @@
 //! PersistentVolume: storage that outlives pods.
 
+mod matching;
 mod source_validation;
 mod sources;
 mod validation;
@@ -20,7 +21,7 @@ use crate::api::pod::{
 use crate::api::resources;
 use crate::api::storage_class::PersistentVolumeReclaimPolicy;
 use crate::api::wire::{self, is_default};
-use crate::api::{ObjectReference, PersistentVolumeClaim, ResourceList, V1};
+use crate::api::{ObjectReference, ResourceList, V1};
 use crate::kind::{Column, Kind, Subresource};
 use crate::validation::ErrorList;
 use crate::{kind, string_enum};
@@ -226,20 +227,20 @@ impl PersistentVolumeSpec {
     }
 }
 
+/// Finalizer of volumes: they stay while they are bound.
+pub const PROTECTION: &str = "kubernetes.io/pv-protection";
+
+/// Set on a volume that was made for a claim: by whom.
+pub const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
+
+/// The provisioner of volumes that are directories of one node.
+pub const LOCAL_PATH: &str = "longshore.io/local-path";
+
 impl PersistentVolume {
     /// Its class, also if an annotation says so as in old times; empty if it has none.
     pub fn class(&self) -> &str {
         let annotations = self.metadata.annotations.as_ref();
         annotations.and_then(|all| all.get(BETA_STORAGE_CLASS)).unwrap_or(&self.spec.storage_class_name)
-    }
-
-    /// Whether the volume is set aside for this claim.
-    pub fn is_for(&self, claim: &PersistentVolumeClaim) -> bool {
-        let Some(reference) = &self.spec.claim_ref else { return false };
-        let meta = &claim.metadata;
-        meta.name.as_deref() == Some(&reference.name)
-            && meta.namespace.as_deref().unwrap_or_default() == reference.namespace
-            && (reference.uid.is_empty() || meta.uid.as_deref() == Some(&reference.uid))
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use longshore_core::api::persistent_volume_claim::SELECTED_NODE;
 use longshore_core::api::pod::Pod;
 use longshore_core::api::pod::helpers::claim_name;
 use longshore_core::api::{
@@ -20,10 +21,7 @@ use longshore_core::status;
 
 use super::VolumeBinding;
 use super::claims::Claims;
-use super::find::{SELECTED_NODE, Volumes};
-
-/// Said of a volume whose claim was chosen for it, not by hand.
-const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
+use super::find::Volumes;
 
 /// How often claims are looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -73,7 +71,7 @@ async fn bind(client: &Arc<dyn Client>, binding: &Binding) -> Result<bool, Error
     let found = found.ok_or_else(|| refused(pod, "the node's volumes are no longer available".to_owned()))?;
     let api: Api<PersistentVolume> = Api::all(client.clone());
     for (place, volume) in &found.existing {
-        api.update(for_claim(volume, &claims.waiting[*place]), &PostParams::default()).await?;
+        api.update(volume.set_aside_for(&claims.waiting[*place]), &PostParams::default()).await?;
     }
     let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &binding.bind.namespace);
     for place in &found.to_make {
@@ -87,25 +85,6 @@ async fn bind(client: &Arc<dyn Client>, binding: &Binding) -> Result<bool, Error
     Ok(true)
 }
 
-/// The volume, set aside for the claim.
-fn for_claim(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> PersistentVolume {
-    let mut volume = volume.clone();
-    let meta = &claim.metadata;
-    if !volume.is_for(claim) {
-        volume.metadata.annotations.get_or_insert_default().insert(BOUND_BY_CONTROLLER.to_owned(), "yes".to_owned());
-    }
-    volume.spec.claim_ref = Some(ObjectReference {
-        kind: PersistentVolumeClaim::INFO.kind.to_owned(),
-        api_version: PersistentVolumeClaim::INFO.api_version(),
-        namespace: meta.namespace.clone().unwrap_or_default(),
-        name: meta.name.clone().unwrap_or_default(),
-        uid: meta.uid.clone().unwrap_or_default(),
-        resource_version: meta.resource_version.clone().unwrap_or_default(),
-        ..ObjectReference::default()
-    });
-    volume
-}
-
 /// Whether all of the pod's claims have their volumes.
 async fn are_bound(client: &Arc<dyn Client>, binding: &Binding) -> Result<bool, Error> {
     let pod = &*binding.pod;
@@ -115,10 +94,8 @@ async fn are_bound(client: &Arc<dyn Client>, binding: &Binding) -> Result<bool, 
         if claim.is_fully_bound() {
             continue;
         }
-        let annotations = claim.metadata.annotations.as_ref();
-        let elsewhere =
-            annotations.and_then(|all| all.get(SELECTED_NODE)).is_some_and(|node| *node != binding.bind.node);
-        if elsewhere {
+        let selected = claim.annotation(SELECTED_NODE);
+        if !selected.is_empty() && selected != binding.bind.node {
             let text = format!("selectedNode of claim {name} no longer is {}", binding.bind.node);
             return Err(refused(pod, text));
         }

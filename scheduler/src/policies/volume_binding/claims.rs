@@ -53,11 +53,6 @@ impl Claims {
     }
 }
 
-/// How much a claim asks for.
-pub(super) fn size(claim: &PersistentVolumeClaim) -> longshore_core::quantity::Quantity {
-    claim.spec.resources.requests.get("storage").cloned().unwrap_or_default()
-}
-
 fn usable<'c>(pod: &Pod, cluster: &'c Cluster, name: &str, own: bool) -> Result<&'c PersistentVolumeClaim, Refusal> {
     let claim = storage::claim(cluster, pod, name).map_err(|missing| {
         if !own {

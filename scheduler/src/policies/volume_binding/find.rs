@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use longshore_core::api::persistent_volume::PersistentVolumePhase;
-use longshore_core::api::persistent_volume_claim::PersistentVolumeMode;
+use longshore_core::api::persistent_volume_claim::SELECTED_NODE;
 use longshore_core::api::pod::helpers::node_selector_matches;
-use longshore_core::api::storage_class::TopologySelectorTerm;
+use longshore_core::api::storage_class::{NO_PROVISIONER, TopologySelectorTerm};
 use longshore_core::api::{CSIDriver, CSIStorageCapacity, PersistentVolume, PersistentVolumeClaim, StorageClass};
 use longshore_core::quantity::Quantity;
 use longshore_core::scheduling::cluster::Cluster;
@@ -13,13 +12,7 @@ use longshore_core::scheduling::{NodeView, Reason, Refusal};
 use longshore_core::selector::Selector;
 use smallvec::SmallVec;
 
-use super::claims::{Claims, size};
-
-/// Set on a claim: the node for which its volume is to be made.
-pub(super) const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
-
-/// The provisioner of classes whose volumes are made by hand.
-const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
+use super::claims::Claims;
 
 const NO_LABELS: &BTreeMap<String, String> = &BTreeMap::new();
 
@@ -116,19 +109,16 @@ impl<'c> Volumes<'c> {
 
     fn find(&self, node: &str, labels: &BTreeMap<String, String>, claims: &Claims) -> Result<Found<'c>, Lack> {
         let mut found = Found::default();
-        let selected = |claim: &PersistentVolumeClaim| {
-            claim.metadata.annotations.as_ref().and_then(|all| all.get(SELECTED_NODE)).cloned()
-        };
         let mut to_match = Vec::new();
         for (place, claim) in claims.waiting.iter().enumerate() {
-            match selected(claim) {
-                Some(other) if other != node => return Err(Lack::Volume),
-                Some(_) => found.to_make.push(place),
-                None => to_match.push(place),
+            match claim.annotation(SELECTED_NODE) {
+                "" => to_match.push(place),
+                selected if selected == node => found.to_make.push(place),
+                _ => return Err(Lack::Volume),
             }
         }
         // The smallest claims take the smallest volumes.
-        to_match.sort_by_key(|place| size(&claims.waiting[*place]));
+        to_match.sort_by_key(|place| claims.waiting[*place].size());
         for place in to_match {
             match self.existing(&claims.waiting[place], labels, &found.existing) {
                 Some(volume) => found.existing.push((place, volume)),
@@ -150,29 +140,18 @@ impl<'c> Volumes<'c> {
     ) -> Option<&'c PersistentVolume> {
         let selector = claim.spec.selector.as_ref().map(longshore_core::selector::LabelSelector::compile);
         let selector = selector.transpose().ok()?;
-        let wanted = size(claim);
         let mut best: Option<(&PersistentVolume, Quantity)> = None;
         for volume in self.by_class.get(claim.class()).into_iter().flatten().copied() {
-            let has = volume.spec.capacity.get("storage").cloned().unwrap_or_default();
-            let is_for_claim = volume.is_for(claim);
-            if taken.iter().any(|(_, other)| std::ptr::eq(*other, volume))
-                || (volume.spec.claim_ref.is_some() && !is_for_claim)
-                || has < wanted
-                || mode(volume.spec.volume_mode.as_ref()) != mode(claim.spec.volume_mode.as_ref())
-                || attributes(volume.spec.volume_attributes_class_name.as_ref())
-                    != attributes(claim.spec.volume_attributes_class_name.as_ref())
-                || volume.metadata.deletion_timestamp.is_some()
-            {
+            if taken.iter().any(|(_, other)| std::ptr::eq(*other, volume)) || !volume.suits(claim) {
                 continue;
             }
             let reachable = is_reachable(volume, labels);
-            if is_for_claim {
+            if volume.is_for(claim) {
                 return reachable.then_some(volume);
             }
-            let offered = volume.status.phase == PersistentVolumePhase::Available
-                && selector.as_ref().is_none_or(|selector| selector.matches_optional(volume.metadata.labels.as_ref()))
-                && claim.spec.access_modes.iter().all(|mode| volume.spec.access_modes.contains(mode));
-            if offered && reachable && best.as_ref().is_none_or(|(_, least)| has < *least) {
+            let has = volume.size();
+            let smaller = best.as_ref().is_none_or(|(_, least)| has < *least);
+            if smaller && reachable && volume.is_offered_to(claim, selector.as_ref()) {
                 best = Some((volume, has));
             }
         }
@@ -218,12 +197,4 @@ fn is_allowed(terms: &[TopologySelectorTerm], labels: &BTreeMap<String, String>)
             && expressions.iter().all(|wanted| labels.get(&wanted.key).is_some_and(|has| wanted.values.contains(has)))
     };
     terms.is_empty() || terms.iter().any(holds)
-}
-
-fn mode(mode: Option<&PersistentVolumeMode>) -> PersistentVolumeMode {
-    mode.cloned().unwrap_or(PersistentVolumeMode::Filesystem)
-}
-
-fn attributes(class: Option<&String>) -> &str {
-    class.map_or("", String::as_str)
 }
