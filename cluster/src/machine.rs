@@ -107,7 +107,9 @@ pub(crate) async fn start_nodes(
     for (number, subnet) in (1..=settings.nodes).zip(subnets) {
         let name = format!("node-{number}");
         let seed = seed.wrapping_add(u64::from(number));
-        let options = NodeOptions::new(&name, node_directory(directory).join(&name), seed);
+        let mut options = NodeOptions::new(&name, node_directory(directory).join(&name), seed);
+        // So that claims are bound; there is nothing in a volume of theirs.
+        options.provision = Some(true);
         control.start_node(&name, hollow(control.client("kubelet"), subnet, clock, options));
         names.push(name);
     }

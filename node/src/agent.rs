@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::http::NodeService;
 use crate::peers::Peers;
+use crate::provisioner::Provisioner;
 use crate::proxy::Proxy;
 use crate::register::{self, Reporter};
 use crate::shared::{Sandboxes, Shared};
@@ -24,6 +25,7 @@ pub struct NodeAgent {
     shared: Arc<Shared>,
     reporter: Reporter,
     proxy: Option<(Proxy, Peers)>,
+    provisioner: Option<Provisioner>,
     events: EventWriter,
 }
 
@@ -48,6 +50,11 @@ impl NodeAgent {
             let nodes: Informer<Node> = Informer::new(client.clone(), clock.clone(), all(), options.seed ^ 3);
             (Proxy::new(services, slices), Peers::new(nodes))
         });
+        let provisioner = options.provision.unwrap_or(info.capabilities.real).then(|| {
+            let all = Selection::default;
+            let claims = Informer::new(client.clone(), clock.clone(), all(), options.seed ^ 4);
+            Provisioner::new(claims, Informer::new(client.clone(), clock.clone(), all(), options.seed ^ 5))
+        });
         let shared = Shared {
             services: proxy.as_ref().map(|(proxy, _)| proxy.services.clone()),
             sandboxes: Sandboxes::new(runtime.clone()),
@@ -62,7 +69,7 @@ impl NodeAgent {
             pods,
             recorder,
         };
-        Self { shared: Arc::new(shared), reporter: Reporter::default(), proxy, events: writer }
+        Self { shared: Arc::new(shared), reporter: Reporter::default(), proxy, provisioner, events: writer }
     }
 
     /// Name of the node.
@@ -84,6 +91,11 @@ impl NodeAgent {
                 tokio::join!(proxy.run(shared, &cancel), peers.run(shared, &cancel));
             }
         };
+        let provisioner = async {
+            if let Some(provisioner) = &self.provisioner {
+                provisioner.run(shared, &cancel).await;
+            }
+        };
         tokio::join!(
             shared.pods.run(cancel.clone()),
             self.reporter.run(shared, &cancel),
@@ -91,6 +103,7 @@ impl NodeAgent {
             pods::run(shared, &self.reporter, &cancel),
             image_gc::run(shared, &cancel),
             proxy,
+            provisioner,
             self.events.run(cancel.clone()),
         );
     }

@@ -4,7 +4,8 @@
 //! [`Runtime`](longshore_core::runtime::Runtime), the pod network through
 //! [`Network`](longshore_core::network::Network) and time through [`Clock`](longshore_core::clock::Clock), and knows no
 //! implementation of them. It registers its node, renews the node's lease, runs the node's pods, reports what became
-//! of them, probes containers, keeps volumes current, programmes Services and keeps images from filling the disk.
+//! of them, probes containers, keeps volumes current, makes volumes that outlive pods, programmes Services and keeps images
+//! from filling the disk.
 //!
 //! One state machine drives each pod: a pure function (`pod/plan.rs`) decides from what is wanted and what is seen
 //! what to do next, and a worker (`pod/worker.rs`) does it. All that must outlive the agent is kept by the runtime, the
@@ -41,6 +42,7 @@ mod peers;
 mod pod;
 mod pods;
 mod probes;
+mod provisioner;
 mod proxy;
 mod pull_secrets;
 #[cfg(test)]

@@ -14,8 +14,8 @@ use longshore_core::runtime::LogLimits;
 pub struct Options {
     /// Name of the node.
     pub node_name: String,
-    /// Directory of the agent; what belongs to a pod lies in `pods/<uid>` below it, and
-    /// seccomp profiles for pods to name in `seccomp`. Not used by runtimes whose
+    /// Directory of the agent; what belongs to a pod lies in `pods/<uid>` below it, volumes that outlive pods in `volumes`,
+    /// and seccomp profiles for pods to name in `seccomp`. Not used by runtimes whose
     /// containers are not real.
     pub root_dir: PathBuf,
     /// Directory of the pods' logs: `<namespace>_<name>_<uid>/<container>/<attempt>.log`.
@@ -63,6 +63,9 @@ pub struct Options {
     pub proxy: Option<bool>,
     /// When images that nobody uses are removed.
     pub image_gc: ImageGc,
+    /// Whether the agent makes and removes the volumes of class `local-path` that are meant for its node; `None`, the default:
+    /// if the containers are real.
+    pub provision: Option<bool>,
     /// Seed of the agent's jitter.
     pub seed: u64,
 }
@@ -113,8 +116,14 @@ impl Options {
             volume_interval: Duration::from_secs(60),
             proxy: None,
             image_gc: ImageGc::default(),
+            provision: None,
             seed,
         }
+    }
+
+    /// Directory of the volumes that outlive pods.
+    pub(crate) fn volumes_dir(&self) -> PathBuf {
+        self.root_dir.join("volumes")
     }
 
     /// Directory of one pod.

@@ -38,6 +38,7 @@ mod default_toleration_seconds;
 mod namespace_lifecycle;
 mod priority;
 mod service_account;
+mod storage;
 #[cfg(test)]
 mod tests;
 pub mod unsupported;
@@ -58,6 +59,7 @@ pub use namespace_lifecycle::NamespaceLifecycle;
 pub use priority::Priority;
 pub(crate) use priority::system_classes;
 pub use service_account::ServiceAccounts;
+pub use storage::{DefaultStorageClass, StorageProtection};
 pub use unsupported::{Unsupported, UnsupportedFields};
 
 /// What is being done to an object.
@@ -120,6 +122,8 @@ pub fn built_in(unsupported: Unsupported) -> Vec<Arc<dyn AdmissionRule>> {
         Arc::new(ServiceAccounts),
         Arc::new(Priority),
         Arc::new(DefaultTolerationSeconds::default()),
+        Arc::new(DefaultStorageClass),
+        Arc::new(StorageProtection),
         Arc::new(UnsupportedFields { mode: unsupported }),
     ]
 }

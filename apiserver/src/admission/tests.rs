@@ -171,18 +171,18 @@ async fn a_pod_tolerates_a_failing_node_for_a_while() {
 #[tokio::test]
 async fn fields_that_nothing_acts_on_are_refused_or_warned_about() {
     let registry = registry().await;
-    let nfs = json!({ "name": "v", "nfs": { "server": "s", "path": "/" } });
-    let error = create(&registry, pod("a", json!({ "hostUsers": false, "volumes": [nfs] }))).await.unwrap_err();
+    let csi = json!({ "name": "v", "csi": { "driver": "d" } });
+    let error = create(&registry, pod("a", json!({ "hostUsers": false, "volumes": [csi] }))).await.unwrap_err();
     assert_eq!(error.code(), 403);
     assert_eq!(
         error.to_string(),
         "pods \"a\" is forbidden: spec.hostUsers \"false\" is not supported: pods have no user namespaces of their own yet; \
-         spec.volumes[0].nfs is not supported: volumes are emptyDir, hostPath, configMap, secret, downwardAPI and projected \
+         spec.volumes[0].csi is not supported: volumes are emptyDir, hostPath, nfs, claims, configMap, secret, downwardAPI and projected \
          from the last three"
     );
     let Error::Api(status) = error else { panic!("the server refused") };
     let causes: Vec<_> = status.details.unwrap().causes.into_iter().map(|cause| cause.field).collect();
-    assert_eq!(causes, ["spec.hostUsers", "spec.volumes[0].nfs"]);
+    assert_eq!(causes, ["spec.hostUsers", "spec.volumes[0].csi"]);
     let windows = json!({ "securityContext": { "windowsOptions": { "runAsUserName": "u" } } });
     let (_, warnings) = create(&registry, pod("b", windows)).await.unwrap();
     assert_eq!(warnings, ["spec.securityContext.windowsOptions is not supported: nodes run Linux"]);

@@ -6,8 +6,10 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use longshore_core::api::endpoint_slice::{self, AddressType, EndpointConditions};
 use longshore_core::api::endpoints::{self, EndpointAddress, EndpointSubset};
+use longshore_core::api::persistent_volume::LOCAL_PATH;
 use longshore_core::api::service::{ServicePort, ServiceSpec};
-use longshore_core::api::{EndpointSlice, Endpoints, Namespace, Protocol, Service, ServiceAccount};
+use longshore_core::api::storage_class::VolumeBindingMode;
+use longshore_core::api::{EndpointSlice, Endpoints, Namespace, Protocol, Service, ServiceAccount, StorageClass};
 use longshore_core::client::params::{PatchParams, PostParams};
 use longshore_core::client::{Error, Target};
 use longshore_core::int_or_string::IntOrString;
@@ -33,6 +35,22 @@ fn kubernetes() -> ObjectMeta {
 /// Namespaces that every cluster has.
 const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
 
+/// The class whose volumes are directories of the node on which their first pod is placed. Who wants no default class sets
+/// its annotation to `false`.
+fn local_path() -> StorageClass {
+    let marked = ("storageclass.kubernetes.io/is-default-class".to_owned(), "true".to_owned());
+    StorageClass {
+        metadata: ObjectMeta {
+            name: Some("local-path".to_owned()),
+            annotations: Some([marked].into()),
+            ..ObjectMeta::default()
+        },
+        provisioner: LOCAL_PATH.to_owned(),
+        volume_binding_mode: Some(VolumeBindingMode::WaitForFirstConsumer),
+        ..StorageClass::default()
+    }
+}
+
 impl Registry {
     /// Creates what every cluster has, where it is missing.
     pub(super) async fn bootstrap(&self) -> Result<(), StartError> {
@@ -52,6 +70,7 @@ impl Registry {
         for class in admission::system_classes() {
             self.ensure(Box::new(class)).await?;
         }
+        self.ensure(Box::new(local_path())).await?;
         let ports = vec![ServicePort {
             name: PORT_NAME.to_owned(),
             port: 443,

@@ -12,7 +12,7 @@ const fn volume(path: &'static str) -> Field {
         path,
         None,
         Refused,
-        "volumes are emptyDir, hostPath, configMap, secret, downwardAPI and projected from the last three",
+        "volumes are emptyDir, hostPath, nfs, claims, configMap, secret, downwardAPI and projected from the last three",
     )
 }
 
@@ -48,7 +48,6 @@ pub static FIELDS: &[Field] = &[
     volume("spec.volumes[*].cephfs"),
     volume("spec.volumes[*].cinder"),
     volume("spec.volumes[*].csi"),
-    volume("spec.volumes[*].ephemeral"),
     volume("spec.volumes[*].fc"),
     volume("spec.volumes[*].flexVolume"),
     volume("spec.volumes[*].flocker"),
@@ -57,8 +56,6 @@ pub static FIELDS: &[Field] = &[
     volume("spec.volumes[*].glusterfs"),
     volume("spec.volumes[*].image"),
     volume("spec.volumes[*].iscsi"),
-    volume("spec.volumes[*].nfs"),
-    volume("spec.volumes[*].persistentVolumeClaim"),
     volume("spec.volumes[*].photonPersistentDisk"),
     volume("spec.volumes[*].portworxVolume"),
     volume("spec.volumes[*].quobyte"),
@@ -70,15 +67,13 @@ pub static FIELDS: &[Field] = &[
     volume("spec.volumes[*].projected.sources[*].podCertificate"),
     pod("spec.volumes[*].projected.sources[*].serviceAccountToken", None, Refused, NO_TOKEN),
     pod("spec.volumes[*].emptyDir.medium", Some("HugePages"), Refused, "an emptyDir is on disk or in memory"),
-    pod("spec.volumes[*].emptyDir.sizeLimit", None, Ignored, "an emptyDir on disk may grow as the disk allows"),
     pod("spec.{containers}.volumeDevices", None, Refused, "there are no block devices for pods yet"),
     pod("spec.{containers}.env[*].valueFrom.fileKeyRef", None, Refused, "variables do not come from files of a volume"),
-    other("StatefulSet", "spec.volumeClaimTemplates", Refused, "no volume is bound to a claim yet"),
+    other("PersistentVolumeClaim", "spec.dataSourceRef", Refused, "volumes start empty"),
     // What works without.
     pod("spec.automountServiceAccountToken", Some("true"), Ignored, NO_TOKEN),
     other("Service", "spec.externalIPs", Ignored, "nodes take no traffic for these addresses yet"),
     other("Service", "spec.trafficDistribution", Ignored, "all endpoints of a service are equal"),
-    other("PersistentVolumeClaim", "spec", Ignored, "no volume is bound to a claim yet"),
     other("ResourceQuota", "spec.hard", Ignored, "quotas are not enforced yet"),
     other("LimitRange", "spec.limits", Ignored, "limits are not enforced yet"),
 ];

@@ -30,7 +30,7 @@ pub enum Effect {
 pub struct Field {
     /// The kind, such as `Pod`. What is said of pods goes for templates of pods too, there always as a warning.
     pub kind: &'static str,
-    /// The field, such as `spec.volumes[*].nfs`; `[*]` is each item of a list, `{containers}` is `containers` and
+    /// The field, such as `spec.volumes[*].csi`; `[*]` is each item of a list, `{containers}` is `containers` and
     /// `initContainers`.
     pub path: &'static str,
     /// Only this value; `None` for any but an empty one.
@@ -74,7 +74,7 @@ pub struct UnsupportedFields {
 #[derive(Debug, PartialEq, Eq)]
 struct Found {
     field: &'static Field,
-    /// Where it is, such as `spec.volumes[0].nfs`.
+    /// Where it is, such as `spec.volumes[0].csi`.
     path: String,
     /// In a template, from which nothing is made yet.
     template: bool,
