@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::devices::devices;
 use crate::images::Defaults;
-use crate::{seccomp, users};
+use crate::{propagation, seccomp, users};
 
 /// The capabilities that containerd gives by default.
 const CAPABILITIES: [&str; 14] = [
@@ -81,6 +81,7 @@ pub(crate) fn spec(config: &ContainerConfig, image: &Defaults, place: &Place<'_>
         "linux": {
             "namespaces": namespaces(place),
             "cgroupsPath": place.cgroup,
+            "rootfsPropagation": propagation::of_root(&config.mounts)?,
             "resources": resources,
             "devices": devices.made,
             "maskedPaths": if open { Vec::new() } else { get_default_maskedpaths() },

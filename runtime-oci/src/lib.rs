@@ -18,6 +18,7 @@ mod host;
 mod images;
 mod lifecycle;
 mod manifest;
+mod propagation;
 mod pull;
 mod seccomp;
 mod session;
