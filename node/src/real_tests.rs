@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use longshore_core::api::{ConfigMap, Pod};
+use longshore_core::api::persistent_volume_claim::PersistentVolumeClaimPhase;
+use longshore_core::api::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod};
+use longshore_core::client::Api;
 use longshore_core::client::params::{Patch, PatchParams, PostParams};
 use serde_json::json;
 
@@ -252,6 +254,84 @@ async fn services_are_programmed_into_the_network() {
                 table.iter().any(|port| port.name == "ns/web:80").then_some(())
             })
             .await;
+    })
+    .await;
+}
+
+fn claimed() -> serde_json::Value {
+    json!({
+        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data", "readOnly": true}}],
+        "containers": [{"name": "main", "image": "web", "volumeMounts": [{"name": "data", "mountPath": "/data"}]}],
+    })
+}
+
+#[tokio::test]
+async fn a_pod_waits_until_its_claim_is_bound() {
+    let real = Real::new();
+    let place = real.directory.path().join("place");
+    fs::create_dir(&place).unwrap();
+    fs::write(place.join("kept"), "x").unwrap();
+    real.run(async {
+        let said = |text: &str| real.world.messages().iter().any(|message| message.ends_with(text)).then_some(());
+        real.world.create(pod("a", claimed())).await;
+        real.soon("no claim", || said("error processing PVC ns/data: persistentvolumeclaims \"data\" not found")).await;
+        let claim = json!({"metadata": {"name": "data", "namespace": "ns"}, "spec": {"volumeName": "pv"}});
+        let claim: PersistentVolumeClaim = serde_json::from_value(claim).unwrap();
+        let claim = real.world.api().create(claim, &PostParams::default()).await.unwrap();
+        let mut volume = PersistentVolume::default();
+        volume.metadata.name = Some("pv".into());
+        volume.spec.local = Some(Box::new(serde_json::from_value(json!({"path": place})).unwrap()));
+        let volumes = Api::<PersistentVolume>::all(real.world.client());
+        volumes.create(volume.set_aside_for(&claim), &PostParams::default()).await.unwrap();
+        real.world.clock.advance(Duration::from_secs(1));
+        real.soon("not bound", || said("error processing PVC ns/data: PVC is not bound")).await;
+        let mut bound = (*claim).clone();
+        bound.status.phase = PersistentVolumeClaimPhase::Bound;
+        real.world.api().update_status(bound, &PostParams::default()).await.unwrap();
+        real.world.clock.advance(Duration::from_secs(4));
+        real.ready("a").await;
+        assert_eq!(real.mounted("/data"), place);
+        assert!(real.runtime.configs.lock().unwrap()[0].mounts.iter().any(|mount| mount.read_only));
+
+        real.world.delete("a", 30);
+        real.soon("gone", || real.world.pod("a").is_none().then_some(())).await;
+        assert!(place.join("kept").exists(), "what is on the volume outlives the pod");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pod_that_fills_its_empty_directory_is_evicted() {
+    let real = Real::new();
+    real.run(async {
+        let spec = json!({
+            "restartPolicy": "Always",
+            "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": "64Ki"}}],
+            "containers": [{"name": "main", "image": "web", "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}]}],
+        });
+        real.world.create(pod("a", spec)).await;
+        real.ready("a").await;
+        fs::write(real.mounted("/scratch").join("little"), [0; 1000]).unwrap();
+        real.world.clock.advance(Duration::from_secs(10));
+        real.world.settle().await;
+        assert_eq!(condition(&real.world.pod("a").unwrap(), "Ready"), "True");
+
+        fs::write(real.mounted("/scratch").join("much"), vec![1; 100_000]).unwrap();
+        let evicted = |pod: &Pod| pod.status.phase == longshore_core::api::pod::PodPhase::Failed;
+        let evicted = real
+            .soon("evicted", || {
+                real.world.clock.advance(Duration::from_millis(100));
+                real.world.pod("a").filter(evicted)
+            })
+            .await;
+        let text = "Usage of EmptyDir volume \"scratch\" exceeds the limit \"64Ki\". ";
+        assert_eq!((evicted.status.reason.as_str(), evicted.status.message.as_str()), ("Evicted", text));
+        assert_eq!(condition(&evicted, "DisruptionTarget"), "True");
+        assert!(real.world.reasons().contains(&"Evicted".to_owned()));
+        let uid = evicted.metadata.uid.as_deref().unwrap();
+        let directory = real.directory.path().join("pods").join(uid);
+        real.soon("its directory went", || (!directory.exists()).then_some(())).await;
+        assert_eq!(real.world.pod("a").unwrap().status.reason, "Evicted");
     })
     .await;
 }

@@ -185,6 +185,12 @@ impl World {
     }
 
     /// Reasons of the events so far, in the order in which they came.
+    pub(crate) fn messages(&self) -> Vec<String> {
+        let events = self.server.objects(KindType::of::<Event>());
+        let events = events.iter().filter_map(|event| event.as_any().downcast_ref::<Event>());
+        events.map(|event| event.message.clone()).collect()
+    }
+
     pub(crate) fn reasons(&self) -> Vec<String> {
         let mut events: Vec<Event> = (self.server.objects(KindType::of::<Event>()).iter())
             .filter_map(|event| event.as_any().downcast_ref::<Event>().cloned())

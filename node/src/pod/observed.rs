@@ -100,6 +100,8 @@ pub(crate) struct Observed {
     pub(crate) refusal: Option<Refusal>,
     /// Why the pod's containers do not get the resources that they now ask for.
     pub(crate) pending: Option<Pending>,
+    /// Why the pod must leave the node: it uses more than it may.
+    pub(crate) excess: Option<String>,
     /// The pod's object is no longer there.
     pub(crate) gone: bool,
     /// The object was deleted for good; finalizers may still hold it.

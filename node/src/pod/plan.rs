@@ -19,6 +19,9 @@ use super::resize::{self, Lack};
 /// Upstream's grace period where none is given.
 const GRACE_DEFAULT: i64 = 30;
 
+/// How long containers have that use more than they may: upstream gives them no grace, which means a second.
+const EVICTION_GRACE: Duration = Duration::from_secs(1);
+
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -102,6 +105,8 @@ pub(crate) enum Ending {
     DeadlineExceeded,
     /// The node does not take it.
     Refused,
+    /// It uses more of the node than it may.
+    Evicted,
 }
 
 /// Why the pod is to end; `None` if it is to run.
@@ -110,6 +115,8 @@ pub(crate) fn ending(pod: &Pod, observed: &Observed, now: Timestamp) -> Option<E
         Some(Ending::Deleted)
     } else if observed.refusal.is_some() {
         Some(Ending::Refused)
+    } else if observed.excess.is_some() {
+        Some(Ending::Evicted)
     } else if is_terminal(pod) || is_final(&observed.remembered.phase) {
         // What has ended stays ended.
         Some(Ending::Finished)
@@ -326,6 +333,7 @@ impl Planner<'_> {
                 let most = after(self.now, seconds(metadata.deletion_grace_period_seconds.unwrap_or(own)));
                 at.0.min(most)
             }
+            (Ending::Evicted, _) => after(self.now, EVICTION_GRACE),
             _ => after(self.now, seconds(own)),
         }
     }

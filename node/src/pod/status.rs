@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use longshore_core::api::Pod;
+use longshore_core::api::pod::helpers::set_condition;
 use longshore_core::api::pod::{
-    ContainerState, ContainerStateTerminated, HostIP, PodIP, PodPhase, PodStatus, qos_class,
+    ContainerState, ContainerStateTerminated, HostIP, PodCondition, PodIP, PodPhase, PodStatus, qos_class,
 };
+use longshore_core::api::{ConditionStatus, Pod};
 
 use super::conditions::{self, Marks};
 use super::config::debugging_container;
@@ -57,7 +58,7 @@ pub(crate) fn status(pod: &Pod, observed: &Observed, facts: &Facts, now: Timesta
         _ if is_final(&last.phase) => last.phase.clone(),
         // A pod that is not wanted any more ends when the last container has.
         Some(Ending::Deleted) if stopped => last_phase(pod, observed),
-        Some(Ending::DeadlineExceeded) if stopped => PodPhase::Failed,
+        Some(Ending::DeadlineExceeded | Ending::Evicted) if stopped => PodPhase::Failed,
         _ => match phase(pod, observed) {
             // What still runs has to stop first: a pod that has ended uses nothing.
             phase if is_final(&phase) && !stopped => PodPhase::Running,
@@ -67,6 +68,18 @@ pub(crate) fn status(pod: &Pod, observed: &Observed, facts: &Facts, now: Timesta
     if ending == Some(Ending::DeadlineExceeded) {
         status.reason = "DeadlineExceeded".to_owned();
         status.message = "Pod was active on the node longer than the specified deadline".to_owned();
+    }
+    if let (Some(Ending::Evicted), Some(excess)) = (ending, &observed.excess) {
+        status.reason = "Evicted".to_owned();
+        status.message.clone_from(excess);
+        let disruption = PodCondition {
+            type_: "DisruptionTarget".to_owned(),
+            status: ConditionStatus::True,
+            reason: "TerminationByKubelet".to_owned(),
+            message: excess.clone(),
+            ..PodCondition::default()
+        };
+        set_condition(&mut status, disruption, whole(now).0);
     }
     let idle = if pod.spec.init_containers.is_empty() { "ContainerCreating" } else { "PodInitializing" };
     let telling = Telling { pod, observed, facts, idle, ends: ending.is_some(), now };

@@ -23,7 +23,7 @@ use super::{report, resize};
 use crate::probes::check::{Place, check};
 use crate::probes::{Due, Probes, Time};
 use crate::shared::Shared;
-use crate::volumes;
+use crate::volumes::{self, usage};
 
 /// Wait before a look at a runtime that did not answer.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -46,6 +46,8 @@ type Notes = Option<BTreeMap<String, String>>;
 enum Done {
     Step(Step, Outcome),
     Probe(Box<Due>, Result<(), String>),
+    /// What the pod uses of the node was measured: why that is too much, if it is.
+    Measured(Option<String>),
     /// A report about this state of the pod.
     Report(Arc<Pod>, Result<Arc<Pod>, Error>),
 }
@@ -74,6 +76,9 @@ pub(crate) struct Worker {
     refresh: Option<Duration>,
     /// Labels and annotations when volumes were last looked at.
     told: Option<(Notes, Notes)>,
+    /// When it is measured what the pod uses, by the clock's `elapsed`.
+    measure: Option<Duration>,
+    measuring: bool,
 }
 
 impl Worker {
@@ -97,6 +102,8 @@ impl Worker {
             announced: BTreeMap::new(),
             refresh: None,
             told: None,
+            measure: None,
+            measuring: false,
         }
     }
 
@@ -145,11 +152,12 @@ impl Worker {
             }
             let probe = self.probe(&pod, time.elapsed);
             let refresh = self.refresh_volumes(&pod, time.elapsed);
+            let measure = self.measure_usage(&pod, time.elapsed);
             let wake = plan.wake.into_iter().chain(self.observed.failures.get(&Target::Status).map(|f| f.until));
             let wake = wake.filter(|at| *at > time.now).map(|at| time.elapsed + until(time.now, at)).min();
             // Who goes makes room, and nobody tells.
             let deferred = self.observed.pending.as_ref().map(|_| time.elapsed + RESIZE_AGAIN);
-            let next = [wake, probe, refresh, deferred].into_iter().flatten().min();
+            let next = [wake, probe, refresh, measure, deferred].into_iter().flatten().min();
             let pause = next.map(|at| at.saturating_sub(time.elapsed));
             if self.wait(pause, &cancel).await.is_none() {
                 return pod;
@@ -270,6 +278,15 @@ impl Worker {
                 let again = self.shared.is_real();
                 self.probes.result(&due, result.is_ok(), self.shared.clock.elapsed(), again);
             }
+            Done::Measured(excess) => {
+                self.measuring = false;
+                let pod = self.wanted.borrow().pod.clone();
+                let runs = ending(&pod, &self.observed, self.shared.clock.now()).is_none();
+                if let Some(message) = excess.filter(|_| runs) {
+                    Events::of_pod(&self.shared.recorder, &pod).warning("Evicted", message.clone());
+                    self.observed.excess = Some(message);
+                }
+            }
             Done::Report(base, result) => {
                 self.running.remove(&Target::Status);
                 let pod = self.wanted.borrow().pod.clone();
@@ -350,6 +367,27 @@ impl Worker {
             self.launch(pod, Step::PrepareVolumes);
         }
         self.refresh
+    }
+}
+
+impl Worker {
+    /// Measures what a running pod uses of the node, when it may use only so much and it is time; says when it is the next
+    /// time.
+    fn measure_usage(&mut self, pod: &Arc<Pod>, elapsed: Duration) -> Option<Duration> {
+        let ready = self.shared.is_real() && self.observed.disk == Disk::Ready && self.observed.excess.is_none();
+        if !ready || self.measuring || !usage::is_limited(pod) {
+            return None;
+        }
+        let interval = self.shared.options.check_interval;
+        let due = *self.measure.get_or_insert(elapsed + interval);
+        if due > elapsed {
+            return Some(due);
+        }
+        self.measure = None;
+        self.measuring = true;
+        let (shared, pod) = (self.shared.clone(), pod.clone());
+        self.push(Box::pin(async move { Done::Measured(usage::excess(&shared.options, &pod).await) }));
+        None
     }
 }
 

@@ -1,10 +1,14 @@
 //! Volumes of real pods, below the pod's directory: `volumes/<name>` for those that the node makes.
 
 mod atomic_writer;
+mod claim;
 mod empty_dir;
 mod host_path;
+mod nfs;
+mod ownership;
 mod payload;
 mod sub_path;
+pub(crate) mod usage;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -39,6 +43,8 @@ enum Kind<'a> {
     Files,
     EmptyDir(&'a longshore_core::api::pod::EmptyDirVolumeSource),
     HostPath(&'a longshore_core::api::pod::HostPathVolumeSource),
+    Nfs(&'a longshore_core::api::pod::NFSVolumeSource),
+    Claim,
     Unsupported,
 }
 
@@ -47,6 +53,10 @@ fn kind(volume: &Volume) -> Kind<'_> {
         Kind::EmptyDir(source)
     } else if let Some(source) = &volume.host_path {
         Kind::HostPath(source)
+    } else if let Some(source) = &volume.nfs {
+        Kind::Nfs(source)
+    } else if volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some() {
+        Kind::Claim
     } else if volume.config_map.is_some()
         || volume.secret.is_some()
         || volume.downward_api.is_some()
@@ -74,32 +84,41 @@ pub(crate) async fn prepare(shared: &Arc<Shared>, pod: &Pod, addresses: &[IpAddr
         host_ips: shared.options.addresses.iter().map(ToString::to_string).collect(),
         pod_ips: addresses.iter().map(ToString::to_string).collect(),
     };
-    let mut payloads = BTreeMap::new();
+    let directory = shared.options.pod_dir(pod.metadata.uid.as_deref().unwrap_or_default());
+    let mut content = Content::default();
     for volume in &pod.spec.volumes {
         let error = |reason: String| Error { volume: volume.name.clone(), reason };
         match kind(volume) {
             Kind::Files => {
                 let payload = payload::payload(pod, volume, &mut sources, &place, &shared.allocatable).await;
-                payloads.insert(volume.name.clone(), payload.map_err(|missing| error(missing.message))?);
+                content.payloads.insert(volume.name.clone(), payload.map_err(|missing| error(missing.message))?);
+            }
+            // A volume that the pod has stays, whatever became of its claim.
+            Kind::Claim if claim::is_made(&volume_path(&directory, &volume.name)) => {}
+            Kind::Claim => {
+                let backing = claim::backing(shared, pod, volume).await.map_err(error)?;
+                content.backings.insert(volume.name.clone(), backing);
             }
             Kind::Unsupported => return Err(error("this node does not support volumes of its kind".to_owned())),
-            Kind::EmptyDir(_) | Kind::HostPath(_) => {}
+            Kind::EmptyDir(_) | Kind::HostPath(_) | Kind::Nfs(_) => {}
         }
     }
     let (pod, options) = (pod.clone(), shared.options.clone());
     let stamp = shared.clock.now();
-    let work = move || make(&pod, &options, &payloads, stamp);
+    let work = move || make(&pod, &options, &content, stamp);
     spawn_blocking(work)
         .await
         .unwrap_or_else(|error| Err(Error { volume: String::new(), reason: format!("the work broke off: {error}") }))
 }
 
-fn make(
-    pod: &Pod,
-    options: &Options,
-    payloads: &BTreeMap<String, Payload>,
-    stamp: jiff::Timestamp,
-) -> Result<(), Error> {
+/// What was found out about volumes before they are made, by their names.
+#[derive(Default)]
+struct Content {
+    payloads: BTreeMap<String, Payload>,
+    backings: BTreeMap<String, claim::Backing>,
+}
+
+fn make(pod: &Pod, options: &Options, content: &Content, stamp: jiff::Timestamp) -> Result<(), Error> {
     let group = pod.spec.security_context.as_ref().and_then(|context| context.fs_group);
     let group = group.and_then(|group| u32::try_from(group).ok());
     let directory = options.pod_dir(pod.metadata.uid.as_deref().unwrap_or_default());
@@ -108,11 +127,16 @@ fn make(
         let done = match kind(volume) {
             Kind::Files => {
                 let empty = Payload::new();
-                let payload = payloads.get(&volume.name).unwrap_or(&empty);
+                let payload = content.payloads.get(&volume.name).unwrap_or(&empty);
                 atomic_writer::write(&path, payload, group, stamp).map_err(|error| error.to_string())
             }
             Kind::EmptyDir(source) => empty_dir::make(&path, source, group).map_err(|error| error.to_string()),
             Kind::HostPath(source) => host_path::check(source),
+            Kind::Nfs(source) => nfs::make(&path, source, &[]),
+            Kind::Claim => match content.backings.get(&volume.name) {
+                Some(backing) => claim::make(&path, backing, group),
+                None => Ok(()),
+            },
             Kind::Unsupported => Ok(()),
         };
         done.map_err(|reason| Error { volume: volume.name.clone(), reason })?;
@@ -141,11 +165,13 @@ pub(crate) async fn mounts(
         let volume = volume.ok_or_else(|| format!("the pod has no volume \"{}\"", mount.name))?;
         let source = match kind(volume) {
             Kind::HostPath(source) => PathBuf::from(&source.path),
+            Kind::Claim => claim::place(volume_path(&directory, &volume.name)),
             _ => volume_path(&directory, &volume.name),
         };
         let sub_path =
             if mount.sub_path_expr.is_empty() { mount.sub_path.clone() } else { expand_strictly(env, mount)? };
-        let read_only = mount.read_only || matches!(kind(volume), Kind::Files);
+        let claim_only_reads = volume.persistent_volume_claim.as_ref().is_some_and(|claim| claim.read_only);
+        let read_only = mount.read_only || claim_only_reads || matches!(kind(volume), Kind::Files);
         let target = if mount.mount_path.starts_with('/') {
             PathBuf::from(&mount.mount_path)
         } else {

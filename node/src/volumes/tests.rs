@@ -113,6 +113,52 @@ fn paths_of_the_node_are_what_their_type_says() {
     assert!(at("file", "Socket").is_err());
     assert!(at("file", "DirectoryOrCreate").is_err());
     at("file", "").unwrap();
+    at("absent", "").unwrap();
+    at("absent", "Directory").unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(temporary.path().join("socket")).unwrap();
+    at("socket", "Socket").unwrap();
+    for wrong in ["File", "Directory", "FileOrCreate", "CharDevice", "BlockDevice"] {
+        assert!(at("socket", wrong).is_err(), "{wrong}");
+    }
+    at("/dev/null", "CharDevice").unwrap();
+    assert_eq!(
+        at("/dev/null", "BlockDevice").unwrap_err(),
+        "hostPath type check failed: /dev/null is not a block device"
+    );
+}
+
+#[test]
+fn a_volume_is_given_to_the_pods_group_once() {
+    let temporary = tempfile::tempdir().unwrap();
+    let root = temporary.path().join("volume");
+    fs::create_dir_all(root.join("deep")).unwrap();
+    fs::write(root.join("deep/file"), "x").unwrap();
+    fs::set_permissions(root.join("deep/file"), fs::Permissions::from_mode(0o640)).unwrap();
+    symlink("/etc/passwd", root.join("link")).unwrap();
+    // A group that whoever runs this is in.
+    let group = nix::unistd::getegid().as_raw();
+    let mode = |path: &str| fs::metadata(root.join(path)).unwrap().permissions().mode() & 0o7777;
+    let outside = fs::metadata("/etc/passwd").unwrap().permissions().mode();
+    ownership::give(&root, group).unwrap();
+    assert_eq!((mode("."), mode("deep"), mode("deep/file")), (0o2775, 0o2775, 0o660));
+    assert_eq!(fs::metadata("/etc/passwd").unwrap().permissions().mode(), outside);
+    fs::set_permissions(root.join("deep/file"), fs::Permissions::from_mode(0o600)).unwrap();
+    ownership::give(&root, group).unwrap();
+    assert_eq!(mode("deep/file"), 0o600, "what the pod did with its files since is its own business");
+}
+
+#[test]
+fn an_export_that_cannot_be_mounted_says_why() {
+    let temporary = tempfile::tempdir().unwrap();
+    let known = fs::read_to_string("/proc/filesystems").unwrap().contains("nfs4");
+    if known || !nix::unistd::geteuid().is_root() {
+        println!("SKIPPED: needs root, and a kernel without NFS");
+        return;
+    }
+    let source = serde_json::from_value(json!({"server": "127.0.0.1", "path": "/data"})).unwrap();
+    let error = nfs::make(&temporary.path().join("v"), &source, &["ro".to_owned()]).unwrap_err();
+    let text = "cannot mount 127.0.0.1:/data: the kernel of this node has no NFS (no nfs4 in /proc/filesystems)";
+    assert_eq!(error, text);
 }
 
 #[test]
