@@ -59,7 +59,7 @@ pub use namespace_lifecycle::NamespaceLifecycle;
 pub use priority::Priority;
 pub(crate) use priority::system_classes;
 pub use service_account::ServiceAccounts;
-pub use storage::{DefaultStorageClass, StorageProtection};
+pub use storage::{ClaimResize, DefaultStorageClass, StorageProtection};
 pub use unsupported::{Unsupported, UnsupportedFields};
 
 /// What is being done to an object.
@@ -124,6 +124,7 @@ pub fn built_in(unsupported: Unsupported) -> Vec<Arc<dyn AdmissionRule>> {
         Arc::new(DefaultTolerationSeconds::default()),
         Arc::new(DefaultStorageClass),
         Arc::new(StorageProtection),
+        Arc::new(ClaimResize),
         Arc::new(UnsupportedFields { mode: unsupported }),
     ]
 }

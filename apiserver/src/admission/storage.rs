@@ -1,13 +1,15 @@
-//! DefaultStorageClass and StorageObjectInUseProtection: what new claims and volumes get.
+//! DefaultStorageClass, StorageObjectInUseProtection and PersistentVolumeClaimResize: what new claims and volumes get, and which
+//! claims may grow.
 
 use async_trait::async_trait;
+use longshore_core::api::persistent_volume_claim::PersistentVolumeClaimPhase;
 use longshore_core::api::{
     PersistentVolume, PersistentVolumeClaim, StorageClass, persistent_volume, persistent_volume_claim,
 };
 use longshore_core::client::Error;
 use longshore_core::kind::{AnyObject, KindType};
 
-use super::{AdmissionRule, Operation, Request};
+use super::{AdmissionRule, Operation, Request, forbidden};
 
 /// A claim that says nothing about its class gets the class that is marked as the default; of several, the newest.
 #[derive(Debug, Clone, Copy, Default)]
@@ -59,5 +61,39 @@ impl AdmissionRule for StorageProtection {
             finalizers.push(finalizer.to_owned());
         }
         Ok(())
+    }
+}
+
+/// A claim may ask for more only once it is bound, and if its class allows it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ClaimResize;
+
+#[async_trait]
+impl AdmissionRule for ClaimResize {
+    fn name(&self) -> &'static str {
+        "PersistentVolumeClaimResize"
+    }
+
+    async fn validate(&self, request: &mut Request<'_>, object: &dyn AnyObject) -> Result<(), Error> {
+        let old = request.old.and_then(|old| old.as_any().downcast_ref::<PersistentVolumeClaim>());
+        let new = object.as_any().downcast_ref::<PersistentVolumeClaim>();
+        let (Operation::Update(None), Some(old), Some(new)) = (request.operation, old, new) else { return Ok(()) };
+        if new.size() <= old.size() {
+            return Ok(());
+        }
+        if old.status.phase != PersistentVolumeClaimPhase::Bound {
+            return Err(forbidden(object, "Only bound persistent volume claims can be expanded"));
+        }
+        let classes = request.registry.cached_objects(KindType::of::<StorageClass>());
+        let mut classes = classes.iter().filter_map(|class| class.as_any().downcast_ref::<StorageClass>());
+        let grows = |class: &StorageClass| {
+            class.metadata.name.as_deref() == Some(new.class()) && class.allow_volume_expansion == Some(true)
+        };
+        if classes.any(grows) {
+            return Ok(());
+        }
+        let why = "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must \
+                   support resize";
+        Err(forbidden(object, why))
     }
 }

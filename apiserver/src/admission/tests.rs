@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use longshore_core::api::{Namespace, Pod, PriorityClass, ServiceAccount};
+use longshore_core::api::persistent_volume_claim::PersistentVolumeClaimPhase;
+use longshore_core::api::{
+    Namespace, PersistentVolume, PersistentVolumeClaim, Pod, PriorityClass, ServiceAccount, StorageClass,
+};
 use longshore_core::client::params::{DeleteParams, PostParams};
 use longshore_core::client::{Api, Client, Error, Target};
 use longshore_core::clock::VirtualClock;
@@ -248,4 +251,57 @@ fn resolve<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
         Some(choices) => resolve(root, &choices[0]),
         None => schema,
     }
+}
+
+fn claim(name: &str, size: &str) -> Box<dyn AnyObject> {
+    let spec = json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": size } } });
+    read::<PersistentVolumeClaim>(json!({ "metadata": { "name": name }, "spec": spec }))
+}
+
+#[tokio::test]
+async fn claims_get_the_default_class_and_stay_while_they_are_used() {
+    let (registry, clock) = registry_with(Unsupported::Refuse).await;
+    let (made, _) = create(&registry, claim("a", "1Gi")).await.unwrap();
+    assert_eq!(made["spec"]["storageClassName"], "local-path");
+    assert_eq!(made["metadata"]["finalizers"], json!(["kubernetes.io/pvc-protection"]));
+    let mut own = claim("b", "1Gi");
+    own.as_any_mut().downcast_mut::<PersistentVolumeClaim>().unwrap().spec.storage_class_name = Some(String::new());
+    assert_eq!(create(&registry, own).await.unwrap().0["spec"]["storageClassName"], "");
+
+    // Of several the newest wins, which is the one that a user marks.
+    clock.advance(Duration::from_secs(1));
+    let marked = json!({ "storageclass.kubernetes.io/is-default-class": "true" });
+    let class = json!({ "metadata": { "name": "fast", "annotations": marked }, "provisioner": "x.io/y" });
+    create(&registry, read::<StorageClass>(class)).await.unwrap();
+    let (made, _) = create(&registry, claim("c", "1Gi")).await.unwrap();
+    assert_eq!(made["spec"]["storageClassName"], "fast");
+    let volume = json!({ "metadata": { "name": "v" }, "spec": {
+        "capacity": { "storage": "1Gi" }, "accessModes": ["ReadWriteOnce"], "hostPath": { "path": "/data" },
+    } });
+    let (made, _) = create(&registry, read::<PersistentVolume>(volume)).await.unwrap();
+    assert_eq!(made["metadata"]["finalizers"], json!(["kubernetes.io/pv-protection"]));
+}
+
+#[tokio::test]
+async fn claims_grow_only_where_their_class_allows_it() {
+    let registry = registry().await;
+    let api = Api::<PersistentVolumeClaim>::namespaced(client(&registry), "default");
+    create(&registry, claim("a", "1Gi")).await.unwrap();
+    let grow = |claim: &PersistentVolumeClaim| {
+        let mut claim = claim.clone();
+        claim.spec.resources.requests = [("storage".to_owned(), "2Gi".parse().unwrap())].into();
+        claim
+    };
+    let made = api.get("a").await.unwrap();
+    let error = api.update(grow(&made), &PostParams::default()).await.unwrap_err();
+    assert_eq!((error.code(), error.to_string().contains("spec is immutable")), (422, true), "{error}");
+    let mut bound = (*made).clone();
+    bound.spec.volume_name = "v".into();
+    api.update(bound, &PostParams::default()).await.unwrap();
+    let mut bound = (*api.get("a").await.unwrap()).clone();
+    bound.status.phase = PersistentVolumeClaimPhase::Bound;
+    let bound = api.update_status(bound, &PostParams::default()).await.unwrap();
+    let error = api.update(grow(&bound), &PostParams::default()).await.unwrap_err();
+    assert_eq!(error.code(), 403);
+    assert!(error.to_string().ends_with("the storageclass that provisions the pvc must support resize"), "{error}");
 }

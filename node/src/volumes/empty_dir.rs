@@ -9,8 +9,14 @@ use longshore_core::api::pod::{EmptyDirVolumeSource, StorageMedium};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
-/// Makes the directory if it is not there; its content is the pod's and stays.
-pub(super) fn make(path: &Path, source: &EmptyDirVolumeSource, group: Option<u32>) -> io::Result<()> {
+/// Makes the directory if it is not there; its content is the pod's and stays. One in memory holds no more than its limit and
+/// the pod's own limit of memory, in bytes.
+pub(super) fn make(
+    path: &Path,
+    source: &EmptyDirVolumeSource,
+    memory: Option<i64>,
+    group: Option<u32>,
+) -> io::Result<()> {
     match source.medium {
         StorageMedium::Unset | StorageMedium::Memory => {}
         ref other => {
@@ -23,7 +29,8 @@ pub(super) fn make(path: &Path, source: &EmptyDirVolumeSource, group: Option<u32
     let mut mounted = false;
     if source.medium == StorageMedium::Memory && !is_tmpfs(path)? {
         let mut options = "mode=0777".to_owned();
-        if let Some(limit) = source.size_limit.as_ref().map(|limit| limit.value()).filter(|limit| *limit > 0) {
+        let own = source.size_limit.as_ref().map(|limit| limit.value());
+        if let Some(limit) = [own, memory].into_iter().flatten().filter(|limit| *limit > 0).min() {
             options.push_str(&format!(",size={limit}"));
         }
         mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some(options.as_str()))?;

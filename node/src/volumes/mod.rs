@@ -18,7 +18,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use longshore_core::api::Pod;
+use longshore_core::api::pod::helpers::{ResourceOptions, pod_limits};
 use longshore_core::api::pod::{Container, MountPropagationMode, RecursiveReadOnlyMode, Volume, VolumeMount};
+use longshore_core::quantity::Quantity;
 use longshore_core::runtime::{Mount, Propagation};
 use nix::mount::{MntFlags, umount2};
 use tokio::task::spawn_blocking;
@@ -121,6 +123,7 @@ struct Content {
 fn make(pod: &Pod, options: &Options, content: &Content, stamp: jiff::Timestamp) -> Result<(), Error> {
     let group = pod.spec.security_context.as_ref().and_then(|context| context.fs_group);
     let group = group.and_then(|group| u32::try_from(group).ok());
+    let memory = pod_limits(pod, ResourceOptions::default()).get("memory").map(Quantity::value);
     let directory = options.pod_dir(pod.metadata.uid.as_deref().unwrap_or_default());
     for volume in &pod.spec.volumes {
         let path = volume_path(&directory, &volume.name);
@@ -130,7 +133,7 @@ fn make(pod: &Pod, options: &Options, content: &Content, stamp: jiff::Timestamp)
                 let payload = content.payloads.get(&volume.name).unwrap_or(&empty);
                 atomic_writer::write(&path, payload, group, stamp).map_err(|error| error.to_string())
             }
-            Kind::EmptyDir(source) => empty_dir::make(&path, source, group).map_err(|error| error.to_string()),
+            Kind::EmptyDir(source) => empty_dir::make(&path, source, memory, group).map_err(|error| error.to_string()),
             Kind::HostPath(source) => host_path::check(source),
             Kind::Nfs(source) => nfs::make(&path, source, &[]),
             Kind::Claim => match content.backings.get(&volume.name) {

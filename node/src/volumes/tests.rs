@@ -68,10 +68,10 @@ fn files_cannot_lie_outside_their_volume() {
 fn an_empty_directory_keeps_what_the_pod_put_there() {
     let temporary = tempfile::tempdir().unwrap();
     let path = temporary.path().join("volume");
-    empty_dir::make(&path, &EmptyDirVolumeSource::default(), None).unwrap();
+    empty_dir::make(&path, &EmptyDirVolumeSource::default(), None, None).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o777);
     fs::write(path.join("mine"), "x").unwrap();
-    empty_dir::make(&path, &EmptyDirVolumeSource::default(), None).unwrap();
+    empty_dir::make(&path, &EmptyDirVolumeSource::default(), None, None).unwrap();
     assert_eq!(fs::read_to_string(path.join("mine")).unwrap(), "x");
 }
 
@@ -84,12 +84,12 @@ async fn a_directory_in_memory_is_unmounted_before_it_is_removed() {
     let temporary = tempfile::tempdir().unwrap();
     let path = temporary.path().join("pod").join("volumes").join("memory");
     let source: EmptyDirVolumeSource = serde_json::from_value(json!({"medium": "Memory", "sizeLimit": "1Mi"})).unwrap();
-    if let Err(error) = empty_dir::make(&path, &source, None) {
+    if let Err(error) = empty_dir::make(&path, &source, Some(2 << 20), None) {
         println!("SKIPPED: cannot mount here: {error}");
         return;
     }
     fs::write(path.join("mine"), "x").unwrap();
-    empty_dir::make(&path, &source, None).unwrap();
+    empty_dir::make(&path, &source, Some(2 << 20), None).unwrap();
     assert_eq!(fs::read_to_string(path.join("mine")).unwrap(), "x", "not mounted twice");
     assert!(fs::write(path.join("big"), vec![0; 2 << 20]).is_err(), "the limit holds");
     remove(temporary.path().join("pod"), None).await.unwrap();

@@ -74,6 +74,13 @@ pub static FIELDS: &[Field] = &[
     pod("spec.automountServiceAccountToken", Some("true"), Ignored, NO_TOKEN),
     other("Service", "spec.externalIPs", Ignored, "nodes take no traffic for these addresses yet"),
     other("Service", "spec.trafficDistribution", Ignored, "all endpoints of a service are equal"),
+    Field {
+        kind: "StorageClass",
+        path: "allowVolumeExpansion",
+        value: Some("true"),
+        effect: Ignored,
+        why: "volumes do not grow yet",
+    },
     other("ResourceQuota", "spec.hard", Ignored, "quotas are not enforced yet"),
     other("LimitRange", "spec.limits", Ignored, "limits are not enforced yet"),
 ];
