@@ -38,6 +38,26 @@ fn claim_name(set: &StatefulSet, template: &str, ordinal: i32) -> String {
     format!("{template}-{}-{ordinal}", name(set))
 }
 
+fn claim_names(set: &StatefulSet, ordinal: i32) -> impl Iterator<Item = String> {
+    let templates = set.spec.volume_claim_templates.iter();
+    templates.map(move |template| claim_name(set, template.metadata.name.as_deref().unwrap_or_default(), ordinal))
+}
+
+/// Whether a claim is called like one of the set's.
+pub(super) fn is_claim_of(set: &StatefulSet, claim: &PersistentVolumeClaim) -> bool {
+    let claim = claim.metadata.name.as_deref().unwrap_or_default();
+    let ordinal = claim.rsplit_once('-').and_then(|(_, digits)| digits.parse().ok());
+    ordinal.is_some_and(|ordinal| claim_names(set, ordinal).any(|name| name == claim))
+}
+
+/// Whether a claim of an ordinal is on its way out.
+pub(super) fn loses_claim(view: &View<'_>, set: &StatefulSet, ordinal: i32) -> bool {
+    let claims = view.of::<PersistentVolumeClaim>();
+    let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
+    let mut found = claim_names(set, ordinal).filter_map(|name| claims.get(namespace, &name));
+    found.any(|claim| claim.metadata.deletion_timestamp.is_some())
+}
+
 /// The pod of this ordinal.
 pub(super) fn pod(set: &StatefulSet, template: &PodTemplateSpec, revision: &str, ordinal: i32) -> Pod {
     let mut pod = pod_of(template, set);

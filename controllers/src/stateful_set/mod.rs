@@ -106,6 +106,13 @@ impl Look<'_> {
             let pod = self.pods.get(&ordinal).cloned();
             let claims = identity::claims(self.view, self.set, ordinal, pod.as_ref(), false);
             self.actions.extend(claims);
+            if pod.is_none() && identity::loses_claim(self.view, self.set, ordinal) {
+                // A pod that came now would hold the old claim; it comes when the new one can.
+                if self.is_ordered() {
+                    return false;
+                }
+                continue;
+            }
             let Some(pod) = pod else {
                 let create = Action::Create(Box::new(self.new_pod(ordinal)));
                 self.actions.push(create.reported_with(self.set, words));
@@ -230,8 +237,13 @@ impl Controller for StatefulSetController {
         triggers.on::<StatefulSet, _>(|change| [ObjectKey::of(&**change.object())]);
         watch_dependents::<StatefulSet, Pod>(triggers, selector);
         watch_dependents::<StatefulSet, ControllerRevision>(triggers, selector);
-        // Read, but no reason to wake: a claim that is gone comes back when its pod is next looked at.
-        triggers.on::<PersistentVolumeClaim, _>(|_: &Change<Arc<PersistentVolumeClaim>>| None::<ObjectKey>);
+        let sets = triggers.informer::<StatefulSet>();
+        triggers.on::<PersistentVolumeClaim, _>(move |change: &Change<Arc<PersistentVolumeClaim>>| {
+            let Change::Deleted(claim) = change else { return Vec::new() };
+            let sets = sets.list_namespace(claim.metadata.namespace.as_deref().unwrap_or_default());
+            let owners = sets.iter().filter(|set| identity::is_claim_of(set, claim));
+            owners.map(|set| ObjectKey::of(&**set)).collect()
+        });
     }
 
     fn reconcile(&self, view: &View<'_>, key: &ObjectKey, now: Timestamp) -> Plan {

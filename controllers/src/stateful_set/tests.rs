@@ -205,6 +205,36 @@ async fn storage_outlives_pods_or_goes_with_them() {
         .await;
 }
 
+#[tokio::test]
+async fn a_pod_does_not_come_back_to_a_claim_that_goes() {
+    let world = World::new(6);
+    let mut kubelet = Kubelet::new(6);
+    world
+        .with_all(controllers, async {
+            let mut stored = set(1);
+            let mut claim = VolumeClaimTemplate::default();
+            claim.metadata.name = Some("data".into());
+            stored.spec.volume_claim_templates = vec![claim];
+            world.create(stored).await;
+            world.settle_with(&mut kubelet).await;
+            world.edit::<PersistentVolumeClaim>("data-db-0", |claim| {
+                claim.metadata.finalizers = Some(vec!["example.com/held".into()]);
+            });
+            let old = world.one::<PersistentVolumeClaim>("data-db-0").metadata.uid;
+            world.api::<PersistentVolumeClaim>().delete("data-db-0", &Default::default()).await.unwrap();
+            world.api::<Pod>().delete("db-0", &Default::default()).await.unwrap();
+            world.settle_with(&mut kubelet).await;
+            assert!(names(&world).is_empty());
+            let mut free = world.one::<PersistentVolumeClaim>("data-db-0");
+            free.metadata.finalizers = None;
+            world.api().update(free, &Default::default()).await.unwrap();
+            world.settle_with(&mut kubelet).await;
+            assert_eq!(names(&world), ["db-0"]);
+            assert_ne!(world.one::<PersistentVolumeClaim>("data-db-0").metadata.uid, old);
+        })
+        .await;
+}
+
 /// Changes of number and version under faults, with the process dying in between: one pod an ordinal always; while it is
 /// ordered, at most one pod that served is missing; in the end everything is as wanted.
 #[tokio::test]
