@@ -26,6 +26,8 @@ impl AdmissionRule for DefaultStorageClass {
         if request.operation != Operation::Create || claim.has_class() {
             return Ok(());
         }
+        // Who has just made a class wants it to count.
+        request.registry.refresh().await?;
         let classes = request.registry.cached_objects(KindType::of::<StorageClass>());
         let classes = classes.iter().filter_map(|class| class.as_any().downcast_ref());
         if let Some(default) = StorageClass::default_of(classes) {
