@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use longshore_core::api::Pod;
 use longshore_core::api::pod::helpers::{ResourceOptions, pod_limits};
@@ -44,7 +44,7 @@ pub(crate) async fn excess(options: &Options, pod: &Pod) -> Option<String> {
     spawn_blocking(move || find_excess(&pod, &directory, &logs)).await.ok().flatten()
 }
 
-fn find_excess(pod: &Pod, directory: &Path, logs: &PathBuf) -> Option<String> {
+fn find_excess(pod: &Pod, directory: &Path, logs: &Path) -> Option<String> {
     let mut total = used(logs);
     for volume in &pod.spec.volumes {
         let Some(source) = on_disk(volume) else { continue };

@@ -8,9 +8,7 @@ use async_trait::async_trait;
 use longshore_core::api::persistent_volume_claim::SELECTED_NODE;
 use longshore_core::api::pod::Pod;
 use longshore_core::api::pod::helpers::claim_name;
-use longshore_core::api::{
-    CSIDriver, CSIStorageCapacity, Node, ObjectReference, PersistentVolume, PersistentVolumeClaim, StorageClass,
-};
+use longshore_core::api::{CSIDriver, CSIStorageCapacity, Node, PersistentVolume, PersistentVolumeClaim, StorageClass};
 use longshore_core::client::params::{ListParams, PostParams};
 use longshore_core::client::{Api, Client, Error};
 use longshore_core::clock::Clock;
