@@ -209,3 +209,51 @@ fn a_mount_of_the_host_reaches_only_containers_that_want_it() {
         assert_eq!(machine.ask(&["exec", "none", "--", "ls", "/h/inner"]), "");
     });
 }
+
+/// A pod that mounts a file system of its own making, and keeps it until it is told to end. Its programs are the host's.
+fn mounting(shared: &Path) -> String {
+    let host = ["usr", "lib", "lib64"].map(|name| {
+        (
+            format!("{{name: {name}, hostPath: {{path: /{name}, type: Directory}}}}"),
+            format!("{{name: {name}, mountPath: /{name}, readOnly: true}}"),
+        )
+    });
+    let (volumes, mounts): (Vec<String>, Vec<String>) = host.into_iter().unzip();
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: mounts}}\nspec:\n  terminationGracePeriodSeconds: 5\n  \
+         containers:\n  - name: c\n    image: longshore.local/demo:1\n    command: [/bin/sh, -c]\n    \
+         args: ['mkdir /own; echo hello from a pod > /own/file; /usr/bin/bindfs -f /own /h/mnt & \
+         trap \"kill $!; wait; exit 0\" TERM; wait']\n    \
+         securityContext: {{privileged: true}}\n    \
+         readinessProbe: {{exec: {{command: [/bin/cat, /h/mnt/file]}}, periodSeconds: 1}}\n    \
+         volumeMounts: [{{name: h, mountPath: /h, mountPropagation: Bidirectional}}, {}]\n  \
+         volumes: [{{name: h, hostPath: {{path: {}}}}}, {}]\n",
+        mounts.join(", "),
+        shared.display(),
+        volumes.join(", ")
+    )
+}
+
+#[test]
+fn a_mount_that_one_pod_makes_is_seen_by_another() {
+    on_own_network(&[PROGRAMS, &["bindfs"]].concat(), || {
+        let machine = Machine::new();
+        machine.up(&["--demo"]);
+        let shared = SharedDirectory::new(machine.data_dir().parent().unwrap().join("shared"));
+        std::fs::create_dir(shared.path().join("mnt")).unwrap();
+        // The one that looks is there first: the mount comes to it while it runs.
+        let looks = machine.write("looks.yaml", &pod("looks", shared.path(), "HostToContainer"));
+        machine.ask(&["create", "-f", &looks]);
+        machine.ask(&["wait", "-f", &looks, "--for=condition=Ready", "--timeout=60s"]);
+        let mounts = machine.write("mounts.yaml", &mounting(shared.path()));
+        machine.ask(&["create", "-f", &mounts]);
+        machine.ask(&["wait", "-f", &mounts, "--for=condition=Ready", "--timeout=60s"]);
+        assert_eq!(machine.ask(&["exec", "looks", "--", "cat", "/h/mnt/file"]), "hello from a pod");
+        assert_eq!(std::fs::read_to_string(shared.path().join("mnt/file")).unwrap(), "hello from a pod\n");
+        machine.ask(&["exec", "looks", "--", "sh", "-c", "echo and back > /h/mnt/reply"]);
+        assert_eq!(machine.ask(&["exec", "mounts", "--", "cat", "/own/reply"]), "and back");
+
+        machine.ask(&["delete", "pod", "mounts"]);
+        assert_eq!(machine.ask(&["exec", "looks", "--", "ls", "/h/mnt"]), "");
+    });
+}

@@ -16,6 +16,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("iptables", "iptables"),
     ("ip", "iproute2"),
     ("busybox", "busybox-static"),
+    ("bindfs", "bindfs"),
     ("curl", "curl"),
     ("docker-registry", "docker-registry"),
 ];
