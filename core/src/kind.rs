@@ -74,6 +74,8 @@ pub enum Subresource {
     EphemeralContainers,
     /// A namespace's finalizers.
     Finalize,
+    /// What was decided about a request for a certificate.
+    Approval,
     /// A pod's removal subject to disruption budgets.
     Eviction,
     /// A container's output.
@@ -98,6 +100,7 @@ impl Subresource {
             Self::Resize => "resize",
             Self::EphemeralContainers => "ephemeralcontainers",
             Self::Finalize => "finalize",
+            Self::Approval => "approval",
             Self::Eviction => "eviction",
             Self::Log => "log",
             Self::Exec => "exec",

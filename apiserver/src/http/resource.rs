@@ -69,7 +69,13 @@ pub(super) async fn serve(shared: &Shared, call: Call, route: Resource) -> Resul
         (
             "PUT",
             None
-            | Some(Subresource::Status | Subresource::Resize | Subresource::EphemeralContainers | Subresource::Finalize),
+            | Some(
+                Subresource::Status
+                | Subresource::Resize
+                | Subresource::EphemeralContainers
+                | Subresource::Finalize
+                | Subresource::Approval,
+            ),
         ) => {
             let mut decoded = options::object(&call, kind)?;
             place(&mut decoded, &route, Some(name))?;
@@ -77,7 +83,13 @@ pub(super) async fn serve(shared: &Shared, call: Call, route: Resource) -> Resul
             warnings.splice(0..0, decoded.warnings);
             Ok(reply(200, &object, &warnings))
         }
-        ("PATCH", None | Some(Subresource::Status | Subresource::Resize | Subresource::EphemeralContainers)) => {
+        (
+            "PATCH",
+            None
+            | Some(
+                Subresource::Status | Subresource::Resize | Subresource::EphemeralContainers | Subresource::Approval,
+            ),
+        ) => {
             let patch = patch_body(&call)?;
             let applies = matches!(patch, PatchBody::Apply(_));
             let is_new = applies && registry.get(target, &GetParams::default()).await.is_err();

@@ -6,6 +6,7 @@ pub(crate) mod wire;
 mod workload;
 
 pub mod byte_string;
+pub mod certificate_signing_request;
 pub mod condition;
 pub mod config_map;
 pub mod controller_revision;
@@ -45,6 +46,7 @@ pub mod stateful_set;
 pub mod storage_class;
 
 pub use byte_string::ByteString;
+pub use certificate_signing_request::CertificateSigningRequest;
 pub use condition::ConditionStatus;
 pub use config_map::ConfigMap;
 pub use controller_revision::ControllerRevision;
@@ -87,7 +89,7 @@ pub use service_account::ServiceAccount;
 pub use stateful_set::StatefulSet;
 pub use storage_class::StorageClass;
 pub use wire::{
-    AppsV1, AutoscalingV1, BatchV1, CoordinationV1, DiscoveryV1, NetworkingV1, PolicyV1, RbacV1, SchedulingV1,
+    AppsV1, AutoscalingV1, BatchV1, CertificatesV1, CoordinationV1, DiscoveryV1, NetworkingV1, PolicyV1, RbacV1, SchedulingV1,
     SchedulingXV1alpha1, StorageV1, V1,
 };
 
@@ -95,6 +97,7 @@ use crate::kind::KindType;
 
 /// Every kind that an API server offers. A new kind is one more line here.
 static KINDS: &[&KindType] = &[
+    KindType::of::<CertificateSigningRequest>(),
     KindType::of::<ConfigMap>(),
     KindType::of::<ControllerRevision>(),
     KindType::of::<CSIDriver>(),

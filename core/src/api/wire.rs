@@ -57,6 +57,10 @@ api_version!(
     BatchV1 = "batch/v1"
 );
 api_version!(
+    /// `apiVersion` of requests for certificates.
+    CertificatesV1 = "certificates.k8s.io/v1"
+);
+api_version!(
     /// `apiVersion` of leases.
     CoordinationV1 = "coordination.k8s.io/v1"
 );
