@@ -4,6 +4,7 @@
 
 pub mod admission;
 mod allocation;
+pub mod bootstrap_token;
 mod cache;
 pub mod http;
 mod key;

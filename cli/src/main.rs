@@ -9,6 +9,7 @@ mod install;
 mod output;
 mod part;
 mod signals;
+mod token;
 mod up;
 mod view;
 mod what_if;
@@ -91,8 +92,11 @@ enum Command {
     Scheduler(part::SchedulerOptions),
     /// Run the controllers alone
     Controllers(part::ControllersOptions),
-    /// Run a node agent alone
+    /// Run a node agent alone; with --server and a token, make this machine a node of a cluster
     Node(part::NodeOptions),
+    /// Tokens with which machines join the cluster
+    #[command(subcommand)]
+    Token(token::Command),
     /// Print a kubeconfig with a certificate of its own for a user, a node or another part
     Certificate(part::CertificateOptions),
     /// Print a completion script for a shell
@@ -108,7 +112,9 @@ fn main() -> ExitCode {
         Command::Up(ref options) if !options.is_detached_child() => "warn",
         // What kept these from an answer they say themselves.
         Command::Explain(_) | Command::WhatIf(_) => "warn,kube_client=off",
-        Command::Down(_) | Command::Status(_) | Command::Kubeconfig(_) | Command::Image(_) => "warn",
+        Command::Down(_) | Command::Status(_) | Command::Kubeconfig(_) | Command::Image(_) | Command::Token(_) => {
+            "warn"
+        }
         _ => "info",
     };
     if let Err(error) = log(&cli.logging, level) {
@@ -137,6 +143,7 @@ fn main() -> ExitCode {
             Command::Scheduler(options) => part::scheduler(options).await,
             Command::Controllers(options) => part::controllers(options).await,
             Command::Node(options) => part::node(options).await,
+            Command::Token(command) => token::run(command).await,
             Command::Certificate(options) => part::certificate(options),
             Command::Completion(options) => completion::print(&options, &mut Cli::command()),
         }

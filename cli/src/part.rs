@@ -3,12 +3,16 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use longshore_cluster::remote::{self, AddressRange, Part, Role};
+use ipnet::IpNet;
+use longshore_cluster::remote::{self, AddressRange, JoinOptions, NodeAccess, Part, Role};
+use longshore_cluster::tokens::{BootstrapToken, Malformed};
 use longshore_cluster::{
     Error, RuntimeKind, SchedulerConfiguration, StoreKind, Unsupported, read_scheduler_configuration,
 };
+use longshore_core::go_duration;
 
 use crate::output::say;
 use crate::{Place, signals};
@@ -34,6 +38,39 @@ pub(crate) struct ApiserverOptions {
     /// What to do about fields that nothing acts on yet and that it would be unsafe to ignore
     #[arg(long, value_name = "refuse|warn", default_value = "refuse")]
     unsupported: Unsupported,
+    #[command(flatten)]
+    signing: SigningOptions,
+}
+
+/// How nodes get certificates.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct SigningOptions {
+    /// How long certificates of nodes that join are valid, such as 720h; they are renewed in time
+    #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = duration)]
+    cluster_signing_duration: Duration,
+}
+
+impl SigningOptions {
+    pub(crate) fn life(self) -> Option<Duration> {
+        Some(self.cluster_signing_duration)
+    }
+}
+
+/// When nodes are given up.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct MonitorOptions {
+    /// How long a node may be silent before it counts as lost
+    #[arg(long, value_name = "DURATION", default_value = "40s", value_parser = duration)]
+    pub(crate) node_monitor_grace_period: Duration,
+}
+
+/// Reads a duration as Kubernetes' programs write them: 24h, 1m30s.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let nanoseconds = go_duration::parse(text)?;
+    match u64::try_from(nanoseconds) {
+        Ok(nanoseconds) if nanoseconds > 0 => Ok(Duration::from_nanos(nanoseconds)),
+        _ => Err("it must be longer than 0".to_owned()),
+    }
 }
 
 /// Options of parts that only need access.
@@ -60,6 +97,14 @@ pub(crate) struct ControllersOptions {
     remote: RemoteOptions,
     #[command(flatten)]
     listening: Listening,
+    /// Addresses of which nodes get ranges for their pods, those that bring none
+    #[arg(long, value_name = "RANGE", default_value = "10.244.0.0/16")]
+    cluster_cidr: IpNet,
+    /// Addresses of Services, as the API server has it: no node gets them
+    #[arg(long, value_name = "RANGE", default_value = "10.96.0.0/16")]
+    service_range: IpNet,
+    #[command(flatten)]
+    monitor: MonitorOptions,
 }
 
 /// Options of `scheduler`.
@@ -77,16 +122,33 @@ pub(crate) struct SchedulerOptions {
 
 /// Options of `node`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "`longshore token create` prints the command that joins a machine. It is needed once: later starts know the \
+                        cluster by the node's own certificate, which is renewed while it runs."
+)]
 pub(crate) struct NodeOptions {
-    #[command(flatten)]
-    remote: RemoteOptions,
+    /// Join the cluster of this API server, unless this node has joined already
+    #[arg(long, value_name = "URL", requires = "ca_hash", conflicts_with = "kubeconfig")]
+    server: Option<String>,
+    /// Token of `longshore token create`; other users of this machine can see it: --token-file and the variable are better there
+    #[arg(long, env = "LONGSHORE_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
+    token: Option<BootstrapToken>,
+    /// File that holds the token
+    #[arg(long, value_name = "FILE", requires = "server")]
+    token_file: Option<PathBuf>,
+    /// Hash of the key of the cluster's authority, sha256:…, by which the API server is known
+    #[arg(long, value_name = "HASH", requires = "server")]
+    ca_hash: Option<String>,
+    /// Do not join, but be known by a kubeconfig of `longshore certificate node`
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
     #[command(flatten)]
     place: Place,
-    /// Name of the node, as in its certificate
+    /// Name of the node, as in its certificate [default: this machine's]
     #[arg(long)]
-    name: String,
-    /// Address of the node; may be given several times, the primary first
-    #[arg(long = "address", value_name = "ADDRESS", required = true)]
+    name: Option<String>,
+    /// Address of the node; may be given several times, the primary first [default: the one that faces the API server]
+    #[arg(long = "address", value_name = "ADDRESS")]
     addresses: Vec<IpAddr>,
     /// Port at which the API server reaches this agent
     #[arg(long, default_value_t = 10250)]
@@ -94,12 +156,15 @@ pub(crate) struct NodeOptions {
     /// What runs containers
     #[arg(long, value_name = "oci|simulated", default_value = "oci")]
     runtime: RuntimeKind,
-    /// Addresses of this node's pods [default: a range that is free on this machine]
+    /// Addresses of this node's pods [default: what the cluster gives it; with --kubeconfig a range that is free on this machine]
     #[arg(long, value_name = "RANGE")]
     pod_range: Option<String>,
-    /// Addresses of Services, as the API server has it
-    #[arg(long, value_name = "RANGE", default_value = "10.96.0.0/16")]
-    service_range: String,
+    /// Addresses of Services [default: what the cluster says]
+    #[arg(long, value_name = "RANGE")]
+    service_range: Option<String>,
+    /// How long this node may be silent before others hold it for lost; it is heard of four times in it
+    #[arg(long, value_name = "DURATION", default_value = "40s", value_parser = duration)]
+    node_lease_duration: Duration,
 }
 
 /// Options of `certificate`.
@@ -154,6 +219,7 @@ pub(crate) async fn apiserver(options: ApiserverOptions) -> Result<ExitCode, Err
         addresses: options.addresses,
         service_range: options.service_range,
         unsupported: options.unsupported,
+        certificate_life: options.signing.life(),
     };
     signals::until_asked(async |cancel| remote::apiserver(options, cancel).await).await.map(|()| ExitCode::SUCCESS)
 }
@@ -173,15 +239,25 @@ pub(crate) fn scheduler_configuration(file: Option<&Path>) -> Result<SchedulerCo
 
 /// Runs the controllers.
 pub(crate) async fn controllers(options: ControllersOptions) -> Result<ExitCode, Error> {
-    let listen = options.listening.listen;
-    let run = async |cancel| remote::controllers(&options.remote.kubeconfig, listen, cancel).await;
-    signals::until_asked(run).await.map(|()| ExitCode::SUCCESS)
+    let options = remote::ControllersAloneOptions {
+        kubeconfig: options.remote.kubeconfig,
+        listen: options.listening.listen,
+        cluster_range: options.cluster_cidr,
+        service_range: Some(options.service_range),
+        node_monitor_grace_period: options.monitor.node_monitor_grace_period,
+    };
+    signals::until_asked(async |cancel| remote::controllers(options, cancel).await).await.map(|()| ExitCode::SUCCESS)
 }
 
 /// Runs a node's agent.
 pub(crate) async fn node(options: NodeOptions) -> Result<ExitCode, Error> {
+    let token = match &options.token_file {
+        None => options.token,
+        Some(path) => Some(read_token(path)?),
+    };
+    let join = options.server.map(|server| JoinOptions { server, token, ca_hash: options.ca_hash });
     let options = remote::NodeAloneOptions {
-        kubeconfig: options.remote.kubeconfig,
+        access: options.kubeconfig.map_or(NodeAccess::Joined(join), NodeAccess::Kubeconfig),
         data_dir: options.place.directory(),
         name: options.name,
         addresses: options.addresses,
@@ -189,8 +265,15 @@ pub(crate) async fn node(options: NodeOptions) -> Result<ExitCode, Error> {
         runtime: options.runtime,
         pod_range: options.pod_range,
         service_range: options.service_range,
+        lease_duration: options.node_lease_duration,
     };
     signals::until_asked(async |cancel| remote::node(options, cancel).await).await.map(|()| ExitCode::SUCCESS)
+}
+
+fn read_token(path: &Path) -> Result<BootstrapToken, Error> {
+    let unusable = |reason: String| Error::File { tried: "read the token in", path: path.into(), reason };
+    let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
+    text.parse().map_err(|error: Malformed| unusable(error.to_string()))
 }
 
 /// Prints a kubeconfig.

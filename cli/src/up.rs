@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use longshore_cluster::{Cluster, Error, Progress, RuntimeKind, StoreKind, Unsupported, UpOptions, demo, read};
 
-use crate::part::scheduler_configuration;
+use crate::part::{MonitorOptions, SigningOptions, scheduler_configuration};
 use crate::{Place, install, output, signals};
 
 /// How long workloads may take to become ready.
@@ -48,6 +48,10 @@ pub(crate) struct Options {
     /// How pods are placed: Kubernetes' KubeSchedulerConfiguration
     #[arg(long, value_name = "FILE")]
     scheduler_config: Option<PathBuf>,
+    #[command(flatten)]
+    signing: SigningOptions,
+    #[command(flatten)]
+    monitor: MonitorOptions,
     /// Go on in the background once everything is ready
     #[arg(long)]
     detach: bool,
@@ -98,6 +102,8 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Error> {
             scheduler: scheduler_configuration(options.scheduler_config.as_deref())?,
             manifests,
             demo: options.demo,
+            certificate_life: options.signing.life(),
+            node_monitor_grace_period: Some(options.monitor.node_monitor_grace_period),
         };
         let mut cluster = Cluster::start(up, observer).await?;
         let ready = tokio::select! {

@@ -2,9 +2,15 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::body::Body;
+use http::{Request, Response};
+use ipnet::IpNet;
 
 use longshore_apiserver::admission::{Unsupported, built_in};
-use longshore_apiserver::http::LocalNodes;
+use longshore_apiserver::http::{LocalNodes, NodeConnector, NodeError, RemoteNodes};
 use longshore_apiserver::{AddressRange, HttpService, LocalClient, Options as RegistryOptions, Registry};
 use longshore_controllers::{ControllerManager, Options as ControllerOptions};
 use longshore_core::client::Client;
@@ -47,6 +53,24 @@ impl ControlPlaneOptions {
     #[must_use]
     pub fn service_range(mut self, range: AddressRange) -> Self {
         self.registry.service_addresses = range;
+        self
+    }
+
+    /// Gives every node that brings none a range of `cluster` for its pods, none of which is in `services`.
+    #[must_use]
+    pub fn node_ranges(mut self, cluster: Option<IpNet>, services: Option<IpNet>) -> Self {
+        if let Some(controllers) = &mut self.controllers {
+            (controllers.cluster_cidr, controllers.service_cidr) = (cluster, services);
+        }
+        self
+    }
+
+    /// How long a node may be silent before it counts as lost; `None` leaves it as it is.
+    #[must_use]
+    pub fn node_monitor_grace_period(mut self, period: Option<Duration>) -> Self {
+        if let (Some(controllers), Some(period)) = (&mut self.controllers, period) {
+            controllers.node_monitor_grace_period = period;
+        }
         self
     }
 
@@ -155,6 +179,12 @@ impl ControlPlane {
         self.scheduler.as_ref()
     }
 
+    /// Has agents that are not in this process reached so. Before [`ControlPlane::service`], which gives out what is there by then.
+    pub(crate) fn reach_other_nodes(&mut self, remote: RemoteNodes) {
+        let nodes = NearAndFar { near: self.nodes.clone(), far: remote };
+        self.service = self.service.clone().with_nodes(Arc::new(nodes));
+    }
+
     /// Runs a node's agent in this process; it ends with the control plane, before it.
     pub fn start_node(&mut self, name: &str, agent: NodeAgent) {
         self.nodes.insert(name, agent.service());
@@ -173,5 +203,19 @@ impl ControlPlane {
     pub async fn stop(self) {
         self.parts.stop().await;
         self.registry.stop().await;
+    }
+}
+
+/// Agents in this process, and those of machines that joined.
+#[derive(Debug)]
+struct NearAndFar {
+    near: LocalNodes,
+    far: RemoteNodes,
+}
+
+#[async_trait]
+impl NodeConnector for NearAndFar {
+    async fn call(&self, node: &str, request: Request<Body>) -> Result<Response<Body>, NodeError> {
+        if self.near.has(node) { self.near.call(node, request).await } else { self.far.call(node, request).await }
     }
 }

@@ -5,7 +5,8 @@
 //!   lock           held by the process that runs the cluster; holds its process id
 //!   cluster.json   what was chosen when the cluster was made, see Settings
 //!   registries.json  the administrator's: how to reach registries, see DataDir::registries
-//!   kubeconfig     of the administrator
+//!   kubeconfig     of the administrator; on a machine that joined, of its node
+//!   serving.pem    by which such a node serves
 //!   pki/           the cluster's CA and the parts' certificates
 //!   store/         the objects
 //!   runtime/       images, sandboxes and containers
@@ -55,6 +56,9 @@ pub struct Settings {
     pub pod_range: String,
     /// Addresses of Services.
     pub service_range: String,
+    /// Addresses of all nodes' pods, of which nodes that join get theirs; empty for none.
+    #[serde(default)]
+    pub cluster_range: String,
 }
 
 impl Settings {
@@ -69,6 +73,7 @@ impl Settings {
             address: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
             pod_range: String::new(),
             service_range: String::new(),
+            cluster_range: String::new(),
         }
     }
 }

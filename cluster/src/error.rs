@@ -79,6 +79,14 @@ pub enum Error {
         /// What to do.
         remedy: String,
     },
+    /// This machine is no node of the cluster, and cannot become one.
+    #[error("cannot join the cluster: {what}; {remedy}")]
+    Join {
+        /// What is wrong.
+        what: String,
+        /// What to do.
+        remedy: String,
+    },
     /// A part could not start or broke.
     #[error("{part}: {reason}")]
     Part {

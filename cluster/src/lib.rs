@@ -1,6 +1,7 @@
 //! Puts the parts together: a whole cluster in one process for laptops ([`Cluster`]) and for tests (`testing`, behind the
 //! feature of that name), or each part in a process of its own ([`remote`]).
 
+mod cluster_info;
 mod control_plane;
 mod data_dir;
 pub mod demo;
@@ -8,6 +9,7 @@ mod down;
 mod error;
 mod explain;
 pub mod images;
+mod join;
 mod local;
 mod machine;
 mod manifests;
@@ -20,9 +22,11 @@ pub mod remote;
 mod requirements;
 mod scheduling;
 mod serving;
+mod signing;
 mod status;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod tokens;
 mod waiting;
 mod what_if;
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use longshore_apiserver::AddressRange;
 use longshore_apiserver::admission::Unsupported;
-use longshore_apiserver::http::Server;
+use longshore_apiserver::bootstrap_token::BootstrapTokens;
+use longshore_apiserver::http::{RemoteNodes, Server};
 use longshore_apiserver::pki::{Authority, ServerNames, kubeconfig};
 use longshore_core::api::{Node, Service};
 use longshore_core::client::Client;
@@ -20,12 +21,14 @@ use longshore_scheduler::config::Configuration;
 use longshore_storage_embedded::EmbeddedStore;
 use tokio_util::sync::CancellationToken;
 
+use crate::cluster_info::ClusterInfo;
 use crate::control_plane::{ControlPlane, ControlPlaneOptions};
 use crate::data_dir::{DataDir, Lock, Settings};
 use crate::machine;
 use crate::manifests::{self, Entry};
 use crate::parts::Parts;
 use crate::progress::{Observer, Progress};
+use crate::signing::{self, SigningOptions};
 use crate::waiting::{self, Awaited};
 use crate::{Error, demo, random, requirements};
 
@@ -105,6 +108,10 @@ pub struct UpOptions {
     pub manifests: Vec<Entry>,
     /// Whether the demonstration's image is to be made.
     pub demo: bool,
+    /// How long certificates of nodes that join are valid; `None` for a year.
+    pub certificate_life: Option<Duration>,
+    /// How long a node may be silent before it counts as lost; `None` for 40 s.
+    pub node_monitor_grace_period: Option<Duration>,
 }
 
 /// A cluster that runs. Dropping it aborts the control plane; pods go on.
@@ -147,6 +154,7 @@ impl Cluster {
         let step = |text: String| observer(Progress::Step(text));
 
         let authority = Authority::open(&directory.join("pki"), clock.clone()).map_err(failed("certificates"))?;
+        let authority = Arc::new(authority);
         let (store, embedded) = open_store(&settings, &directory)?;
         step(format!("store: {} in {}", settings.store, directory.path().display()));
 
@@ -158,20 +166,35 @@ impl Cluster {
             ControlPlaneOptions::new(seed)
                 .root_ca(authority.certificate())
                 .service_range(services)
+                .node_ranges(settings.cluster_range.parse().ok(), settings.service_range.parse().ok())
+                .node_monitor_grace_period(options.node_monitor_grace_period)
                 .scheduler_configuration(options.scheduler)
                 .unsupported(options.unsupported),
         )
         .await?;
         let client = control.client("longshore");
 
-        let names = ServerNames::apiserver([settings.address.ip(), services.at(1)]);
+        let caller = authority.issue_client("kube-apiserver", &["system:masters"]).map_err(failed("certificates"))?;
+        let tls = authority.client_tls(Some(&caller)).map_err(failed("certificates"))?;
+        control.reach_other_nodes(RemoteNodes::new(client.clone(), tls));
+
+        let addresses = machine::addresses_of(settings.address.ip()).into_iter().chain([services.at(1)]);
+        let names = ServerNames::apiserver(addresses);
         let certified = authority.issue_server("kube-apiserver", &names).map_err(failed("certificates"))?;
         let tls = authority.server_tls(&certified).map_err(failed("certificates"))?;
         let server = Server::bind(settings.address, tls, control.service()).await.map_err(failed("API server"))?;
+        let server = server.with_tokens(Arc::new(BootstrapTokens::new(control.registry().clone())));
         settings.address = server.local_addr();
-        control.registry().advertise(settings.address).await.map_err(failed("API server"))?;
+        let called = machine::called(settings.address);
+        control.registry().advertise(called).await.map_err(failed("API server"))?;
         directory.record(&settings)?;
-        let url = format!("https://{}", settings.address);
+        let url = format!("https://{called}");
+        let info = ClusterInfo {
+            server: url.clone(),
+            authority: authority.certificate().to_owned(),
+            service_range: settings.service_range.clone(),
+        };
+        info.publish(client.clone()).await.map_err(failed("API server"))?;
         let admin = authority.issue_client("admin", &["system:masters"]).map_err(failed("certificates"))?;
         directory.write("kubeconfig", kubeconfig("longshore", &url, &authority, &admin).as_bytes())?;
         let mut parts = Parts::default();
@@ -179,9 +202,17 @@ impl Cluster {
             server.serve(cancel).await;
             Ok(())
         });
+        let signing = SigningOptions::new(options.certificate_life, names.addresses);
+        let signing = signing::manager(client.clone(), authority, clock.clone(), signing, seed.wrapping_add(3));
+        parts.start("certificates", |cancel| async move {
+            signing.run(cancel).await;
+            Ok(())
+        });
         step(format!("API: {url}"));
 
-        let names = machine::start_nodes(&mut control, &directory, &settings, &clock, (seed, options.demo)).await?;
+        let lease = options.node_monitor_grace_period;
+        let names =
+            machine::start_nodes(&mut control, &directory, &settings, &clock, (seed, options.demo), lease).await?;
         let mut awaited: Vec<_> = names.iter().map(|name| Awaited::new(KindType::of::<Node>(), "", name)).collect();
         step(format!("nodes: {} ({})", settings.nodes, settings.runtime));
 
@@ -333,6 +364,8 @@ mod tests {
             unsupported: Unsupported::Refuse,
             manifests: Vec::new(),
             demo: false,
+            certificate_life: None,
+            node_monitor_grace_period: None,
         }
     }
 

@@ -1,8 +1,9 @@
 //! The nodes of a cluster on this machine, and what they stand on: runtime, network, volumes.
 
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use longshore_core::client::Client;
@@ -19,6 +20,9 @@ use crate::{Error, images};
 
 /// Addresses of one node's pods: 254.
 const POD_PREFIX: u8 = 24;
+
+/// Addresses of all nodes' pods: 256 nodes.
+const CLUSTER_PREFIX: u8 = 16;
 
 /// Addresses of Services: 4094.
 const SERVICE_PREFIX: u8 = 20;
@@ -47,6 +51,7 @@ pub(crate) async fn choose_ranges(settings: &mut Settings) -> Result<(), Error> 
     if settings.runtime == RuntimeKind::Simulated.as_str() {
         // Nothing of it reaches the machine.
         settings.pod_range = "10.64.0.0/12".to_owned();
+        settings.cluster_range.clone_from(&settings.pod_range);
         settings.service_range = "10.96.0.0/20".to_owned();
         return Ok(());
     }
@@ -56,10 +61,14 @@ pub(crate) async fn choose_ranges(settings: &mut Settings) -> Result<(), Error> 
         what: "no private address range is free on this machine".to_owned(),
         remedy: "remove routes to 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16 that are not needed".to_owned(),
     };
-    let pods = ranges::free(&candidates, POD_PREFIX, &taken).ok_or_else(full)?;
-    taken.push(pods);
+    // Room for nodes that join, if there is some.
+    let cluster =
+        (CLUSTER_PREFIX..=POD_PREFIX).find_map(|prefix| ranges::free(&candidates, prefix, &taken)).ok_or_else(full)?;
+    let pods = ranges::free(&[cluster], POD_PREFIX, &taken).ok_or_else(full)?;
+    taken.push(cluster);
     let services = ranges::free(&candidates, SERVICE_PREFIX, &taken).ok_or_else(full)?;
     settings.pod_range = pods.to_string();
+    settings.cluster_range = cluster.to_string();
     settings.service_range = services.to_string();
     Ok(())
 }
@@ -93,10 +102,19 @@ pub(crate) async fn start_nodes(
     settings: &Settings,
     clock: &Arc<dyn Clock>,
     (seed, demo): (u64, bool),
+    lease: Option<Duration>,
 ) -> Result<Vec<String>, Error> {
+    let heard_of = |mut options: NodeOptions| {
+        if let Some(lease) = lease {
+            (options.lease_duration, options.lease_interval) = (lease, lease / 4);
+        }
+        options
+    };
     if settings.runtime == RuntimeKind::Oci.as_str() {
         let name = host_name()?;
-        let options = NodeOptions::new(&name, node_directory(directory), seed);
+        let mut options = heard_of(NodeOptions::new(&name, node_directory(directory), seed));
+        // Other nodes find this one where they find the API server.
+        options.addresses = Some(called(settings.address).ip()).filter(|ip| !ip.is_loopback()).into_iter().collect();
         let agent = real(control.client("kubelet"), directory, settings, clock, options, demo).await?;
         control.start_node(&name, agent);
         return Ok(vec![name]);
@@ -107,7 +125,7 @@ pub(crate) async fn start_nodes(
     for (number, subnet) in (1..=settings.nodes).zip(subnets) {
         let name = format!("node-{number}");
         let seed = seed.wrapping_add(u64::from(number));
-        let mut options = NodeOptions::new(&name, node_directory(directory).join(&name), seed);
+        let mut options = heard_of(NodeOptions::new(&name, node_directory(directory).join(&name), seed));
         // So that claims are bound; there is nothing in a volume of theirs.
         options.provision = Some(true);
         control.start_node(&name, hollow(control.client("kubelet"), subnet, clock, options));
@@ -154,6 +172,30 @@ pub(crate) fn hollow(
     NodeAgent::new(client, Arc::new(runtime), Arc::new(SimulatedNetwork::new(pods)), clock.clone(), options)
 }
 
+/// The addresses that an address stands for: itself, or all of this machine's if it stands for all.
+pub(crate) fn addresses_of(listen: IpAddr) -> Vec<IpAddr> {
+    if !listen.is_unspecified() {
+        return vec![listen];
+    }
+    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    let addresses = interfaces.filter_map(|interface| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::from(address.ip())))
+    });
+    addresses.collect()
+}
+
+/// Where others call what listens at an address.
+pub(crate) fn called(listen: SocketAddr) -> SocketAddr {
+    if !listen.ip().is_unspecified() {
+        return listen;
+    }
+    let some = || addresses_of(listen.ip()).into_iter().find(|address| address.is_ipv4() && !address.is_loopback());
+    let own = own_address().or_else(some).unwrap_or([127, 0, 0, 1].into());
+    SocketAddr::new(own, listen.port())
+}
+
 /// The address by which this machine reaches others; `None` if it has no way to them.
 fn own_address() -> Option<IpAddr> {
     // Connecting a datagram socket sends nothing: it only asks for the route to an address kept for documentation.
@@ -162,7 +204,7 @@ fn own_address() -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
-fn host_name() -> Result<String, Error> {
+pub(crate) fn host_name() -> Result<String, Error> {
     let name = nix::unistd::gethostname()
         .map_err(|error| Error::Part { part: "node", reason: format!("this machine has no name: {error}") })?;
     // What a node's name may hold: upstream lowers the host's name as well.

@@ -3,20 +3,25 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures::FutureExt;
+use ipnet::IpNet;
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 pub use longshore_apiserver::AddressRange;
 use longshore_apiserver::admission::{Unsupported, built_in};
+use longshore_apiserver::bootstrap_token::BootstrapTokens;
 use longshore_apiserver::http::{RemoteNodes, RemoteSchedulers, SchedulerEndpoint, Server};
+use longshore_apiserver::pki::request::Validity;
 use longshore_apiserver::pki::{Authority, Certified, ServerNames, kubeconfig};
 use longshore_apiserver::{HttpService, LocalClient, Options as RegistryOptions, Registry};
 use longshore_client::RemoteClient;
 use longshore_controllers::{ControllerManager, Options as ControllerOptions};
-use longshore_core::client::Client;
+use longshore_core::api::Node;
+use longshore_core::client::{Api, Client};
 use longshore_core::clock::{Clock, SystemClock};
 use longshore_core::decode::{self, Format};
 use longshore_core::leader::{Ended, LeaderConfig, LeaderElector};
@@ -32,11 +37,19 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::cluster_info::ClusterInfo;
 use crate::data_dir::{DataDir, Settings};
+pub use crate::join::JoinOptions;
+use crate::join::identity::NodeIdentity;
+use crate::join::range::pod_range;
 use crate::local::{RuntimeKind, StoreKind, failed, open_store};
 use crate::process::ProcessMetrics;
 pub use crate::serving::Part;
+use crate::signing::{self, SigningOptions};
 use crate::{Error, machine, random, serving};
+
+/// Addresses of Services where neither the options nor the cluster say.
+const SERVICE_RANGE: &str = "10.96.0.0/16";
 
 /// Namespace of the leases by which parts elect a leader.
 const LEASES: &str = "kube-system";
@@ -56,6 +69,8 @@ pub struct ApiserverOptions {
     pub service_range: AddressRange,
     /// What is done about fields that nothing acts on yet and that it would be unsafe to ignore.
     pub unsupported: Unsupported,
+    /// How long certificates of nodes that join are valid; `None` for a year.
+    pub certificate_life: Option<Duration>,
 }
 
 /// Runs an API server until cancelled. The administrator's kubeconfig is written to the directory.
@@ -66,7 +81,7 @@ pub async fn apiserver(options: ApiserverOptions, cancel: CancellationToken) -> 
     let directory = &options.data_dir;
     let _lock = directory.lock()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let authority = authority(directory, &clock)?;
+    let authority = Arc::new(authority(directory, &clock)?);
     let mut settings = match directory.settings()? {
         Some(settings) => settings,
         None => {
@@ -88,27 +103,33 @@ pub async fn apiserver(options: ApiserverOptions, cancel: CancellationToken) -> 
     let mut metrics = MetricsRegistry::default();
     metrics.register_collector(Box::new(ProcessMetrics));
     let service = HttpService::new(registry.clone())
-        .with_nodes(Arc::new(RemoteNodes::new(local, tls)))
+        .with_nodes(Arc::new(RemoteNodes::new(local.clone(), tls)))
         .with_explainer(Arc::new(schedulers))
         .with_metrics(Arc::new(metrics));
-    let mut addresses = vec![options.listen.ip()];
+    let mut addresses = machine::addresses_of(options.listen.ip());
     addresses.extend(&options.addresses);
     addresses.push(options.service_range.at(1));
-    let certified =
-        authority.issue_server("kube-apiserver", &ServerNames::apiserver(addresses)).map_err(failed("certificates"))?;
+    let names = ServerNames::apiserver(addresses);
+    let certified = authority.issue_server("kube-apiserver", &names).map_err(failed("certificates"))?;
     let tls = authority.server_tls(&certified).map_err(failed("certificates"))?;
     let server = Server::bind(options.listen, tls, service).await.map_err(failed("API server"))?;
+    let server = server.with_tokens(Arc::new(BootstrapTokens::new(registry.clone())));
     settings.address = server.local_addr();
-    registry.advertise(settings.address).await.map_err(failed("API server"))?;
+    let called = machine::called(settings.address);
+    registry.advertise(called).await.map_err(failed("API server"))?;
+    let info = ClusterInfo {
+        server: format!("https://{called}"),
+        authority: authority.certificate().to_owned(),
+        service_range: settings.service_range.clone(),
+    };
+    info.publish(local.clone()).await.map_err(failed("API server"))?;
     directory.record(&settings)?;
-    let text = role_kubeconfig(
-        &authority,
-        settings.address,
-        &Role::User { name: "admin".into(), groups: vec![ADMINS.into()] },
-    )?;
+    let text = role_kubeconfig(&authority, called, &Role::User { name: "admin".into(), groups: vec![ADMINS.into()] })?;
     directory.write("kubeconfig", text.as_bytes())?;
     tracing::info!(address = %settings.address, kubeconfig = %directory.kubeconfig().display(), "serving");
-    server.serve(cancel).await;
+    let signing = SigningOptions::new(options.certificate_life, names.addresses);
+    let signing = signing::manager(local, authority, clock, signing, seed.wrapping_add(1));
+    tokio::join!(server.serve(cancel.clone()), signing.run(cancel));
     registry.stop().await;
     if let Some(store) = embedded {
         store.close().await;
@@ -152,7 +173,8 @@ pub enum Role {
 pub fn certificate(directory: &DataDir, role: &Role, server: Option<SocketAddr>) -> Result<String, Error> {
     let settings = directory.settings()?.ok_or_else(|| Error::NoCluster { directory: directory.path().into() })?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    role_kubeconfig(&authority(directory, &clock)?, server.unwrap_or(settings.address), role)
+    let server = server.unwrap_or_else(|| machine::called(settings.address));
+    role_kubeconfig(&authority(directory, &clock)?, server, role)
 }
 
 fn authority(directory: &DataDir, clock: &Arc<dyn Clock>) -> Result<Authority, Error> {
@@ -173,7 +195,7 @@ fn role_kubeconfig(authority: &Authority, server: SocketAddr, role: &Role) -> Re
 
 /// What a kubeconfig gives access to.
 pub(crate) struct Connection {
-    client: Arc<dyn Client>,
+    pub(crate) client: Arc<dyn Client>,
     /// The API server's URL.
     pub(crate) server: String,
     /// The cluster's certificate authority, PEM.
@@ -182,21 +204,28 @@ pub(crate) struct Connection {
     pub(crate) certified: Certified,
 }
 
-fn connect(path: &Path) -> Result<Connection, Error> {
-    let unusable = |reason: String| Error::File { tried: "use the kubeconfig", path: path.into(), reason };
+pub(crate) fn connect(path: &Path) -> Result<Connection, Error> {
     let text = std::fs::read_to_string(path).map_err(Error::file("read the kubeconfig", path))?;
-    let client = remote_client(&text).map_err(unusable)?;
+    let unusable = |reason: String| Error::File { tried: "use the kubeconfig", path: path.into(), reason };
+    connection(&text).map_err(unusable)
+}
+
+/// What the text of a kubeconfig gives access to.
+pub(crate) fn connection(text: &str) -> Result<Connection, String> {
+    let client = remote_client(text)?;
     // The private key is a secret to kube, and the agent needs it to serve.
-    let (value, _) = decode::parse(text.as_bytes(), Format::Yaml).map_err(|error| unusable(error.to_string()))?;
-    let data = |value: &Value| {
-        let bytes = value.as_str().and_then(|text| STANDARD.decode(text).ok()).unwrap_or_default();
-        String::from_utf8(bytes).unwrap_or_default()
-    };
+    let (value, _) = decode::parse(text.as_bytes(), Format::Yaml).map_err(|error| error.to_string())?;
+    let data = |value: &Value| decoded(value).unwrap_or_default();
     let (cluster, user) = (&value["clusters"][0]["cluster"], &value["users"][0]["user"]);
     let certified =
         Certified { certificate: data(&user["client-certificate-data"]), key: data(&user["client-key-data"]) };
     let server = cluster["server"].as_str().unwrap_or_default().to_owned();
     Ok(Connection { client, server, root_ca: data(&cluster["certificate-authority-data"]), certified })
+}
+
+/// The text that a field of a kubeconfig holds in base64.
+pub(crate) fn decoded(value: &Value) -> Option<String> {
+    String::from_utf8(STANDARD.decode(value.as_str()?).ok()?).ok()
 }
 
 /// A client over HTTP, as a kubeconfig says.
@@ -253,17 +282,28 @@ pub async fn scheduler(
     Ok(())
 }
 
-/// Runs the controllers while they lead, until cancelled. With `listen` they serve `/healthz`, `/livez`, `/readyz` and
-/// `/metrics` there.
+/// The controllers alone.
+#[derive(Debug)]
+pub struct ControllersAloneOptions {
+    /// How to reach the API server.
+    pub kubeconfig: PathBuf,
+    /// Where they serve `/healthz`, `/livez`, `/readyz` and `/metrics`; `None` for nowhere.
+    pub listen: Option<SocketAddr>,
+    /// Addresses of which every node gets a range for its pods, unless it brings one.
+    pub cluster_range: IpNet,
+    /// Addresses of Services, which no node gets.
+    pub service_range: Option<IpNet>,
+    /// How long a node may be silent before it counts as lost.
+    pub node_monitor_grace_period: Duration,
+}
+
+/// Runs the controllers while they lead, until cancelled.
 ///
 /// # Errors
 /// [`Error::File`] if the kubeconfig cannot be used; [`Error::Part`] if it has no certificate to serve with, or the port is taken.
-pub async fn controllers(
-    kubeconfig: &Path,
-    listen: Option<SocketAddr>,
-    cancel: CancellationToken,
-) -> Result<(), Error> {
-    let connection = connect(kubeconfig)?;
+pub async fn controllers(options: ControllersAloneOptions, cancel: CancellationToken) -> Result<(), Error> {
+    let listen = options.listen;
+    let connection = connect(&options.kubeconfig)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let metrics = QueueMetrics::default();
     let server = match listen {
@@ -282,7 +322,15 @@ pub async fn controllers(
     let mut elector = LeaderElector::new(client.clone(), clock.clone(), config, seed);
     let lead = |token| {
         let (root_ca, metrics) = (Some(root_ca.clone()), metrics.clone());
-        let options = ControllerOptions { root_ca, metrics, seed, ..ControllerOptions::default() };
+        let options = ControllerOptions {
+            root_ca,
+            metrics,
+            seed,
+            cluster_cidr: Some(options.cluster_range),
+            service_cidr: options.service_range,
+            node_monitor_grace_period: options.node_monitor_grace_period,
+            ..ControllerOptions::default()
+        };
         ControllerManager::new(client.clone(), clock.clone(), options).run(token)
     };
     let work = async {
@@ -300,39 +348,58 @@ fn identity(seed: u64) -> Result<String, Error> {
     Ok(format!("{}_{seed:016x}", host.to_string_lossy()))
 }
 
+/// How a node's agent is known to the cluster.
+#[derive(Debug)]
+pub enum NodeAccess {
+    /// By a kubeconfig with the node's certificate, as [`certificate`] makes it.
+    Kubeconfig(PathBuf),
+    /// By what an earlier start wrote into the node's directory; if there is nothing, or it has run out, as these options say.
+    Joined(Option<JoinOptions>),
+}
+
 /// A node's agent alone.
 #[derive(Debug)]
 pub struct NodeAloneOptions {
-    /// With the node's certificate, as [`certificate`] makes it.
-    pub kubeconfig: PathBuf,
+    /// How it is known.
+    pub access: NodeAccess,
     /// Where the node keeps everything.
     pub data_dir: DataDir,
-    /// Name of the node.
-    pub name: String,
-    /// Addresses of the node, the primary first.
+    /// Name of the node; `None` for that of its certificate, or of this machine if it has none yet.
+    pub name: Option<String>,
+    /// Addresses of the node, the primary first; none for the one that faces the API server.
     pub addresses: Vec<IpAddr>,
     /// Port at which the API server reaches the agent.
     pub port: u16,
     /// What runs containers.
     pub runtime: RuntimeKind,
-    /// Addresses of this node's pods; `None` for a range that is free on this machine.
+    /// Addresses of this node's pods; `None` for those that the cluster gives it, or, with a kubeconfig, for a range that is free on
+    /// this machine.
     pub pod_range: Option<String>,
-    /// Addresses of Services.
-    pub service_range: String,
+    /// Addresses of Services; `None` for what the cluster says.
+    pub service_range: Option<String>,
+    /// How long the node may be silent before others hold it for lost; it is heard of four times in it.
+    pub lease_duration: Duration,
+}
+
+/// Who the node of a process is.
+enum Known {
+    Fixed(Connection),
+    Joined(Box<NodeIdentity>),
 }
 
 /// Runs a node's agent until cancelled; its pods go on.
 ///
 /// # Errors
-/// Says what is missing or taken, and what to do about it.
+/// [`Error::Join`] if it is not, and cannot become, a node of the cluster; others say what is missing or taken, and what to do about
+/// it.
 pub async fn node(options: NodeAloneOptions, cancel: CancellationToken) -> Result<(), Error> {
     if options.runtime == RuntimeKind::Oci {
         crate::requirements::check(false)?;
     }
-    let Connection { client, root_ca, certified, .. } = connect(&options.kubeconfig)?;
     let directory = &options.data_dir;
     let _lock = directory.lock()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let seed = random::seed().map_err(failed("randomness"))?;
     let mut settings = match directory.settings()? {
         Some(settings) => settings,
         None => {
@@ -340,30 +407,112 @@ pub async fn node(options: NodeAloneOptions, cancel: CancellationToken) -> Resul
             Settings::new(instance, "none", options.runtime.as_str(), 1)
         }
     };
+    let (name, known, addresses) = match &options.access {
+        NodeAccess::Kubeconfig(path) => {
+            let connection = connect(path)?;
+            let name = options.name.clone().map_or_else(machine::host_name, Ok)?;
+            let addresses = own_addresses(&options, &connection);
+            (name, Known::Fixed(connection), addresses)
+        }
+        NodeAccess::Joined(join) => {
+            let connection = joined(&options, join.as_ref(), &*clock).await?;
+            let addresses = own_addresses(&options, &connection);
+            let identity = NodeIdentity::open(directory, &addresses, clock.clone(), seed).await?;
+            (identity.node().to_owned(), Known::Joined(Box::new(identity)), addresses)
+        }
+    };
+    let client = match &known {
+        Known::Fixed(connection) => connection.client.clone(),
+        Known::Joined(identity) => identity.client(),
+    };
     if let Some(range) = &options.pod_range {
         settings.pod_range.clone_from(range);
+    } else if let Known::Joined(_) = known {
+        let api: Api<Node> = Api::all(client.clone());
+        settings.pod_range = pod_range(&api, &name, &settings.pod_range, &*clock).await?;
     }
     machine::choose_ranges(&mut settings).await?;
-    settings.service_range.clone_from(&options.service_range);
+    settings.service_range = match options.service_range.clone() {
+        Some(range) => range,
+        None => {
+            let info = ClusterInfo::fetch(client.clone()).await.map_err(failed("node"))?;
+            info.map(|info| info.service_range)
+                .filter(|range| !range.is_empty())
+                .unwrap_or_else(|| SERVICE_RANGE.to_owned())
+        }
+    };
     directory.record(&settings)?;
-    let address = SocketAddr::new(options.addresses.first().copied().unwrap_or([0, 0, 0, 0].into()), options.port);
+    let address = SocketAddr::new(addresses.first().copied().unwrap_or([0, 0, 0, 0].into()), options.port);
     let listener = TcpListener::bind(address).await;
     let listener = listener.map_err(|error| failed("node")(format!("cannot listen at {address}: {error}")))?;
-    let seed = random::seed().map_err(failed("randomness"))?;
-    let mut node = NodeOptions::new(&options.name, directory.join("node"), seed);
-    node.addresses.clone_from(&options.addresses);
+    let mut node = NodeOptions::new(&name, directory.join("node"), seed);
+    node.addresses = addresses;
     node.port = options.port;
+    node.lease_duration = options.lease_duration;
+    node.lease_interval = options.lease_duration / 4;
     let agent = match options.runtime {
         RuntimeKind::Oci => machine::real(client, directory, &settings, &clock, node, false).await?,
         RuntimeKind::Simulated => {
             machine::hollow(client, machine::range("podRange", &settings.pod_range)?, &clock, node)
         }
     };
-    let tls = serving(&root_ca, &certified).map_err(failed("certificates"))?;
-    tracing::info!(node = options.name, %address, "running");
+    let tls = match &known {
+        Known::Fixed(connection) => serving(&connection.root_ca, &connection.certified),
+        Known::Joined(identity) => identity.server_tls(),
+    };
+    let tls = tls.map_err(failed("certificates"))?;
+    tracing::info!(node = name, %address, "running");
     let service = agent.service();
-    tokio::join!(agent.run(cancel.clone()), serve(listener, tls, service, cancel));
+    let renewing = async {
+        if let Known::Joined(identity) = &known {
+            identity.run(&cancel).await;
+        }
+    };
+    tokio::join!(agent.run(cancel.clone()), serve(listener, tls, service, cancel.clone()), renewing);
     Ok(())
+}
+
+/// The addresses that a node is given, else the one that faces its API server.
+fn own_addresses(options: &NodeAloneOptions, connection: &Connection) -> Vec<IpAddr> {
+    if !options.addresses.is_empty() {
+        return options.addresses.clone();
+    }
+    vec![serving::reachable(SocketAddr::from(([0, 0, 0, 0], 0)), connection).ip()]
+}
+
+/// Access to the cluster that the node of a directory belongs to, or joins now.
+async fn joined(
+    options: &NodeAloneOptions,
+    join: Option<&JoinOptions>,
+    clock: &dyn Clock,
+) -> Result<Connection, Error> {
+    let (directory, path) = (&options.data_dir, options.data_dir.kubeconfig());
+    let new = "`longshore token create` where the API server runs prints the command to join";
+    let mut why = format!("the node in {} belongs to no cluster yet", directory.path().display());
+    if path.exists() {
+        let connection = connect(&path)?;
+        let unusable = |reason: String| Error::File { tried: "use the kubeconfig", path: path.clone(), reason };
+        let validity = Validity::of(&connection.certified.certificate).map_err(|error| unusable(error.to_string()))?;
+        let own = validity.node().unwrap_or_default();
+        if let Some(asked) = options.name.as_deref().filter(|asked| *asked != own) {
+            return Err(Error::Join {
+                what: format!("the node in {} joined as {own:?}, not {asked:?}", directory.path().display()),
+                remedy: "leave --name out, or choose another --data-dir".to_owned(),
+            });
+        }
+        if validity.until > clock.now() {
+            return Ok(connection);
+        }
+        why = format!("the certificate of node {own:?} ran out at {}", validity.until);
+    }
+    match join {
+        Some(join) if join.token.is_some() => {
+            let name = options.name.clone().map_or_else(machine::host_name, Ok)?;
+            crate::join::join(join, &name, directory, clock).await?;
+            connect(&path)
+        }
+        _ => Err(Error::Join { what: why, remedy: new.to_owned() }),
+    }
 }
 
 /// How a node serves with the certificate of its kubeconfig; who calls must show one of the same authority.

@@ -55,6 +55,8 @@ pub struct Options {
     pub terminated_pods: usize,
     /// Addresses of which every node gets a range for its pods; `None` hands out none.
     pub cluster_cidr: Option<IpNet>,
+    /// Addresses of Services, which no node gets although they are in `cluster_cidr`.
+    pub service_cidr: Option<IpNet>,
     /// Prefix length of a node's range.
     pub node_cidr_mask: u8,
     /// What is counted; a manager that takes over from another in the same process goes on with the same.
@@ -75,6 +77,7 @@ impl Default for Options {
             node_monitor_grace_period: Duration::from_secs(40),
             terminated_pods: 12_500,
             cluster_cidr: None,
+            service_cidr: None,
             node_cidr_mask: 24,
             metrics: QueueMetrics::default(),
             seed: 0,
@@ -132,7 +135,7 @@ impl ControllerManager {
         manager.offer(&only, VolumeProtection);
         manager.offer(&only, EphemeralVolumeController);
         if let Some(cluster) = options.cluster_cidr {
-            manager.offer(&only, NodeIpamController::new(cluster, options.node_cidr_mask));
+            manager.offer(&only, NodeIpamController::new(cluster, options.node_cidr_mask, options.service_cidr));
         }
         if let Some(bundle) = root_ca {
             manager.offer(&only, RootCaPublisher::new(bundle));

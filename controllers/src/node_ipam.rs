@@ -16,12 +16,13 @@ use crate::plan::{Action, Plan};
 pub(crate) struct NodeIpamController {
     cluster: IpNet,
     mask: u8,
+    services: Option<IpNet>,
 }
 
 impl NodeIpamController {
-    /// A controller that hands out ranges of this prefix length from the cluster's range.
-    pub(crate) fn new(cluster: IpNet, mask: u8) -> Self {
-        Self { cluster: cluster.trunc(), mask }
+    /// A controller that hands out ranges of this prefix length from the cluster's range, save those of Services.
+    pub(crate) fn new(cluster: IpNet, mask: u8, services: Option<IpNet>) -> Self {
+        Self { cluster: cluster.trunc(), mask, services }
     }
 
     /// The ranges there are, in order.
@@ -64,7 +65,7 @@ impl Controller for NodeIpamController {
 
     fn reconcile(&self, view: &View<'_>, (): &(), _now: Timestamp) -> Plan {
         let nodes = view.of::<Node>().list();
-        let (mut exact, mut odd) = (BTreeSet::<IpAddr>::new(), Vec::new());
+        let (mut exact, mut odd) = (BTreeSet::<IpAddr>::new(), Vec::from_iter(self.services));
         for range in nodes.iter().flat_map(|node| ranges_of(node)) {
             if range.prefix_len() == self.mask {
                 exact.insert(range.network());
@@ -104,11 +105,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn no_node_gets_the_addresses_of_services() {
+        let world = World::new(1);
+        let [cluster, services] = ["10.244.0.0/22", "10.244.0.0/23"].map(|range| range.parse().unwrap());
+        world
+            .with_all(|manager| manager.add(NodeIpamController::new(cluster, 24, Some(services))), async {
+                add(&world, "a", "").await;
+                world.settle().await;
+                assert_eq!(world.one::<Node>("a").spec.pod_cidr, "10.244.2.0/24");
+            })
+            .await;
+    }
+
+    #[tokio::test]
     async fn every_node_gets_a_range_of_its_own() {
         let world = World::new(1);
         let cluster: IpNet = "10.244.0.0/22".parse().unwrap();
         world
-            .with_all(|manager| manager.add(NodeIpamController::new(cluster, 24)), async {
+            .with_all(|manager| manager.add(NodeIpamController::new(cluster, 24, None)), async {
                 add(&world, "given", "10.244.1.0/25").await;
                 for name in ["a", "b", "c", "d"] {
                     add(&world, name, "").await;

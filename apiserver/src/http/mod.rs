@@ -3,6 +3,7 @@
 //! The service trusts its caller: who serves it on a port authenticates first, as [`Server`] does.
 
 mod answer;
+mod authorization;
 mod call;
 mod discovery;
 mod explain;
@@ -48,7 +49,7 @@ pub use explain::{
 pub use identity::Identity;
 pub use metrics::show_metrics;
 pub use nodes::{LocalNodes, NodeConnector, NodeError, RemoteNodes};
-pub use server::{BindError, Limits, Server, Service};
+pub use server::{Authenticator, BindError, Limits, Server, Service};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -189,6 +190,7 @@ where
         headers: head.headers,
     };
     let route = path::parse(registry.kinds(), head.uri.path()).ok_or_else(nothing_here)?;
+    authorization::check(&call.identity, &call.method, &route, call.flag("watch"))?;
     let reads = call.method == Method::GET || call.method == Method::HEAD;
     if let Route::Resource(_) | Route::Review(_) = route
         && !reads

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::answer::{self, Shape};
 use super::options::{delete_params, dry_run, list_params, patch_body, patch_params, post_params, watch_params};
 use super::path::Resource;
-use super::{Call, Shared, explain, log, not_allowed, options, scale, streams, watch};
+use super::{Call, Shared, authorization, explain, log, not_allowed, options, scale, streams, watch};
 use crate::registry::{PatchBody, Registry, Warnings};
 use crate::status;
 
@@ -64,7 +64,9 @@ pub(super) async fn serve(shared: &Shared, call: Call, route: Resource) -> Resul
         }
         ("GET" | "HEAD", None | Some(Subresource::Status | Subresource::Resize | Subresource::EphemeralContainers)) => {
             let params = GetParams { resource_version: call.given("resourceVersion") };
-            Ok(reply(200, &registry.get(target, &params).await?, &Warnings::new()))
+            let object = registry.get(target, &params).await?;
+            authorization::check_seen(&call.identity, &object)?;
+            Ok(reply(200, &object, &Warnings::new()))
         }
         (
             "PUT",
@@ -86,11 +88,10 @@ pub(super) async fn serve(shared: &Shared, call: Call, route: Resource) -> Resul
         (
             "PATCH",
             None
-            | Some(
-                Subresource::Status | Subresource::Resize | Subresource::EphemeralContainers | Subresource::Approval,
-            ),
+            | Some(Subresource::Status | Subresource::Resize | Subresource::EphemeralContainers | Subresource::Approval),
         ) => {
-            let patch = patch_body(&call)?;
+            let mut patch = patch_body(&call)?;
+            authorization::note_requester_of_patch(&call.identity, kind, &mut patch);
             let applies = matches!(patch, PatchBody::Apply(_));
             let is_new = applies && registry.get(target, &GetParams::default()).await.is_err();
             let (object, warnings) = registry.patch(target, subresource, &patch, &patch_params(&call, &patch)?).await?;
@@ -128,6 +129,7 @@ async fn collection(
         Method::POST => {
             let mut decoded = options::object(&call, kind)?;
             place(&mut decoded, route, None)?;
+            authorization::note_requester(&call.identity, &mut *decoded.object);
             let (object, mut warnings) = registry.create(decoded.object, &post_params(&call)?).await?;
             warnings.splice(0..0, decoded.warnings);
             Ok(answer::object(201, &object, &shape, &warnings, now))

@@ -5,13 +5,38 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::{Authority, Certified};
 
+/// How a kubeconfig's owner is known.
+#[derive(Debug, Clone, Copy)]
+pub enum Credentials<'a> {
+    /// By a certificate.
+    Certificate(&'a Certified),
+    /// By a token.
+    Token(&'a str),
+    /// Not at all.
+    Nobody,
+}
+
 /// A complete kubeconfig with the certificates in it. `name` names cluster, user and context; `server` is a URL.
 pub fn kubeconfig(name: &str, server: &str, authority: &Authority, user: &Certified) -> String {
+    kubeconfig_of(name, server, authority.certificate(), Credentials::Certificate(user))
+}
+
+/// The same for whoever has only the authority's certificate (PEM).
+pub fn kubeconfig_of(name: &str, server: &str, authority: &str, credentials: Credentials<'_>) -> String {
     // A JSON string is a YAML string.
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
-    let (name, server) = (quoted(name), quoted(server));
-    let (ca, certificate, key) =
-        (BASE64.encode(authority.certificate()), BASE64.encode(&user.certificate), BASE64.encode(&user.key));
+    let (name, server, ca) = (quoted(name), quoted(server), BASE64.encode(authority));
+    let user = match credentials {
+        Credentials::Certificate(user) => format!(
+            "
+    client-certificate-data: {}
+    client-key-data: {}",
+            BASE64.encode(&user.certificate),
+            BASE64.encode(&user.key)
+        ),
+        Credentials::Token(token) => format!("\n    token: {}", quoted(token)),
+        Credentials::Nobody => " {}".to_owned(),
+    };
     format!(
         "apiVersion: v1
 kind: Config
@@ -22,9 +47,7 @@ clusters:
     certificate-authority-data: {ca}
 users:
 - name: {name}
-  user:
-    client-certificate-data: {certificate}
-    client-key-data: {key}
+  user:{user}
 contexts:
 - name: {name}
   context:

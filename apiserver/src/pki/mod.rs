@@ -16,6 +16,7 @@
 
 mod files;
 mod kubeconfig;
+pub mod request;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -32,7 +33,8 @@ use rcgen::{
     KeyUsagePurpose, SanType,
 };
 
-pub use kubeconfig::kubeconfig;
+pub use kubeconfig::{Credentials, kubeconfig, kubeconfig_of};
+pub use request::public_key_hash;
 pub use tls::part_tls;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -41,7 +43,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const AUTHORITY_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// How long what it signs is valid.
-const LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
+pub const LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How long before its end a stored certificate is issued anew.
 const RENEW: Duration = Duration::from_secs(30 * 24 * 3600);

@@ -1,6 +1,6 @@
 //! What is written in the same commit as an object: records that must never disagree with it.
 
-use longshore_core::api::{Node, Pod, Service};
+use longshore_core::api::{CertificateSigningRequest, Node, Pod, Service};
 use longshore_core::client::Error;
 use longshore_core::kind::{AnyObject, KindInfo, KindType, Subresource};
 use longshore_core::store::{Revision, Transaction};
@@ -40,13 +40,19 @@ impl Registry {
     /// What else has to be written with `new` (`None`: with the removal of the old object).
     ///
     /// # Errors
-    /// 409 if there is no room on the node.
+    /// 409 if there is no room on the node; what [`Registry::use_token`] says.
     pub(super) async fn along(&self, write: Write<'_>, new: Option<&dyn AnyObject>) -> Result<Along, Error> {
         let mut along = Along::default();
         let service = |object: &dyn AnyObject| object.as_any().is::<Service>();
         if write.old.or(new).is_some_and(service) {
             let [old, new] = [write.old, new].map(|object| object.and_then(|object| object.as_any().downcast_ref()));
             along.transaction = allocation::exchange(old, new);
+            return Ok(along);
+        }
+        if write.operation == Operation::Create
+            && let Some(request) = new.and_then(|object| object.as_any().downcast_ref::<CertificateSigningRequest>())
+        {
+            along.transaction = self.use_token(request).await?;
             return Ok(along);
         }
         let pod = |object: &dyn AnyObject| object.as_any().downcast_ref::<Pod>().map(Claim::of);

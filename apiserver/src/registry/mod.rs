@@ -10,6 +10,7 @@ mod bootstrap;
 mod create;
 mod delete;
 mod evict;
+mod join;
 mod patch;
 #[cfg(test)]
 mod pod_tests;

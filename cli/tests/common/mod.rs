@@ -5,6 +5,8 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod lan;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -78,11 +80,21 @@ pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
 /// A cluster in a directory of its own.
 pub(crate) struct Machine {
     directory: tempfile::TempDir,
+    /// `None` for the test's own.
+    network: Option<lan::Network>,
 }
 
 impl Machine {
     pub(crate) fn new() -> Self {
-        Self { directory: tempfile::tempdir().expect("a directory can be made") }
+        Self { directory: tempfile::tempdir().expect("a directory can be made"), network: None }
+    }
+
+    /// A command in the machine's network.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        match &self.network {
+            None => Command::new(program),
+            Some(network) => network.command(program),
+        }
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
@@ -91,7 +103,7 @@ impl Machine {
 
     /// `longshore SUBCOMMAND --data-dir …`.
     pub(crate) fn longshore(&self, subcommand: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_longshore"));
+        let mut command = self.command(env!("CARGO_BIN_EXE_longshore"));
         command.args(subcommand).arg("--data-dir").arg(self.data_dir());
         command
     }
@@ -119,7 +131,7 @@ impl Machine {
 
     /// `kubectl` on this cluster.
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("kubectl");
+        let mut command = self.command("kubectl");
         command
             .env("KUBECONFIG", self.data_dir().join("kubeconfig"))
             .env("HOME", self.directory.path())
@@ -184,6 +196,13 @@ impl Part {
         let value: serde_json::Value = serde_json::from_str(line).unwrap();
         let address: std::net::SocketAddr = value["fields"]["address"].as_str().unwrap().parse().unwrap();
         address.port()
+    }
+
+    /// Kills it without warning.
+    #[track_caller]
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// Asks it to end, as a service manager does.

@@ -347,10 +347,10 @@ impl Kind for CertificateSigningRequest {
     }
 
     fn row(&self, now: Timestamp) -> Vec<Value> {
-        let duration = self.spec.expiration_seconds.map_or_else(
-            || "<none>".to_owned(),
-            |seconds| human_duration(SignedDuration::from_secs(seconds.into())),
-        );
+        let duration = self
+            .spec
+            .expiration_seconds
+            .map_or_else(|| "<none>".to_owned(), |seconds| human_duration(SignedDuration::from_secs(seconds.into())));
         vec![
             columns::name(&self.metadata),
             columns::age(&self.metadata, now),
@@ -451,6 +451,9 @@ mod tests {
         issued.status.conditions = vec![condition(RequestConditionType::Approved)];
         issued.status.certificate = "x".into();
         let row = issued.row(Timestamp::UNIX_EPOCH);
-        assert_eq!(row[2..], [json!("kubernetes.io/kubelet-serving"), json!("system:node:a"), json!("60m"), json!("Approved,Issued")]);
+        assert_eq!(
+            row[2..],
+            [json!("kubernetes.io/kubelet-serving"), json!("system:node:a"), json!("60m"), json!("Approved,Issued")]
+        );
     }
 }

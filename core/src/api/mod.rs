@@ -89,8 +89,8 @@ pub use service_account::ServiceAccount;
 pub use stateful_set::StatefulSet;
 pub use storage_class::StorageClass;
 pub use wire::{
-    AppsV1, AutoscalingV1, BatchV1, CertificatesV1, CoordinationV1, DiscoveryV1, NetworkingV1, PolicyV1, RbacV1, SchedulingV1,
-    SchedulingXV1alpha1, StorageV1, V1,
+    AppsV1, AutoscalingV1, BatchV1, CertificatesV1, CoordinationV1, DiscoveryV1, NetworkingV1, PolicyV1, RbacV1,
+    SchedulingV1, SchedulingXV1alpha1, StorageV1, V1,
 };
 
 use crate::kind::KindType;

@@ -21,7 +21,7 @@ use longshore_core::kind::AnyObject;
 use serde_json::json;
 use tower::Service;
 
-pub use serve::{serve, server_config};
+pub use serve::{serve, server_config, server_config_of};
 
 use crate::shared::Shared;
 

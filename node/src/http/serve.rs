@@ -11,7 +11,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use longshore_core::connection::Takeover;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -41,6 +42,18 @@ pub fn server_config(
     key: PrivateKeyDer<'static>,
     client_authority: CertificateDer<'static>,
 ) -> Result<ServerConfig, rustls::Error> {
+    let key = CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider())?;
+    server_config_of(Arc::new(SingleCertAndKey::from(key)), client_authority)
+}
+
+/// The same for a node whose certificate may change while it serves.
+///
+/// # Errors
+/// An authority that rustls cannot use.
+pub fn server_config_of(
+    certificates: Arc<dyn ResolvesServerCert>,
+    client_authority: CertificateDer<'static>,
+) -> Result<ServerConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
     roots.add(client_authority)?;
@@ -50,7 +63,7 @@ pub fn server_config(
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, key)?;
+        .with_cert_resolver(certificates);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }

@@ -86,6 +86,11 @@ impl LocalNodes {
         self.agents.write().unwrap_or_else(PoisonError::into_inner).remove(node);
     }
 
+    /// Whether an agent is known.
+    pub fn has(&self, node: &str) -> bool {
+        self.get(node).is_some()
+    }
+
     fn get(&self, node: &str) -> Option<Agent> {
         self.agents.read().unwrap_or_else(PoisonError::into_inner).get(node).cloned()
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ::http::{HeaderValue, Method, Request, Response, header};
 use axum::body::Body;
 use hyper::body::Incoming;
+use longshore_core::client::Error;
 use longshore_core::connection::Takeover;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -13,12 +14,15 @@ use tower::ServiceExt;
 use tracing::Instrument;
 
 use super::body::{Answer, Bounded};
-use super::{Limits, Service};
+use super::{Authenticator, Limits, Service};
 use crate::http::{Identity, answer};
 use crate::status;
 
 /// Paths that everyone may see.
 const OPEN: [&str; 4] = ["livez", "readyz", "healthz", "version"];
+
+/// What everyone may read besides: where the cluster is and its authority's certificate, as kubeadm publishes it.
+const CLUSTER_INFO: &str = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
 
 /// Last segments of paths whose answers may last.
 const LASTING: [&str; 5] = ["log", "exec", "attach", "portforward", "proxy"];
@@ -26,6 +30,7 @@ const LASTING: [&str; 5] = ["log", "exec", "attach", "portforward", "proxy"];
 pub(super) struct Guard<S> {
     service: S,
     limits: Limits,
+    tokens: Option<Arc<dyn Authenticator>>,
     stopping: CancellationToken,
     requests: Arc<Semaphore>,
     streams: Arc<Semaphore>,
@@ -33,11 +38,16 @@ pub(super) struct Guard<S> {
 }
 
 impl<S: Service> Guard<S> {
-    pub(super) fn new(service: S, limits: Limits, stopping: CancellationToken) -> Self {
+    pub(super) fn new(
+        service: S,
+        limits: Limits,
+        tokens: Option<Arc<dyn Authenticator>>,
+        stopping: CancellationToken,
+    ) -> Self {
         let semaphore = |permits: usize| Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
         let (requests, streams, bodies) =
             (semaphore(limits.requests), semaphore(limits.streams), semaphore(limits.bodies));
-        Self { service, limits, stopping, requests, streams, bodies }
+        Self { service, limits, tokens, stopping, requests, streams, bodies }
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -63,11 +73,22 @@ impl<S: Service> Guard<S> {
         .await
     }
 
+    /// Who sends a request on a connection without certificate.
+    async fn identify(&self, token: Option<String>, open: bool) -> Result<Identity, Error> {
+        match (token, &self.tokens) {
+            (Some(token), Some(tokens)) => tokens.authenticate(&token).await,
+            _ if open => Ok(Identity::anonymous()),
+            _ => Err(status::failure(401, "Unauthorized", "Unauthorized")),
+        }
+    }
+
     async fn answer_as(&self, mut request: Request<Incoming>, identity: Option<Identity>) -> Response<Body> {
         let identity = match identity {
             Some(identity) => identity,
-            None if is_open(request.uri().path()) => Identity::anonymous(),
-            None => return answer::error(&status::failure(401, "Unauthorized", "Unauthorized")),
+            None => match self.identify(bearer(&request), is_open(&request)).await {
+                Ok(identity) => identity,
+                Err(error) => return answer::error(&error),
+            },
         };
         let lasts = is_lasting(&request);
         let room = if lasts { &self.streams } else { &self.requests };
@@ -94,7 +115,17 @@ impl<S: Service> Guard<S> {
     }
 }
 
-fn is_open(path: &str) -> bool {
+/// The token that a request shows.
+fn bearer<B>(request: &Request<B>) -> Option<String> {
+    let (scheme, token) = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+}
+
+fn is_open<B>(request: &Request<B>) -> bool {
+    let path = request.uri().path();
+    if path == CLUSTER_INFO {
+        return request.method() == Method::GET && request.uri().query().is_none();
+    }
     path.strip_prefix('/').and_then(|path| path.split('/').next()).is_some_and(|first| OPEN.contains(&first))
 }
 

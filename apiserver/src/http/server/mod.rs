@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::{Request, Response};
+use async_trait::async_trait;
 use axum::body::Body;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -22,9 +23,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use longshore_core::client::Error;
+
 pub(crate) use body::BodyError;
 pub use limits::Limits;
 
+use super::Identity;
 use guard::Guard;
 
 /// How long to wait before accepting again after the system refused, for instance for want of file descriptors.
@@ -65,6 +69,16 @@ pub enum BindError {
     },
 }
 
+/// Knows clients by what they show in the header `Authorization: Bearer`.
+#[async_trait]
+pub trait Authenticator: fmt::Debug + Send + Sync + 'static {
+    /// Who shows this token.
+    ///
+    /// # Errors
+    /// 401 and why.
+    async fn authenticate(&self, token: &str) -> Result<Identity, Error>;
+}
+
 /// A service that can be served: what [`HttpService`](super::HttpService) and a node agent's service are.
 pub trait Service:
     tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
@@ -87,14 +101,16 @@ impl<S> Service for S where
 /// A service on a port.
 ///
 /// A client that shows a certificate of the cluster's authority is known by it: the request's extensions carry its
-/// [`Identity`](super::Identity). One that shows none is answered only on `/livez`, `/readyz`, `/healthz` and
-/// `/version`, and with 401 elsewhere.
+/// [`Identity`](super::Identity), as is one that shows a token which the [`Authenticator`] knows. One that shows neither is answered
+/// only on `/livez`, `/readyz`, `/healthz` and `/version`, may read what nodes that join need to know of the cluster (the
+/// config map `cluster-info`), and gets 401 elsewhere.
 pub struct Server<S> {
     listener: TcpListener,
     address: SocketAddr,
     tls: Arc<rustls::ServerConfig>,
     service: S,
     limits: Limits,
+    tokens: Option<Arc<dyn Authenticator>>,
 }
 
 impl<S> fmt::Debug for Server<S> {
@@ -117,7 +133,7 @@ impl<S: Service> Server<S> {
         };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address, tls, service, limits: Limits::default() })
+        Ok(Self { listener, address, tls, service, limits: Limits::default(), tokens: None })
     }
 
     /// Puts other limits in the place of the usual ones.
@@ -127,11 +143,18 @@ impl<S: Service> Server<S> {
         self
     }
 
+    /// Knows clients that show no certificate by their tokens.
+    #[must_use]
+    pub fn with_tokens(mut self, tokens: Arc<dyn Authenticator>) -> Self {
+        self.tokens = Some(tokens);
+        self
+    }
+
     /// Puts another service in the place of the first one, which had to be there before the address was known.
     #[must_use]
     pub fn with_service<T: Service>(self, service: T) -> Server<T> {
-        let Self { listener, address, tls, limits, .. } = self;
-        Server { listener, address, tls, service, limits }
+        let Self { listener, address, tls, limits, tokens, .. } = self;
+        Server { listener, address, tls, service, limits, tokens }
     }
 
     /// Where the server listens.
@@ -143,7 +166,7 @@ impl<S: Service> Server<S> {
     /// [`Limits::drain`], and what is left is cut off. Returns when no task of the server is left.
     pub async fn serve(self, cancel: CancellationToken) {
         let shared = Arc::new(Shared {
-            guard: Guard::new(self.service, self.limits.clone(), cancel.clone()),
+            guard: Guard::new(self.service, self.limits.clone(), self.tokens, cancel.clone()),
             acceptor: TlsAcceptor::from(self.tls),
             tasks: TaskTracker::new(),
             stopping: cancel.clone(),

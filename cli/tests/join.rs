@@ -1,0 +1,246 @@
+//! Machines join a cluster by a token, and are nodes of it from then on.
+
+#![allow(clippy::unwrap_used, reason = "the whole file is a test")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use common::lan::{Fleet, address, invitation, machines};
+use common::{Machine, Part, eventually, on_own_network, processes, run, texts};
+
+const WEB: &str = r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: { name: web }
+spec:
+  replicas: 2
+  selector: { matchLabels: { app: web } }
+  template:
+    metadata: { labels: { app: web } }
+    spec:
+      terminationGracePeriodSeconds: 0
+      tolerations:
+      - { key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute, tolerationSeconds: 1 }
+      - { key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 1 }
+      topologySpreadConstraints:
+      - { maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: ScheduleAnyway, labelSelector: { matchLabels: { app: web } } }
+      containers:
+      - name: web
+        image: longshore.local/demo:1
+        command: [/bin/busybox, sh, -c]
+        args: ["mkdir -p /www; echo $POD > /www/index.html; exec /bin/busybox httpd -f -p 8080 -h /www"]
+        env: [{ name: POD, valueFrom: { fieldRef: { fieldPath: metadata.name } } }]
+        readinessProbe: { httpGet: { path: /, port: 8080 }, periodSeconds: 1 }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: web }
+spec: { type: NodePort, selector: { app: web }, ports: [{ port: 80, targetPort: 8080 }] }
+"#;
+
+/// Name, node and address of the pods that run and are meant to.
+fn pods(control: &Machine) -> Vec<[String; 3]> {
+    let path = "jsonpath={range .items[*]}{.metadata.deletionTimestamp}|{.status.conditions[?(@.type=='Ready')].status}|\
+                {.metadata.name}|{.spec.nodeName}|{.status.podIP}{'\\n'}{end}";
+    let text = control.ask(&["get", "pods", "-l", "app=web", "-o", path]);
+    let ready = text.lines().filter_map(|line| line.strip_prefix("|True|"));
+    let mut pods: Vec<[String; 3]> =
+        ready.map(|line| line.split('|').map(str::to_owned).collect::<Vec<_>>().try_into().unwrap()).collect();
+    pods.sort_by(|a, b| a[1].cmp(&b[1]));
+    pods
+}
+
+/// Waits until the pods are on these nodes.
+#[track_caller]
+fn placed(control: &Machine, nodes: [&str; 2]) -> Vec<[String; 3]> {
+    eventually(&format!("pods on {nodes:?}"), || {
+        let pods = pods(control);
+        (pods.iter().map(|pod| pod[1].as_str()).collect::<Vec<_>>() == nodes).then_some(pods)
+    })
+}
+
+/// Who answers at a URL, out of many requests of one pod or machine.
+fn answers(mut ask: impl FnMut() -> Command) -> BTreeSet<String> {
+    (0..20).map(|_| run(&mut ask()).trim().to_owned()).collect()
+}
+
+#[track_caller]
+fn is_ready(control: &Machine, node: &str, status: &str) {
+    let path = "jsonpath={.status.conditions[?(@.type=='Ready')].status}";
+    eventually(&format!("{node} is ready: {status}"), || {
+        (control.ask(&["get", "node", node, "-o", path]) == status).then_some(())
+    });
+}
+
+#[test]
+fn pods_of_two_machines_reach_each_other_move_and_outlive_their_agents() {
+    on_own_network(&["runc", "nft", "busybox", "kubectl", "ip", "nsenter"], || {
+        let mut fleet = Fleet::start(2);
+        let control = &fleet.control;
+        control.ask(&["apply", "-f", &control.write("web.yaml", WEB)]);
+        let found = placed(control, ["worker-1", "worker-2"]);
+        let names: BTreeSet<String> = found.iter().map(|pod| pod[0].clone()).collect();
+
+        // From pod to pod, from a pod to the Service, and from every machine to every machine's node port.
+        for (from, to) in [(&found[0], &found[1]), (&found[1], &found[0])] {
+            let wget = ["exec", &from[0], "--", "wget", "-qO-"];
+            let url = format!("http://{}:8080/", to[2]);
+            assert_eq!(run(control.kubectl(&wget).arg(url)).trim(), to[0]);
+        }
+        let service =
+            control.ask(&["get", "service", "web", "-o", "jsonpath={.spec.clusterIP} {.spec.ports[0].nodePort}"]);
+        let (cluster_ip, node_port) = service.split_once(' ').unwrap();
+        let in_pod = ["exec", &found[0][0], "--", "wget", "-qO-"];
+        assert_eq!(
+            answers(|| {
+                let mut ask = control.kubectl(&in_pod);
+                ask.arg(format!("http://{cluster_ip}/"));
+                ask
+            }),
+            names
+        );
+        for to in 1..=3 {
+            let url = format!("http://{}:{node_port}/", address(to));
+            for from in fleet.workers.iter().map(|worker| &worker.machine).chain([control]) {
+                let ask = || {
+                    let mut ask = from.command("busybox");
+                    ask.args(["wget", "-qO-", &url]);
+                    ask
+                };
+                assert_eq!(answers(ask), names, "{url}");
+            }
+        }
+
+        // An agent that dies harms no pod, and needs no token to come back.
+        let instance = fleet.workers[1].machine.instance();
+        let servers = || processes(&instance, "/bin/busybox httpd ");
+        let before = servers();
+        assert_eq!(before.len(), 1);
+        fleet.workers[1].kill();
+        fleet.workers[1].start(&[]);
+        is_ready(control, "worker-2", "True");
+        assert_eq!(servers(), before);
+        assert_eq!(control.ask(&["exec", &found[1][0], "--", "cat", "/www/index.html"]), found[1][0]);
+
+        control.ask(&["drain", "worker-1", "--timeout=60s"]);
+        placed(control, ["worker-2", "worker-2"]);
+        control.ask(&["uncordon", "worker-1"]);
+
+        // A machine that is lost gives its pods up to the others; when it is back it knows that they are no longer its.
+        fleet.workers[1].kill();
+        is_ready(control, "worker-2", "Unknown");
+        placed(control, ["worker-1", "worker-1"]);
+        assert_eq!(servers().len(), 2, "nobody is there to end them");
+        fleet.workers[1].start(&[]);
+        is_ready(control, "worker-2", "True");
+        eventually("what moved away ends", || servers().is_empty().then_some(()));
+        assert_eq!(control.ask(&["get", "pods", "-o", "name"]).lines().count(), 2);
+    });
+}
+
+/// What a command says that fails.
+#[track_caller]
+fn refused(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let (_, err) = texts(&output);
+    assert!(!output.status.success(), "{command:?}");
+    err
+}
+
+#[test]
+fn a_token_is_good_for_one_machine_and_what_is_wrong_is_said() {
+    on_own_network(&["kubectl", "ip", "nsenter"], || {
+        let mut machines = machines(2);
+        let (worker, control) = (machines.remove(1), machines.remove(0));
+        let listen = format!("{}:0", address(1));
+        let up = ["up", "--detach", "--store", "memory", "--runtime", "simulated", "--nodes", "1"];
+        run(control.longshore(&up).args(["--cluster-signing-duration", "10s", "--listen", &listen]));
+        let options = invitation(&control);
+        let [_, server, _, token, _, hash] = &options[..] else { panic!("{options:?}") };
+        let node = |name: &str| worker.longshore(&["node", "--runtime", "simulated", "--name", name]);
+        let join = |server: &str, token: &str, hash: &str| {
+            let mut command = node("worker");
+            command.args(["--server", server, "--token", token, "--ca-hash", hash]);
+            command
+        };
+        let wrong = format!("sha256:{:064}", 0);
+        let error = refused(&mut join(server, token, &wrong));
+        assert!(
+            error.contains(&wrong) && error.contains(hash) && error.contains("check --server and --ca-hash"),
+            "{error}"
+        );
+        let error = refused(&mut join("https://192.0.2.77:1", token, hash));
+        assert!(error.contains("no API server answers at https://192.0.2.77:1"), "{error}");
+        let error = refused(&mut join(server, "abcdef", hash));
+        assert!(error.contains("a token looks like abcdef.0123456789abcdef"), "{error}");
+        let error = refused(&mut join(server, "abcdef.0123456789abcdef", hash));
+        assert!(
+            error.contains("there is no bootstrap token \"abcdef\"") && error.contains("longshore token create"),
+            "{error}"
+        );
+        let error = refused(&mut node("worker"));
+        assert!(error.contains("belongs to no cluster yet"), "{error}");
+
+        // None of this used the token up. In a file it is nobody else's to see.
+        let file = worker.write("token", token);
+        let agent =
+            Part::start(node("worker").args(["--server", server, "--token-file", &file, "--ca-hash", hash]), "running");
+        control.ask(&["wait", "--for=condition=Ready", "node/worker", "--timeout=60s"]);
+        let id = token.split('.').next().unwrap();
+        assert!(run(&mut control.longshore(&["token", "list"])).contains(&format!("{id}  used")));
+        let other = Machine::new();
+        let mut again = worker.command(env!("CARGO_BIN_EXE_longshore"));
+        again
+            .args(["node", "--runtime", "simulated", "--name", "other", "--data-dir"])
+            .arg(other.data_dir())
+            .args(&options);
+        let error = refused(&mut again);
+        assert!(error.contains("was used already") && error.contains("`longshore token create`"), "{error}");
+        // Another machine cannot pose as one that is there; its token is not used up by trying.
+        let mut pose = worker.command(env!("CARGO_BIN_EXE_longshore"));
+        pose.args(["node", "--runtime", "simulated", "--name", "worker", "--data-dir"])
+            .arg(other.data_dir())
+            .args(invitation(&control));
+        let error = refused(&mut pose);
+        assert!(
+            error.contains("is taken by a node that is alive") && error.contains("choose another --name"),
+            "{error}"
+        );
+
+        // Certificates are renewed while the node runs, for both of its uses, and used: they live for 10 s.
+        let requests = || {
+            let all = control.ask(&["get", "csr", "--no-headers"]);
+            let of = |signer: &str| {
+                all.lines().filter(|line| line.contains(signer) && line.ends_with("Approved,Issued")).count()
+            };
+            (of("kube-apiserver-client-kubelet"), of("kubelet-serving"))
+        };
+        eventually("both certificates were renewed twice", || {
+            let (client, serving) = requests();
+            (client > 2 && serving > 2).then_some(())
+        });
+        control.ask(&["create", "deployment", "web", "--image=web:1"]);
+        control.ask(&["cordon", "node-1"]);
+        control.ask(&["rollout", "restart", "deployment/web"]);
+        eventually("a pod on the worker shows its log", || {
+            let on =
+                control.ask(&["get", "pods", "-o", "jsonpath={.items[?(@.spec.nodeName=='worker')].metadata.name}"]);
+            let logs = control.kubectl(&["logs", on.split(' ').next()?]).output().unwrap();
+            (!on.is_empty() && logs.status.success()).then_some(())
+        });
+        agent.stop();
+
+        // A start without token: it is known by what it has, unless that has run out.
+        let agent = Part::start(&mut node("worker"), "running");
+        control.ask(&["wait", "--for=condition=Ready", "node/worker", "--timeout=60s"]);
+        agent.stop();
+        assert!(refused(&mut node("somebody")).contains("joined as \"worker\", not \"somebody\""));
+        let error = eventually("the certificate runs out", || {
+            let output = node("worker").args(["--address", "192.0.2.99"]).output().unwrap();
+            Some(texts(&output).1).filter(|error| error.contains("ran out"))
+        });
+        assert!(error.contains("`longshore token create`"), "{error}");
+    });
+}
