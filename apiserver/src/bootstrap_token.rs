@@ -155,11 +155,8 @@ impl TokenRecord {
         let is_token = secret.type_ == SecretType::BootstrapToken
             && secret.metadata.name.as_deref() == Some(secret_name(id).as_str())
             && secret.metadata.deletion_timestamp.is_none();
-        let expires = match text(secret, "expiration") {
-            // A time that cannot be read has passed, as upstream has it.
-            Some(time) => Some(time.parse().unwrap_or(Timestamp::MIN)),
-            None => None,
-        };
+        // A time that cannot be read has passed, as upstream has it.
+        let expires = text(secret, "expiration").map(|time| time.parse().unwrap_or(Timestamp::MIN));
         is_token.then(|| Self {
             id: id.to_owned(),
             description: text(secret, "description").unwrap_or_default().to_owned(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use ipnet::IpNet;
 use longshore_cluster::remote::{self, AddressRange, JoinOptions, NodeAccess, Part, Role};
-use longshore_cluster::tokens::{BootstrapToken, Malformed};
+use longshore_cluster::tokens::BootstrapToken;
 use longshore_cluster::{
     Error, RuntimeKind, SchedulerConfiguration, StoreKind, Unsupported, read_scheduler_configuration,
 };
@@ -251,11 +251,8 @@ pub(crate) async fn controllers(options: ControllersOptions) -> Result<ExitCode,
 
 /// Runs a node's agent.
 pub(crate) async fn node(options: NodeOptions) -> Result<ExitCode, Error> {
-    let token = match &options.token_file {
-        None => options.token,
-        Some(path) => Some(read_token(path)?),
-    };
-    let join = options.server.map(|server| JoinOptions { server, token, ca_hash: options.ca_hash });
+    let (token, token_file, ca_hash) = (options.token, options.token_file, options.ca_hash);
+    let join = options.server.map(|server| JoinOptions { server, token, token_file, ca_hash });
     let options = remote::NodeAloneOptions {
         access: options.kubeconfig.map_or(NodeAccess::Joined(join), NodeAccess::Kubeconfig),
         data_dir: options.place.directory(),
@@ -268,12 +265,6 @@ pub(crate) async fn node(options: NodeOptions) -> Result<ExitCode, Error> {
         lease_duration: options.node_lease_duration,
     };
     signals::until_asked(async |cancel| remote::node(options, cancel).await).await.map(|()| ExitCode::SUCCESS)
-}
-
-fn read_token(path: &Path) -> Result<BootstrapToken, Error> {
-    let unusable = |reason: String| Error::File { tried: "read the token in", path: path.into(), reason };
-    let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
-    text.parse().map_err(|error: Malformed| unusable(error.to_string()))
 }
 
 /// Prints a kubeconfig.

@@ -209,6 +209,18 @@ fn a_token_is_good_for_one_machine_and_what_is_wrong_is_said() {
             "{error}"
         );
 
+        // What is not a node's own waits for a person.
+        let first = control.ask(&["get", "csr", "-o", "jsonpath={.items[0].spec.request}"]);
+        let asked = format!(
+            "{{apiVersion: certificates.k8s.io/v1, kind: CertificateSigningRequest, metadata: {{name: strange}}, spec: {{request: {first}, \
+             signerName: kubernetes.io/kube-apiserver-client-kubelet, usages: [digital signature, client auth], username: x}}}}"
+        );
+        control.ask(&["create", "-f", &control.write("strange.yaml", &asked)]);
+        let row = control.ask(&["get", "csr", "strange", "--no-headers"]);
+        assert!(row.contains(" admin ") && row.ends_with("Pending"), "{row}");
+        control.ask(&["certificate", "deny", "strange"]);
+        assert!(control.ask(&["get", "csr", "strange", "--no-headers"]).ends_with("Denied"));
+
         // Certificates are renewed while the node runs, for both of its uses, and used: they live for 10 s.
         let requests = || {
             let all = control.ask(&["get", "csr", "--no-headers"]);

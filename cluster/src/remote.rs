@@ -41,7 +41,7 @@ use crate::cluster_info::ClusterInfo;
 use crate::data_dir::{DataDir, Settings};
 pub use crate::join::JoinOptions;
 use crate::join::identity::NodeIdentity;
-use crate::join::range::pod_range;
+use crate::join::range::{pod_range, said_before};
 use crate::local::{RuntimeKind, StoreKind, failed, open_store};
 use crate::process::ProcessMetrics;
 pub use crate::serving::Part;
@@ -435,8 +435,11 @@ pub async fn node(options: NodeAloneOptions, cancel: CancellationToken) -> Resul
     settings.service_range = match options.service_range.clone() {
         Some(range) => range,
         None => {
-            let info = ClusterInfo::fetch(client.clone()).await.map_err(failed("node"))?;
-            info.map(|info| info.service_range)
+            let said = match ClusterInfo::fetch(client.clone()).await {
+                Ok(info) => Ok(info.map(|info| info.service_range).unwrap_or_default()),
+                Err(error) => said_before(error, &settings.service_range),
+            };
+            Some(said.map_err(failed("node"))?)
                 .filter(|range| !range.is_empty())
                 .unwrap_or_else(|| SERVICE_RANGE.to_owned())
         }
@@ -506,7 +509,7 @@ async fn joined(
         why = format!("the certificate of node {own:?} ran out at {}", validity.until);
     }
     match join {
-        Some(join) if join.token.is_some() => {
+        Some(join) if join.token.is_some() || join.token_file.is_some() => {
             let name = options.name.clone().map_or_else(machine::host_name, Ok)?;
             crate::join::join(join, &name, directory, clock).await?;
             connect(&path)

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use longshore_apiserver::bootstrap_token::TokenRecord;
 use longshore_apiserver::pki::request::{NodeRequest, NodeUse, node_user};
 use longshore_apiserver::pki::{Authority, LIFE};
 use longshore_controllers::{Action, Controller, ControllerManager, Plan, Settings, Triggers, View};
 use longshore_core::api::certificate_signing_request::{CertificateSigningRequestCondition, RequestConditionType};
-use longshore_core::api::{ByteString, CertificateSigningRequest, ConditionStatus, Node};
+use longshore_core::api::secret::SecretType;
+use longshore_core::api::{ByteString, CertificateSigningRequest, ConditionStatus, Node, Secret};
 use longshore_core::client::Client;
 use longshore_core::clock::Clock;
 use longshore_core::informer::ObjectKey;
@@ -54,6 +56,7 @@ pub(crate) fn manager(
 ) -> ControllerManager {
     let mut manager = ControllerManager::empty(client, clock, Settings::default(), seed);
     manager.add(SigningController { authority, options });
+    manager.add(TokenCleaner);
     manager
 }
 
@@ -167,8 +170,44 @@ fn condition(
     }
 }
 
+/// Deletes tokens whose time is over, as upstream's controller of this name. One that was used is kept until then, for whoever used it.
+#[derive(Debug)]
+struct TokenCleaner;
+
+impl Controller for TokenCleaner {
+    type Key = ObjectKey;
+
+    fn name(&self) -> &'static str {
+        "tokencleaner"
+    }
+
+    fn triggers(&self, triggers: &Triggers<ObjectKey>) {
+        triggers.on::<Secret, _>(|change| {
+            let token = change.current().filter(|secret| secret.type_ == SecretType::BootstrapToken);
+            token.map(|secret| ObjectKey::of(&**secret))
+        });
+    }
+
+    fn reconcile(&self, view: &View<'_>, key: &ObjectKey, now: Timestamp) -> Plan {
+        let secret = view.of::<Secret>().get(&key.namespace, &key.name);
+        secret.map(|secret| expire(&secret, now)).unwrap_or_default()
+    }
+}
+
+fn expire(secret: &Secret, now: Timestamp) -> Plan {
+    let Some(expires) = TokenRecord::of(secret).and_then(|record| record.expires) else { return Plan::nothing() };
+    let left = expires.duration_since(now);
+    if left <= SignedDuration::ZERO {
+        return vec![Action::delete(secret)].into();
+    }
+    let mut plan = Plan::nothing();
+    plan.look_again_in(left.unsigned_abs());
+    plan
+}
+
 #[cfg(test)]
 mod tests {
+    use longshore_apiserver::bootstrap_token::BootstrapToken;
     use longshore_apiserver::pki::request::{NewRequest, Validity};
     use longshore_core::clock::VirtualClock;
     use serde_json::json;
@@ -244,6 +283,16 @@ mod tests {
         assert!(plan.actions.is_empty() && plan.look_again == Some(Duration::from_secs(3600)));
         let plan = controller.decide(&issued, &[], now + SignedDuration::from_hours(1));
         assert!(matches!(plan.actions[..], [Action::Delete { .. }]), "answered requests are not kept for ever");
+    }
+
+    #[test]
+    fn tokens_go_when_their_time_is_over() {
+        let (now, hour) = (Timestamp::UNIX_EPOCH, SignedDuration::from_hours(1));
+        let token: BootstrapToken = "abcdef.0123456789abcdef".parse().unwrap();
+        let secret = token.to_secret(now + hour, "");
+        let plan = expire(&secret, now);
+        assert!(plan.actions.is_empty() && plan.look_again == Some(hour.unsigned_abs()));
+        assert!(matches!(expire(&secret, now + hour).actions[..], [Action::Delete { .. }]));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-pub use longshore_apiserver::bootstrap_token::{BootstrapToken, Malformed, TokenRecord};
+pub use longshore_apiserver::bootstrap_token::{BootstrapToken, TokenRecord};
 use longshore_apiserver::bootstrap_token::{NAMESPACE, secret_name};
 use longshore_apiserver::pki::public_key_hash;
 use longshore_core::api::Secret;

@@ -7,6 +7,7 @@ use longshore_core::api::{CertificateSigningRequest, Lease, Secret};
 use longshore_core::client::{Error, Target};
 use longshore_core::kind::KindType;
 use longshore_core::store::Transaction;
+use longshore_core::validation::names::is_dns1123_subdomain;
 
 use super::Registry;
 use crate::bootstrap_token::{self, NAMESPACE, TokenRecord, USER_PREFIX, secret_name};
@@ -29,6 +30,9 @@ impl Registry {
         let name = request.metadata.name.as_deref().unwrap_or_default();
         let refused = |why: String| Error::from(longshore_core::status::forbidden(info, name, why));
         let asked = NodeRequest::read(request).map_err(&refused)?;
+        if let Some(why) = is_dns1123_subdomain(&asked.node).into_iter().next() {
+            return Err(refused(format!("{:?} is no name for a node: {why}", asked.node)));
+        }
         if asked.for_use != NodeUse::Client {
             return Err(refused(
                 "a bootstrap token is for a node's first certificate, with which it asks for others".to_owned(),

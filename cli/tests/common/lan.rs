@@ -97,9 +97,8 @@ impl Fleet {
     pub(crate) fn start(workers: u8) -> Self {
         let mut machines = machines(workers + 1);
         let control = machines.remove(0);
-        let listen = format!("{}:0", address(1));
         // A node is lost soon, so that the test need not wait for it.
-        let options = ["up", "--detach", "--demo", "--node-monitor-grace-period", "6s", "--listen", &listen];
+        let options = ["up", "--detach", "--demo", "--node-monitor-grace-period", "6s", "--listen", "0.0.0.0:0"];
         run(&mut control.longshore(&options));
         control.ask(&["delete", "deployment/web", "service/web", "job/hello"]);
         let own = control.ask(&["get", "nodes", "-o", "name"]);

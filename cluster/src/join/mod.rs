@@ -11,10 +11,11 @@ mod discovery;
 pub(crate) mod identity;
 pub(crate) mod range;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use longshore_apiserver::bootstrap_token::BootstrapToken;
+use longshore_apiserver::bootstrap_token::{BootstrapToken, Malformed};
 use longshore_apiserver::pki::request::{NewRequest, NodeUse};
 use longshore_apiserver::pki::{Certified, Credentials, kubeconfig_of};
 use longshore_core::api::CertificateSigningRequest;
@@ -42,8 +43,21 @@ pub struct JoinOptions {
     pub server: String,
     /// The token; not needed by a node that has joined before.
     pub token: Option<BootstrapToken>,
+    /// File that holds the token, if it is not given; read only if it is needed.
+    pub token_file: Option<PathBuf>,
     /// Hash of the public key of the cluster's authority, as `longshore token create` prints it.
     pub ca_hash: Option<String>,
+}
+
+impl JoinOptions {
+    fn token(&self) -> Result<Option<BootstrapToken>, Error> {
+        let Some(path) = self.token_file.as_deref().filter(|_| self.token.is_none()) else {
+            return Ok(self.token.clone());
+        };
+        let unusable = |reason: String| Error::File { tried: "read the token in", path: path.into(), reason };
+        let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
+        text.parse().map(Some).map_err(|error: Malformed| unusable(error.to_string()))
+    }
 }
 
 fn refused(what: impl Into<String>, remedy: impl Into<String>) -> Error {
@@ -58,7 +72,7 @@ pub(crate) async fn join(
     clock: &dyn Clock,
 ) -> Result<(), Error> {
     let new = "make one with `longshore token create` where the API server runs, and start again with the command that it prints";
-    let token = options.token.as_ref().ok_or_else(|| refused("there is no token", new))?;
+    let token = options.token()?.ok_or_else(|| refused("there is no token", new))?;
     let hash = options.ca_hash.as_deref().ok_or_else(|| {
         let remedy =
             "give --ca-hash as `longshore token create` prints it: without it anybody could pose as the API server";
