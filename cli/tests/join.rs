@@ -212,8 +212,9 @@ fn a_token_is_good_for_one_machine_and_what_is_wrong_is_said() {
         // What is not a node's own waits for a person.
         let first = control.ask(&["get", "csr", "-o", "jsonpath={.items[0].spec.request}"]);
         let asked = format!(
-            "{{apiVersion: certificates.k8s.io/v1, kind: CertificateSigningRequest, metadata: {{name: strange}}, spec: {{request: {first}, \
-             signerName: kubernetes.io/kube-apiserver-client-kubelet, usages: [digital signature, client auth], username: x}}}}"
+            "apiVersion: certificates.k8s.io/v1\nkind: CertificateSigningRequest\nmetadata: {{name: strange}}\n\
+             spec: {{request: {first}, signerName: kubernetes.io/kube-apiserver-client-kubelet, username: x, \
+             usages: [digital signature, client auth]}}\n"
         );
         control.ask(&["create", "-f", &control.write("strange.yaml", &asked)]);
         let row = control.ask(&["get", "csr", "strange", "--no-headers"]);
