@@ -5,7 +5,7 @@ async fn what_the_server_is_and_offers() {
     let Some(kubectl) = Kubectl::start().await else { return };
     kubectl.says("version", "Server Version: v1.35.4+longshore").await;
     kubectl.says("api-versions", "apps/v1\n").await;
-    kubectl.says("api-resources", "deployments                deploy       apps/v1").await;
+    kubectl.says("api-resources", "deployments                  deploy       apps/v1").await;
     kubectl.says("api-resources --api-group=apps -o name", "statefulsets.apps").await;
     kubectl.says("cluster-info", "Kubernetes control plane").await;
     for path in ["/livez", "/readyz", "/healthz"] {
