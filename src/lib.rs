@@ -21,6 +21,8 @@ pub use longshore_core as core;
 pub use longshore_network as network;
 #[cfg(feature = "node")]
 pub use longshore_node as node;
+#[cfg(feature = "docker")]
+pub use longshore_runtime_docker as runtime_docker;
 #[cfg(feature = "oci")]
 pub use longshore_runtime_oci as runtime_oci;
 #[cfg(feature = "simulated")]

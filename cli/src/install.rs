@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use longshore_cluster::{Error, missing_programs};
+use longshore_cluster::{Error, RuntimeKind, missing_programs};
 
 /// Asked by Debian's packages before they start a service.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -22,8 +22,8 @@ impl Drop for NoServices {
 }
 
 /// Installs the packages of the programs that are missing; does nothing if none is.
-pub(crate) fn packages(demo: bool) -> Result<(), Error> {
-    let packages: Vec<_> = missing_programs(demo).into_iter().map(|(_, package)| package).collect();
+pub(crate) fn packages(runtime: RuntimeKind, demo: bool) -> Result<(), Error> {
+    let packages: Vec<_> = missing_programs(runtime, demo).into_iter().map(|(_, package)| package).collect();
     if packages.is_empty() {
         return Ok(());
     }

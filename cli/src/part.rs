@@ -120,6 +120,14 @@ pub(crate) struct SchedulerOptions {
     config: Option<PathBuf>,
 }
 
+/// Where a Docker Engine is.
+#[derive(Debug, Args)]
+pub(crate) struct DockerOptions {
+    /// Socket of the Docker Engine on this machine, for --runtime docker [default: unix:///var/run/docker.sock]
+    #[arg(long = "docker-socket", value_name = "unix:///PATH", env = "DOCKER_HOST", hide_env_values = true)]
+    pub(crate) socket: Option<String>,
+}
+
 /// Options of `node`.
 #[derive(Debug, Args)]
 #[command(
@@ -154,8 +162,10 @@ pub(crate) struct NodeOptions {
     #[arg(long, default_value_t = 10250)]
     port: u16,
     /// What runs containers
-    #[arg(long, value_name = "oci|simulated", default_value = "oci")]
+    #[arg(long, value_name = "oci|docker|simulated", default_value = "oci")]
     runtime: RuntimeKind,
+    #[command(flatten)]
+    docker: DockerOptions,
     /// Addresses of this node's pods [default: what the cluster gives it; with --kubeconfig a range that is free on this machine]
     #[arg(long, value_name = "RANGE")]
     pod_range: Option<String>,
@@ -260,6 +270,7 @@ pub(crate) async fn node(options: NodeOptions) -> Result<ExitCode, Error> {
         addresses: options.addresses,
         port: options.port,
         runtime: options.runtime,
+        docker_host: options.docker.socket,
         pod_range: options.pod_range,
         service_range: options.service_range,
         lease_duration: options.node_lease_duration,

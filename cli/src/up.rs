@@ -34,8 +34,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "memory|embedded")]
     store: Option<StoreKind>,
     /// What runs containers [default: oci, or what the cluster was made with]
-    #[arg(long, value_name = "oci|simulated")]
+    #[arg(long, value_name = "oci|docker|simulated")]
     runtime: Option<RuntimeKind>,
+    #[command(flatten)]
+    docker: crate::part::DockerOptions,
     /// How many nodes [default: 1, or what the cluster was made with]
     #[arg(long, value_name = "N")]
     nodes: Option<u32>,
@@ -75,8 +77,8 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Error> {
         // The terminal's end is not this process's end.
         let _ = nix::unistd::setsid();
     } else {
-        if options.install && options.runtime != Some(RuntimeKind::Simulated) {
-            install::packages(options.demo)?;
+        if options.install {
+            install::packages(options.runtime.unwrap_or(RuntimeKind::Oci), options.demo)?;
         }
         if options.detach {
             return detach(&options);
@@ -96,6 +98,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Error> {
             data_dir: directory.clone(),
             store: options.store,
             runtime: options.runtime,
+            docker_host: options.docker.socket,
             nodes: options.nodes,
             listen: options.listen,
             unsupported: options.unsupported,

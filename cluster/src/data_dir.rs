@@ -46,8 +46,11 @@ pub struct Settings {
     pub instance: String,
     /// Where objects are kept: `memory` or `embedded`.
     pub store: String,
-    /// What runs containers: `oci` or `simulated`.
+    /// What runs containers: `oci`, `docker` or `simulated`.
     pub runtime: String,
+    /// Where the Docker Engine is that runs them; `None` for its usual socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub docker_host: Option<String>,
     /// How many nodes.
     pub nodes: u32,
     /// Where the API listens.
@@ -69,6 +72,7 @@ impl Settings {
             instance,
             store: store.to_owned(),
             runtime: runtime.to_owned(),
+            docker_host: None,
             nodes,
             address: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
             pod_range: String::new(),

@@ -1,12 +1,12 @@
 //! The end of a cluster on this machine: its pods, and if asked its data.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::join_all;
 use longshore_core::clock::{Clock, SystemClock};
 use longshore_core::runtime::{Container, ContainerState, Runtime};
 use longshore_network::Bridge;
-use longshore_runtime_oci::OciRuntime;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -14,7 +14,8 @@ use nix::unistd::Pid;
 use crate::data_dir::{DataDir, Settings};
 use crate::local::RuntimeKind;
 use crate::progress::{Observer, Progress};
-use crate::{Error, images, machine};
+use crate::real::{RealRuntime, failed};
+use crate::{Error, machine};
 
 /// How long the control plane may take to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
@@ -39,7 +40,8 @@ pub async fn down(directory: &DataDir, purge: bool, observer: Observer) -> Resul
         stop_process(directory, pid, &clock).await?;
     }
     let lock = directory.lock()?;
-    if let Some(settings) = directory.settings()?.filter(|settings| settings.runtime == RuntimeKind::Oci.as_str()) {
+    if let Some(settings) = directory.settings()?.filter(|settings| settings.runtime != RuntimeKind::Simulated.as_str())
+    {
         remove_pods(directory, &settings, &step).await?;
     }
     if purge {
@@ -69,22 +71,23 @@ async fn stop_process(directory: &DataDir, pid: u32, clock: &dyn Clock) -> Resul
 }
 
 async fn remove_pods(directory: &DataDir, settings: &Settings, step: &impl Fn(String)) -> Result<(), Error> {
-    let failed = |error: longshore_core::runtime::Error| Error::Part { part: "runtime", reason: error.to_string() };
-    let runtime = images::runtime(directory, &settings.instance, std::collections::BTreeMap::new())?;
+    let Settings { runtime: kind, docker_host, instance, .. } = settings;
+    let real = RealRuntime::open(directory, kind, docker_host.as_deref(), instance, BTreeMap::new()).await?;
+    let runtime = real.runtime();
     let sandboxes = runtime.list().await.map_err(failed)?;
     if !sandboxes.is_empty() {
         step(format!("stopping {} pods", sandboxes.len()));
     }
     let containers = sandboxes.iter().flat_map(|sandbox| &sandbox.containers);
-    let stopped = join_all(containers.map(|container| stop_container(&runtime, container))).await;
+    let stopped = join_all(containers.map(|container| stop_container(&*runtime, container))).await;
     stopped.into_iter().collect::<Result<Vec<()>, _>>().map_err(failed)?;
-    runtime.clean_up().await.map_err(failed)?;
+    real.clean_up().await?;
     machine::unmount_volumes(directory)?;
     let purged = Bridge::purge(&settings.instance, directory.join("network")).await;
     purged.map_err(|error| Error::Part { part: "network", reason: error.to_string() })
 }
 
-async fn stop_container(runtime: &OciRuntime, container: &Container) -> Result<(), longshore_core::runtime::Error> {
+async fn stop_container(runtime: &dyn Runtime, container: &Container) -> Result<(), longshore_core::runtime::Error> {
     if matches!(container.state, ContainerState::Exited { .. }) {
         return Ok(());
     }

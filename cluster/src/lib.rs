@@ -18,6 +18,7 @@ mod process;
 mod progress;
 mod random;
 mod readiness;
+mod real;
 pub mod remote;
 mod requirements;
 mod scheduling;

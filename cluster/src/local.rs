@@ -82,6 +82,8 @@ choice! {
     RuntimeKind, "runtime", [
         /// Real containers, by runc or crun.
         Oci = "oci",
+        /// Real containers, by a Docker Engine on this machine.
+        Docker = "docker",
         /// Containers that only pretend; for many nodes on one machine.
         Simulated = "simulated",
     ]
@@ -96,6 +98,8 @@ pub struct UpOptions {
     pub store: Option<StoreKind>,
     /// What runs containers; `None` for what was recorded, else real ones.
     pub runtime: Option<RuntimeKind>,
+    /// Where the Docker Engine is, as in `DOCKER_HOST`; `None` for what was recorded, else its usual socket.
+    pub docker_host: Option<String>,
     /// How many nodes; `None` for what was recorded, else one.
     pub nodes: Option<u32>,
     /// Where the API listens; port 0 for what was recorded, else a free one.
@@ -144,9 +148,7 @@ impl Cluster {
         let directory = options.data_dir.clone();
         // Asked before anything is made, and again when the directory is ours.
         let runtime = settle(&directory, &options)?.runtime;
-        if runtime == RuntimeKind::Oci.as_str() {
-            requirements::check(options.demo)?;
-        }
+        requirements::check(&runtime, options.demo)?;
         let lock = directory.lock()?;
         let mut settings = settle(&directory, &options)?;
         machine::choose_ranges(&mut settings).await?;
@@ -303,14 +305,19 @@ pub(crate) fn open_store(settings: &Settings, directory: &DataDir) -> Result<Ope
 /// What was recorded, as far as the options do not contradict it; else what the options say.
 fn settle(directory: &DataDir, options: &UpOptions) -> Result<Settings, Error> {
     let recorded = directory.settings()?;
+    // `DOCKER_HOST` may be set for other programs' sake.
+    let asked_host = |runtime: &str| options.docker_host.clone().filter(|_| runtime == RuntimeKind::Docker.as_str());
     let mut settings = match recorded {
         Some(settings) => {
             let (store, runtime) = (options.store.map(StoreKind::as_str), options.runtime.map(RuntimeKind::as_str));
             let nodes = options.nodes.map(|nodes| nodes.to_string());
+            let docker_host =
+                |host: Option<String>| host.unwrap_or_else(|| longshore_runtime_docker::DEFAULT_SOCKET.to_owned());
             for (option, recorded, asked) in [
                 ("store", settings.store.clone(), store.map(str::to_owned)),
                 ("runtime", settings.runtime.clone(), runtime.map(str::to_owned)),
                 ("nodes", settings.nodes.to_string(), nodes),
+                ("docker-socket", docker_host(settings.docker_host.clone()), asked_host(&settings.runtime)),
             ] {
                 if let Some(asked) = asked.filter(|asked| *asked != recorded) {
                     return Err(Error::OtherSettings { directory: directory.path().into(), option, recorded, asked });
@@ -323,6 +330,7 @@ fn settle(directory: &DataDir, options: &UpOptions) -> Result<Settings, Error> {
             let runtime = options.runtime.unwrap_or(RuntimeKind::Oci).as_str();
             let instance = random::instance().map_err(failed("randomness"))?;
             let mut settings = Settings::new(instance, store, runtime, options.nodes.unwrap_or(1));
+            settings.docker_host = asked_host(runtime);
             settings.address = DEFAULT_ADDRESS.into();
             if options.listen.is_some_and(|listen| listen.port() == 0) {
                 settings.address.set_port(0);
@@ -334,9 +342,10 @@ fn settle(directory: &DataDir, options: &UpOptions) -> Result<Settings, Error> {
         let (what, remedy) = ("a cluster without nodes runs nothing".to_owned(), "use --nodes 1 or more".to_owned());
         return Err(Error::Missing { what, remedy });
     }
-    if settings.runtime == RuntimeKind::Oci.as_str() && settings.nodes > 1 {
+    if settings.runtime != RuntimeKind::Simulated.as_str() && settings.nodes > 1 {
+        let Settings { nodes, runtime, .. } = settings;
         return Err(Error::Missing {
-            what: format!("--nodes {} with --runtime oci: a machine is one node of real containers", settings.nodes),
+            what: format!("--nodes {nodes} with --runtime {runtime}: a machine is one node of real containers"),
             remedy: "leave --nodes out, or use --runtime simulated".to_owned(),
         });
     }
@@ -358,6 +367,7 @@ mod tests {
             data_dir: directory.clone(),
             store: None,
             runtime: None,
+            docker_host: None,
             nodes: None,
             listen: None,
             scheduler: Configuration::default(),
@@ -384,6 +394,20 @@ mod tests {
         let other = UpOptions { nodes: Some(4), ..options(&directory) };
         let error = settle(&directory, &other).unwrap_err().to_string();
         assert!(error.contains("made with --nodes 3, not 4"), "{error}");
+    }
+
+    #[test]
+    fn pods_stay_on_the_engine_that_has_them() {
+        let temp = tempfile::tempdir().unwrap();
+        let directory = DataDir::new(temp.path());
+        let at = |host: &str| UpOptions { docker_host: Some(host.to_owned()), ..options(&directory) };
+        assert_eq!(settle(&directory, &at("unix:///a")).unwrap().docker_host, None, "runc needs no engine");
+        let docker = UpOptions { runtime: Some(RuntimeKind::Docker), ..at("unix:///a") };
+        directory.record(&settle(&directory, &docker).unwrap()).unwrap();
+        assert_eq!(settle(&directory, &options(&directory)).unwrap().docker_host.as_deref(), Some("unix:///a"));
+        assert!(settle(&directory, &at("unix:///a")).is_ok());
+        let error = settle(&directory, &at("unix:///b")).unwrap_err().to_string();
+        assert!(error.contains("made with --docker-socket unix:///a, not unix:///b"), "{error}");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use nix::mount::{MntFlags, umount2};
 use crate::control_plane::ControlPlane;
 use crate::data_dir::{DataDir, Settings};
 use crate::local::RuntimeKind;
+use crate::real::RealRuntime;
 use crate::{Error, images};
 
 /// Addresses of one node's pods: 254.
@@ -110,7 +111,7 @@ pub(crate) async fn start_nodes(
         }
         options
     };
-    if settings.runtime == RuntimeKind::Oci.as_str() {
+    if settings.runtime != RuntimeKind::Simulated.as_str() {
         let name = host_name()?;
         let mut options = heard_of(NodeOptions::new(&name, node_directory(directory), seed));
         // Other nodes find this one where they find the API server.
@@ -143,7 +144,9 @@ pub(crate) async fn real(
     mut options: NodeOptions,
     demo: bool,
 ) -> Result<NodeAgent, Error> {
-    let runtime = images::runtime(directory, &settings.instance, directory.registries()?)?;
+    let Settings { runtime: kind, docker_host, instance, .. } = settings;
+    let registries = directory.registries()?;
+    let runtime = RealRuntime::open(directory, kind, docker_host.as_deref(), instance, registries).await?;
     if demo {
         images::make_demo(&runtime).await?;
     }
@@ -152,7 +155,7 @@ pub(crate) async fn real(
         options.addresses = vec![own_address().unwrap_or_else(|| bridge.gateway())];
     }
     options.pod_cidrs = vec![settings.pod_range.clone()];
-    Ok(NodeAgent::new(client, Arc::new(runtime), Arc::new(bridge), clock.clone(), options))
+    Ok(NodeAgent::new(client, runtime.runtime(), Arc::new(bridge), clock.clone(), options))
 }
 
 /// The agent of a node whose pods only pretend, with addresses of `pods`.

@@ -372,6 +372,8 @@ pub struct NodeAloneOptions {
     pub port: u16,
     /// What runs containers.
     pub runtime: RuntimeKind,
+    /// Where the Docker Engine is, as in `DOCKER_HOST`; `None` for what was recorded, else its usual socket.
+    pub docker_host: Option<String>,
     /// Addresses of this node's pods; `None` for those that the cluster gives it, or, with a kubeconfig, for a range that is free on
     /// this machine.
     pub pod_range: Option<String>,
@@ -393,9 +395,7 @@ enum Known {
 /// [`Error::Join`] if it is not, and cannot become, a node of the cluster; others say what is missing or taken, and what to do about
 /// it.
 pub async fn node(options: NodeAloneOptions, cancel: CancellationToken) -> Result<(), Error> {
-    if options.runtime == RuntimeKind::Oci {
-        crate::requirements::check(false)?;
-    }
+    crate::requirements::check(options.runtime.as_str(), false)?;
     let directory = &options.data_dir;
     let _lock = directory.lock()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
@@ -407,6 +407,14 @@ pub async fn node(options: NodeAloneOptions, cancel: CancellationToken) -> Resul
             Settings::new(instance, "none", options.runtime.as_str(), 1)
         }
     };
+    if settings.runtime != options.runtime.as_str() {
+        // The other would never find the pods that run.
+        let (recorded, asked) = (settings.runtime, options.runtime.to_string());
+        return Err(Error::OtherSettings { directory: directory.path().into(), option: "runtime", recorded, asked });
+    }
+    if options.docker_host.is_some() {
+        settings.docker_host.clone_from(&options.docker_host);
+    }
     let (name, known, addresses) = match &options.access {
         NodeAccess::Kubeconfig(path) => {
             let connection = connect(path)?;
@@ -454,7 +462,9 @@ pub async fn node(options: NodeAloneOptions, cancel: CancellationToken) -> Resul
     node.lease_duration = options.lease_duration;
     node.lease_interval = options.lease_duration / 4;
     let agent = match options.runtime {
-        RuntimeKind::Oci => machine::real(client, directory, &settings, &clock, node, false).await?,
+        RuntimeKind::Oci | RuntimeKind::Docker => {
+            machine::real(client, directory, &settings, &clock, node, false).await?
+        }
         RuntimeKind::Simulated => {
             machine::hollow(client, machine::range("podRange", &settings.pod_range)?, &clock, node)
         }

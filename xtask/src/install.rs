@@ -12,6 +12,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("runc", "runc"),
     ("strace", "strace"),
     ("crun", "crun"),
+    ("dockerd", "docker.io"),
     ("nft", "nftables"),
     ("iptables", "iptables"),
     ("ip", "iproute2"),

@@ -83,7 +83,9 @@ pub async fn groups_are_as_given(subject: Subject) {
     subject.make_sandbox("a").await;
     let security =
         Security { user: Some(1001), group: Some(1002), supplemental_groups: vec![7, 8], ..Security::default() };
-    assert_eq!(status(&subject, "groups", security.clone(), "Groups").await, "7 8");
+    // A process' own group may be told again.
+    let groups = status(&subject, "groups", security.clone(), "Groups").await;
+    assert_eq!(groups.split_whitespace().filter(|group| *group != "1002").collect::<Vec<_>>(), ["7", "8"]);
     let user = status(&subject, "user", security.clone(), "Uid").await;
     assert_eq!(user.split_whitespace().collect::<Vec<_>>(), ["1001"; 4]);
     let group = status(&subject, "group", security, "Gid").await;
@@ -132,7 +134,9 @@ pub async fn a_privileged_container_has_everything(subject: Subject) {
     let own = own.lines().find_map(|line| line.strip_prefix("CapBnd:")).unwrap().trim().to_owned();
     let expected = all & u64::from_str_radix(&own, 16).unwrap();
     let found = status(&subject, "caps", privileged.clone(), "CapBnd").await;
-    assert_eq!(u64::from_str_radix(&found, 16), Ok(expected), "{found}");
+    // Those that came with Linux 5.8 and later are news to older engines.
+    let old = (1 << 38) - 1;
+    assert_eq!(u64::from_str_radix(&found, 16).unwrap() & old, expected & old, "{found}");
     let mut config = subject.script("a", "main", "test -c /dev/kmsg && echo device; grep -c ' /proc/' /proc/mounts");
     config.security = privileged;
     let expected = if Path::new("/dev/kmsg").exists() { &["device", "0"][..] } else { &["0"] };
