@@ -43,6 +43,9 @@ mod options;
 mod server;
 mod zone;
 
+/// The library of records and messages that the names are made of.
+pub use hickory_proto;
+
 pub use metrics::Metrics;
 pub use options::{DEFAULT_TTL, Domain, Options, PORT, PodNames, StubDomain, Upstreams, server, ttl};
 pub use server::{Names, Server};

@@ -12,7 +12,7 @@ pub const PORT: u16 = 53;
 /// How long answers about the cluster may be remembered, in seconds, if nothing else is said: CoreDNS' own choice.
 pub const DEFAULT_TTL: u32 = 5;
 /// Longest such time, as CoreDNS has it.
-pub const TTL_MAX: u32 = 3600;
+const TTL_MAX: u32 = 3600;
 /// Where a machine says who answers its own questions.
 const MACHINE: &str = "/etc/resolv.conf";
 

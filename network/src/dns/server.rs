@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::forward::Forwarder;
 use super::message::{self, Answer, Received, Request, Transport};
 use super::metrics::Metrics;
-use super::options::{Options, PORT};
+use super::options::{Options, PORT, PodNames};
 use super::zone::{Found, Zone};
 use crate::netlink::failed;
 
@@ -51,6 +51,7 @@ pub struct Server {
     udp: Arc<UdpSocket>,
     tcp: TcpListener,
     address: SocketAddr,
+    pod_names: PodNames,
 }
 
 /// The names that a [`Server`] serves; clones are the same.
@@ -88,12 +89,17 @@ impl Server {
             clock,
             metrics: Metrics::default(),
         };
-        Ok(Self { shared: Arc::new(shared), udp: Arc::new(udp), tcp, address })
+        Ok(Self { shared: Arc::new(shared), udp: Arc::new(udp), tcp, address, pod_names: options.pod_names })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Which pods have names.
+    pub fn pod_names(&self) -> PodNames {
+        self.pod_names
     }
 
     /// What it serves.

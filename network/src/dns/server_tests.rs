@@ -203,7 +203,7 @@ async fn the_zone_is_served_over_both_protocols() {
     wide.edns.as_mut().unwrap().set_max_payload(4096);
     let answer = served.ask(&wide).await;
     assert!(answer.metadata.truncation && answer.edns.is_some());
-    assert_eq!(answer.answers.len(), 72);
+    assert_eq!(answer.answers.len(), 73);
 
     let none = served.ask(&question("none.ns.svc.cluster.local.", RecordType::A)).await;
     assert_eq!((code(&none), none.authorities.len(), none.authorities[0].ttl), (ResponseCode::NXDomain, 1, 5));
