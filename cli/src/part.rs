@@ -10,6 +10,7 @@ use longshore_cluster::{
     Error, RuntimeKind, SchedulerConfiguration, StoreKind, Unsupported, read_scheduler_configuration,
 };
 
+use crate::dns::Dns;
 use crate::output::say;
 use crate::{Place, signals};
 
@@ -99,7 +100,9 @@ pub(crate) struct NodeOptions {
     pod_range: Option<String>,
     /// Addresses of Services, as the API server has it
     #[arg(long, value_name = "RANGE", default_value = "10.96.0.0/16")]
-    service_range: String,
+    service_range: AddressRange,
+    #[command(flatten)]
+    dns: Dns,
 }
 
 /// Options of `certificate`.
@@ -189,6 +192,7 @@ pub(crate) async fn node(options: NodeOptions) -> Result<ExitCode, Error> {
         runtime: options.runtime,
         pod_range: options.pod_range,
         service_range: options.service_range,
+        dns: options.dns.options(),
     };
     signals::until_asked(async |cancel| remote::node(options, cancel).await).await.map(|()| ExitCode::SUCCESS)
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use longshore_cluster::{Cluster, Error, Progress, RuntimeKind, StoreKind, Unsupported, UpOptions, demo, read};
 
+use crate::dns::Dns;
 use crate::part::scheduler_configuration;
 use crate::{Place, install, output, signals};
 
@@ -48,6 +49,8 @@ pub(crate) struct Options {
     /// How pods are placed: Kubernetes' KubeSchedulerConfiguration
     #[arg(long, value_name = "FILE")]
     scheduler_config: Option<PathBuf>,
+    #[command(flatten)]
+    dns: Dns,
     /// Go on in the background once everything is ready
     #[arg(long)]
     detach: bool,
@@ -96,6 +99,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Error> {
             listen: options.listen,
             unsupported: options.unsupported,
             scheduler: scheduler_configuration(options.scheduler_config.as_deref())?,
+            dns: options.dns.options(),
             manifests,
             demo: options.demo,
         };

@@ -26,6 +26,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::dns::Domain;
 
 /// The format of `cluster.json`.
 const VERSION: u32 = 1;
@@ -55,6 +56,14 @@ pub struct Settings {
     pub pod_range: String,
     /// Addresses of Services.
     pub service_range: String,
+    /// Domain of the cluster's names.
+    #[serde(default = "default_domain")]
+    pub cluster_domain: String,
+}
+
+/// The domain of clusters that were made before it was recorded, and of those that have no other.
+fn default_domain() -> String {
+    Domain::default().to_string()
 }
 
 impl Settings {
@@ -69,6 +78,7 @@ impl Settings {
             address: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
             pod_range: String::new(),
             service_range: String::new(),
+            cluster_domain: default_domain(),
         }
     }
 }

@@ -4,6 +4,7 @@
 mod control_plane;
 mod data_dir;
 pub mod demo;
+pub mod dns;
 mod down;
 mod error;
 mod explain;

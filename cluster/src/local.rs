@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::control_plane::{ControlPlane, ControlPlaneOptions};
 use crate::data_dir::{DataDir, Lock, Settings};
+use crate::dns::{self, DnsOptions};
 use crate::machine;
 use crate::manifests::{self, Entry};
 use crate::parts::Parts;
@@ -101,6 +102,8 @@ pub struct UpOptions {
     pub unsupported: Unsupported,
     /// How pods are placed.
     pub scheduler: Configuration,
+    /// How names are resolved; pods that only pretend resolve none.
+    pub dns: DnsOptions,
     /// Objects to apply once the API serves.
     pub manifests: Vec<Entry>,
     /// Whether the demonstration's image is to be made.
@@ -181,7 +184,14 @@ impl Cluster {
         });
         step(format!("API: {url}"));
 
-        let names = machine::start_nodes(&mut control, &directory, &settings, &clock, (seed, options.demo)).await?;
+        let address = if runtime == RuntimeKind::Oci.as_str() {
+            dns::publish(&client, &options.dns, &services).await?
+        } else {
+            None
+        };
+        let dns = address.map(|address| (&options.dns, address));
+        let names =
+            machine::start_nodes(&mut control, &directory, &settings, &clock, (seed, options.demo), dns).await?;
         let mut awaited: Vec<_> = names.iter().map(|name| Awaited::new(KindType::of::<Node>(), "", name)).collect();
         step(format!("nodes: {} ({})", settings.nodes, settings.runtime));
 
@@ -276,10 +286,12 @@ fn settle(directory: &DataDir, options: &UpOptions) -> Result<Settings, Error> {
         Some(settings) => {
             let (store, runtime) = (options.store.map(StoreKind::as_str), options.runtime.map(RuntimeKind::as_str));
             let nodes = options.nodes.map(|nodes| nodes.to_string());
+            let domain = options.dns.domain.as_ref().map(ToString::to_string);
             for (option, recorded, asked) in [
                 ("store", settings.store.clone(), store.map(str::to_owned)),
                 ("runtime", settings.runtime.clone(), runtime.map(str::to_owned)),
                 ("nodes", settings.nodes.to_string(), nodes),
+                ("cluster-domain", settings.cluster_domain.clone(), domain),
             ] {
                 if let Some(asked) = asked.filter(|asked| *asked != recorded) {
                     return Err(Error::OtherSettings { directory: directory.path().into(), option, recorded, asked });
@@ -293,6 +305,9 @@ fn settle(directory: &DataDir, options: &UpOptions) -> Result<Settings, Error> {
             let instance = random::instance().map_err(failed("randomness"))?;
             let mut settings = Settings::new(instance, store, runtime, options.nodes.unwrap_or(1));
             settings.address = DEFAULT_ADDRESS.into();
+            if let Some(domain) = &options.dns.domain {
+                settings.cluster_domain = domain.to_string();
+            }
             if options.listen.is_some_and(|listen| listen.port() == 0) {
                 settings.address.set_port(0);
             }
@@ -330,6 +345,7 @@ mod tests {
             nodes: None,
             listen: None,
             scheduler: Configuration::default(),
+            dns: DnsOptions::default(),
             unsupported: Unsupported::Refuse,
             manifests: Vec::new(),
             demo: false,

@@ -14,6 +14,7 @@ use nix::mount::{MntFlags, umount2};
 
 use crate::control_plane::ControlPlane;
 use crate::data_dir::{DataDir, Settings};
+use crate::dns::DnsOptions;
 use crate::local::RuntimeKind;
 use crate::{Error, images};
 
@@ -93,11 +94,12 @@ pub(crate) async fn start_nodes(
     settings: &Settings,
     clock: &Arc<dyn Clock>,
     (seed, demo): (u64, bool),
+    dns: Option<(&DnsOptions, IpAddr)>,
 ) -> Result<Vec<String>, Error> {
     if settings.runtime == RuntimeKind::Oci.as_str() {
         let name = host_name()?;
         let options = NodeOptions::new(&name, node_directory(directory), seed);
-        let agent = real(control.client("kubelet"), directory, settings, clock, options, demo).await?;
+        let agent = real(control.client("kubelet"), directory, settings, clock, options, dns, demo).await?;
         control.start_node(&name, agent);
         return Ok(vec![name]);
     }
@@ -114,13 +116,15 @@ pub(crate) async fn start_nodes(
     Ok(names)
 }
 
-/// The agent of a node with real pods, at the options' addresses or this machine's own.
+/// The agent of a node with real pods, at the options' addresses or this machine's own. Its pods find the cluster's names at
+/// an address, if there is one.
 pub(crate) async fn real(
     client: Arc<dyn Client>,
     directory: &DataDir,
     settings: &Settings,
     clock: &Arc<dyn Clock>,
     mut options: NodeOptions,
+    dns: Option<(&DnsOptions, IpAddr)>,
     demo: bool,
 ) -> Result<NodeAgent, Error> {
     let runtime = images::runtime(directory, &settings.instance, directory.registries()?)?;
@@ -132,7 +136,14 @@ pub(crate) async fn real(
         options.addresses = vec![own_address().unwrap_or_else(|| bridge.gateway())];
     }
     options.pod_cidrs = vec![settings.pod_range.clone()];
-    Ok(NodeAgent::new(client, Arc::new(runtime), Arc::new(bridge), clock.clone(), options))
+    options.cluster_domain.clone_from(&settings.cluster_domain);
+    let Some((dns, address)) = dns else {
+        return Ok(NodeAgent::new(client, Arc::new(runtime), Arc::new(bridge), clock.clone(), options));
+    };
+    let domain = settings.cluster_domain.parse().map_err(|reason| Error::Part { part: "DNS", reason })?;
+    let server = dns.serve(domain, (bridge.gateway(), address), clock, options.seed).await?;
+    options.cluster_dns = vec![address];
+    Ok(NodeAgent::new(client, Arc::new(runtime), Arc::new(bridge), clock.clone(), options).with_dns(server))
 }
 
 /// The agent of a node whose pods only pretend, with addresses of `pods`.

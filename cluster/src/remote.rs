@@ -33,6 +33,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::data_dir::{DataDir, Settings};
+use crate::dns::{self, DnsOptions};
 use crate::local::{RuntimeKind, StoreKind, failed, open_store};
 use crate::process::ProcessMetrics;
 pub use crate::serving::Part;
@@ -78,10 +79,15 @@ pub async fn apiserver(options: ApiserverOptions, cancel: CancellationToken) -> 
     let (store, embedded) = open_store(&settings, directory)?;
     let seed = random::seed().map_err(failed("randomness"))?;
     let mut registry_options = RegistryOptions::new(seed);
-    registry_options.service_addresses = options.service_range;
+    let service_range = options.service_range;
+    registry_options.service_addresses = service_range;
     registry_options.admission = built_in(options.unsupported);
     let registry = Registry::start(store, clock.clone(), registry_options).await.map_err(failed("registry"))?;
     let local: Arc<dyn Client> = Arc::new(LocalClient::new(registry.clone(), "apiserver"));
+    if let Err(error) = dns::publish(&local, &DnsOptions::default(), &service_range).await {
+        // Nodes serve names all the same.
+        tracing::warn!(%error, "there is no Service for the cluster's DNS");
+    }
     let caller = authority.issue_client("kube-apiserver", &["system:masters"]).map_err(failed("certificates"))?;
     let tls = authority.client_tls(Some(&caller)).map_err(failed("certificates"))?;
     let schedulers = RemoteSchedulers::new(local.clone(), tls.clone());
@@ -93,7 +99,7 @@ pub async fn apiserver(options: ApiserverOptions, cancel: CancellationToken) -> 
         .with_metrics(Arc::new(metrics));
     let mut addresses = vec![options.listen.ip()];
     addresses.extend(&options.addresses);
-    addresses.push(options.service_range.at(1));
+    addresses.push(service_range.at(1));
     let certified =
         authority.issue_server("kube-apiserver", &ServerNames::apiserver(addresses)).map_err(failed("certificates"))?;
     let tls = authority.server_tls(&certified).map_err(failed("certificates"))?;
@@ -318,7 +324,9 @@ pub struct NodeAloneOptions {
     /// Addresses of this node's pods; `None` for a range that is free on this machine.
     pub pod_range: Option<String>,
     /// Addresses of Services.
-    pub service_range: String,
+    pub service_range: AddressRange,
+    /// How names are resolved; the same for all nodes of a cluster.
+    pub dns: DnsOptions,
 }
 
 /// Runs a node's agent until cancelled; its pods go on.
@@ -344,7 +352,10 @@ pub async fn node(options: NodeAloneOptions, cancel: CancellationToken) -> Resul
         settings.pod_range.clone_from(range);
     }
     machine::choose_ranges(&mut settings).await?;
-    settings.service_range.clone_from(&options.service_range);
+    settings.service_range = options.service_range.to_string();
+    if let Some(domain) = &options.dns.domain {
+        settings.cluster_domain = domain.to_string();
+    }
     directory.record(&settings)?;
     let address = SocketAddr::new(options.addresses.first().copied().unwrap_or([0, 0, 0, 0].into()), options.port);
     let listener = TcpListener::bind(address).await;
@@ -354,7 +365,11 @@ pub async fn node(options: NodeAloneOptions, cancel: CancellationToken) -> Resul
     node.addresses.clone_from(&options.addresses);
     node.port = options.port;
     let agent = match options.runtime {
-        RuntimeKind::Oci => machine::real(client, directory, &settings, &clock, node, false).await?,
+        RuntimeKind::Oci => {
+            let address = options.dns.address(&options.service_range);
+            let dns = address.map(|address| (&options.dns, address));
+            machine::real(client, directory, &settings, &clock, node, dns, false).await?
+        }
         RuntimeKind::Simulated => {
             machine::hollow(client, machine::range("podRange", &settings.pod_range)?, &clock, node)
         }
