@@ -157,8 +157,11 @@ impl Bench {
             return;
         }
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
-        let mut figures: Vec<_> =
-            self.figures.iter().map(|(what, value)| json!({"what": what, "value": value, "unit": "answers/s"})).collect();
+        let mut figures: Vec<_> = self
+            .figures
+            .iter()
+            .map(|(what, value)| json!({"what": what, "value": value, "unit": "answers/s"}))
+            .collect();
         figures.push(json!({"what": "CoreDNS", "value": COREDNS, "unit": "answers/s", "where": COREDNS_WHERE}));
         let document = json!({
             "bench": "dns",

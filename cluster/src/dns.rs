@@ -114,7 +114,7 @@ pub(crate) async fn publish(
     let Some(address) = options.address(services) else { return Ok(None) };
     let api: Api<Service> = Api::namespaced(client.clone(), NAMESPACE);
     if let Some(found) = api.get_opt(NAME).await.map_err(failed("DNS"))? {
-        let known = found.spec.cluster_ip.parse().ok();
+        let known = found.spec.cluster_ip.parse::<IpAddr>().ok();
         return match (known, options.address) {
             (Some(known), DnsAddress::At(asked)) if known != asked => Err(Error::Part {
                 part: "DNS",
@@ -133,7 +133,7 @@ pub(crate) async fn publish(
         });
         let service: Service = serde_json::from_value(service).map_err(failed("DNS"))?;
         let made = api.create(service, &PostParams::default()).await;
-        Ok::<_, Error>(made.map(|service| service.spec.cluster_ip.parse().ok()))
+        Ok::<_, Error>(made.map(|service| service.spec.cluster_ip.parse::<IpAddr>().ok()))
     };
     match create(address.to_string()).await? {
         Ok(made) => Ok(made),

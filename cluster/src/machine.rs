@@ -14,7 +14,7 @@ use nix::mount::{MntFlags, umount2};
 
 use crate::control_plane::ControlPlane;
 use crate::data_dir::{DataDir, Settings};
-use crate::dns::DnsOptions;
+use crate::dns::{DnsOptions, Domain};
 use crate::local::RuntimeKind;
 use crate::{Error, images};
 
@@ -140,7 +140,7 @@ pub(crate) async fn real(
     let Some((dns, address)) = dns else {
         return Ok(NodeAgent::new(client, Arc::new(runtime), Arc::new(bridge), clock.clone(), options));
     };
-    let domain = settings.cluster_domain.parse().map_err(|reason| Error::Part { part: "DNS", reason })?;
+    let domain: Domain = settings.cluster_domain.parse().map_err(|reason| Error::Part { part: "DNS", reason })?;
     let server = dns.serve(domain, (bridge.gateway(), address), clock, options.seed).await?;
     options.cluster_dns = vec![address];
     Ok(NodeAgent::new(client, Arc::new(runtime), Arc::new(bridge), clock.clone(), options).with_dns(server))
