@@ -93,7 +93,6 @@ impl Other {
 
 struct Served {
     address: SocketAddr,
-    names: Names,
     metrics: Metrics,
     cancel: CancellationToken,
     task: JoinSet<()>,
@@ -132,7 +131,7 @@ impl Served {
         let cancel = CancellationToken::new();
         let mut task = JoinSet::new();
         task.spawn(server.run(cancel.clone()));
-        Self { address, names, metrics, cancel, task }
+        Self { address, metrics, cancel, task }
     }
 
     async fn real(change: impl FnOnce(&mut Options)) -> Self {

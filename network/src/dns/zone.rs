@@ -66,6 +66,7 @@ pub struct Port {
 
 /// What a name stands for.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "one lives for a moment, and a box would cost more than the copy")]
 pub enum Found {
     /// These records, of the type that was asked for.
     Records {

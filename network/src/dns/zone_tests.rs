@@ -25,13 +25,13 @@ fn zone_with(pod_names: PodNames) -> Zone {
     for namespace in ["default", "empty"] {
         zone.set_namespace(namespace, true);
     }
-    let https = port("https", Protocol::Tcp, 443);
-    let kubernetes = cluster(&["10.3.0.1"], &[https.clone()], vec![endpoint("", "192.0.2.1", &[https.clone()])]);
+    let https = [port("https", Protocol::Tcp, 443)];
+    let kubernetes = cluster(&["10.3.0.1"], &https, vec![endpoint("", "192.0.2.1", &https)]);
     zone.set_service("default", "kubernetes", Some(kubernetes));
     let peers = vec![
-        endpoint("my-pet", "10.3.0.100", &[https.clone()]),
-        endpoint("my-pet-2", "10.3.0.101", &[https.clone()]),
-        endpoint("", "10.3.0.102", &[https]),
+        endpoint("my-pet", "10.3.0.100", &https),
+        endpoint("my-pet-2", "10.3.0.101", &https),
+        endpoint("", "10.3.0.102", &https),
     ];
     zone.set_service("default", "headless", Some(Service { kind: ServiceKind::Headless, endpoints: peers }));
     zone.set_service("default", "lonely", Some(Service { kind: ServiceKind::Headless, endpoints: vec![] }));
