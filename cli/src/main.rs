@@ -3,6 +3,7 @@
 
 mod access;
 mod completion;
+mod dns;
 mod explain;
 mod image;
 mod install;

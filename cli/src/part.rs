@@ -14,6 +14,7 @@ use longshore_cluster::{
 };
 use longshore_core::go_duration;
 
+use crate::dns::Dns;
 use crate::output::say;
 use crate::{Place, signals};
 
@@ -171,7 +172,9 @@ pub(crate) struct NodeOptions {
     pod_range: Option<String>,
     /// Addresses of Services [default: what the cluster says]
     #[arg(long, value_name = "RANGE")]
-    service_range: Option<String>,
+    service_range: Option<AddressRange>,
+    #[command(flatten)]
+    dns: Dns,
     /// How long this node may be silent before others hold it for lost; it is heard of four times in it
     #[arg(long, value_name = "DURATION", default_value = "40s", value_parser = duration)]
     node_lease_duration: Duration,
@@ -274,6 +277,7 @@ pub(crate) async fn node(options: NodeOptions) -> Result<ExitCode, Error> {
         pod_range: options.pod_range,
         service_range: options.service_range,
         lease_duration: options.node_lease_duration,
+        dns: options.dns.options(),
     };
     signals::until_asked(async |cancel| remote::node(options, cancel).await).await.map(|()| ExitCode::SUCCESS)
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use longshore_cluster::{Cluster, Error, Progress, RuntimeKind, StoreKind, Unsupported, UpOptions, demo, read};
 
+use crate::dns::Dns;
 use crate::part::{MonitorOptions, SigningOptions, scheduler_configuration};
 use crate::{Place, install, output, signals};
 
@@ -50,6 +51,8 @@ pub(crate) struct Options {
     /// How pods are placed: Kubernetes' KubeSchedulerConfiguration
     #[arg(long, value_name = "FILE")]
     scheduler_config: Option<PathBuf>,
+    #[command(flatten)]
+    dns: Dns,
     #[command(flatten)]
     signing: SigningOptions,
     #[command(flatten)]
@@ -103,6 +106,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Error> {
             listen: options.listen,
             unsupported: options.unsupported,
             scheduler: scheduler_configuration(options.scheduler_config.as_deref())?,
+            dns: options.dns.options(),
             manifests,
             demo: options.demo,
             certificate_life: options.signing.life(),

@@ -27,6 +27,17 @@ fn wrong_options_are_refused_with_what_to_do() {
     let (code, said) = fails(machine.longshore(&["up"]).args(["--runtime", "oci", "--nodes", "3"]));
     assert_eq!(code, 1);
     assert!(said.contains("--runtime simulated"), "{said}");
+    for (option, value, why) in [
+        ("--cluster-domain", "a..b", "\"a..b\" is not a domain"),
+        ("--cluster-dns", "some", "neither an IP address nor none"),
+        ("--dns-upstream", "dns.example", "not the address of a DNS server"),
+        ("--dns-stub", "corp.example", "is not DOMAIN=ADDRESS"),
+        ("--dns-ttl", "5s", "from 0 to 3600 seconds"),
+        ("--dns-pods", "all", "disabled, insecure, verified"),
+    ] {
+        let (code, said) = fails(machine.longshore(&["up"]).args([option, value]));
+        assert!(code == 2 && said.contains(option) && said.contains(why), "{said}");
+    }
     let (_, said) = fails(machine.longshore(&["up"]).args(["-f", "/no/such/file", "--runtime", "simulated"]));
     assert!(said.contains("/no/such/file"), "{said}");
     assert!(!machine.data_dir().exists(), "nothing was made");

@@ -27,6 +27,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::dns::Domain;
 
 /// The format of `cluster.json`.
 const VERSION: u32 = 1;
@@ -62,6 +63,14 @@ pub struct Settings {
     /// Addresses of all nodes' pods, of which nodes that join get theirs; empty for none.
     #[serde(default)]
     pub cluster_range: String,
+    /// Domain of the cluster's names.
+    #[serde(default = "default_domain")]
+    pub cluster_domain: String,
+}
+
+/// The domain of clusters that were made before it was recorded, and of those that have no other.
+fn default_domain() -> String {
+    Domain::default().to_string()
 }
 
 impl Settings {
@@ -78,6 +87,7 @@ impl Settings {
             pod_range: String::new(),
             service_range: String::new(),
             cluster_range: String::new(),
+            cluster_domain: default_domain(),
         }
     }
 }

@@ -5,6 +5,7 @@ mod cluster_info;
 mod control_plane;
 mod data_dir;
 pub mod demo;
+pub mod dns;
 mod down;
 mod error;
 mod explain;

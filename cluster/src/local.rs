@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster_info::ClusterInfo;
 use crate::control_plane::{ControlPlane, ControlPlaneOptions};
 use crate::data_dir::{DataDir, Lock, Settings};
+use crate::dns::{self, DnsOptions};
 use crate::machine;
 use crate::manifests::{self, Entry};
 use crate::parts::Parts;
@@ -108,6 +109,8 @@ pub struct UpOptions {
     pub unsupported: Unsupported,
     /// How pods are placed.
     pub scheduler: Configuration,
+    /// How names are resolved; pods that only pretend resolve none.
+    pub dns: DnsOptions,
     /// Objects to apply once the API serves.
     pub manifests: Vec<Entry>,
     /// Whether the demonstration's image is to be made.
@@ -212,9 +215,15 @@ impl Cluster {
         });
         step(format!("API: {url}"));
 
+        let address = if runtime == RuntimeKind::Simulated.as_str() {
+            None
+        } else {
+            dns::publish(&client, &options.dns, &services).await?
+        };
+        let dns = address.map(|address| (&options.dns, address));
         let lease = options.node_monitor_grace_period;
         let names =
-            machine::start_nodes(&mut control, &directory, &settings, &clock, (seed, options.demo), lease).await?;
+            machine::start_nodes(&mut control, &directory, &settings, &clock, (seed, options.demo), lease, dns).await?;
         let mut awaited: Vec<_> = names.iter().map(|name| Awaited::new(KindType::of::<Node>(), "", name)).collect();
         step(format!("nodes: {} ({})", settings.nodes, settings.runtime));
 
@@ -313,11 +322,13 @@ fn settle(directory: &DataDir, options: &UpOptions) -> Result<Settings, Error> {
             let nodes = options.nodes.map(|nodes| nodes.to_string());
             let docker_host =
                 |host: Option<String>| host.unwrap_or_else(|| longshore_runtime_docker::DEFAULT_SOCKET.to_owned());
+            let domain = options.dns.domain.as_ref().map(ToString::to_string);
             for (option, recorded, asked) in [
                 ("store", settings.store.clone(), store.map(str::to_owned)),
                 ("runtime", settings.runtime.clone(), runtime.map(str::to_owned)),
                 ("nodes", settings.nodes.to_string(), nodes),
                 ("docker-socket", docker_host(settings.docker_host.clone()), asked_host(&settings.runtime)),
+                ("cluster-domain", settings.cluster_domain.clone(), domain),
             ] {
                 if let Some(asked) = asked.filter(|asked| *asked != recorded) {
                     return Err(Error::OtherSettings { directory: directory.path().into(), option, recorded, asked });
@@ -332,6 +343,9 @@ fn settle(directory: &DataDir, options: &UpOptions) -> Result<Settings, Error> {
             let mut settings = Settings::new(instance, store, runtime, options.nodes.unwrap_or(1));
             settings.docker_host = asked_host(runtime);
             settings.address = DEFAULT_ADDRESS.into();
+            if let Some(domain) = &options.dns.domain {
+                settings.cluster_domain = domain.to_string();
+            }
             if options.listen.is_some_and(|listen| listen.port() == 0) {
                 settings.address.set_port(0);
             }
@@ -371,6 +385,7 @@ mod tests {
             nodes: None,
             listen: None,
             scheduler: Configuration::default(),
+            dns: DnsOptions::default(),
             unsupported: Unsupported::Refuse,
             manifests: Vec::new(),
             demo: false,

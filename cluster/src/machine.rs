@@ -15,6 +15,7 @@ use nix::mount::{MntFlags, umount2};
 
 use crate::control_plane::ControlPlane;
 use crate::data_dir::{DataDir, Settings};
+use crate::dns::{DnsOptions, Domain};
 use crate::local::RuntimeKind;
 use crate::real::RealRuntime;
 use crate::{Error, images};
@@ -104,6 +105,7 @@ pub(crate) async fn start_nodes(
     clock: &Arc<dyn Clock>,
     (seed, demo): (u64, bool),
     lease: Option<Duration>,
+    dns: Option<(&DnsOptions, IpAddr)>,
 ) -> Result<Vec<String>, Error> {
     let heard_of = |mut options: NodeOptions| {
         if let Some(lease) = lease {
@@ -116,7 +118,7 @@ pub(crate) async fn start_nodes(
         let mut options = heard_of(NodeOptions::new(&name, node_directory(directory), seed));
         // Other nodes find this one where they find the API server.
         options.addresses = Some(called(settings.address).ip()).filter(|ip| !ip.is_loopback()).into_iter().collect();
-        let agent = real(control.client("kubelet"), directory, settings, clock, options, demo).await?;
+        let agent = real(control.client("kubelet"), directory, settings, clock, options, dns, demo).await?;
         control.start_node(&name, agent);
         return Ok(vec![name]);
     }
@@ -135,13 +137,15 @@ pub(crate) async fn start_nodes(
     Ok(names)
 }
 
-/// The agent of a node with real pods, at the options' addresses or this machine's own.
+/// The agent of a node with real pods, at the options' addresses or this machine's own. Its pods find the cluster's names at
+/// an address, if there is one.
 pub(crate) async fn real(
     client: Arc<dyn Client>,
     directory: &DataDir,
     settings: &Settings,
     clock: &Arc<dyn Clock>,
     mut options: NodeOptions,
+    dns: Option<(&DnsOptions, IpAddr)>,
     demo: bool,
 ) -> Result<NodeAgent, Error> {
     let Settings { runtime: kind, docker_host, instance, .. } = settings;
@@ -155,7 +159,14 @@ pub(crate) async fn real(
         options.addresses = vec![own_address().unwrap_or_else(|| bridge.gateway())];
     }
     options.pod_cidrs = vec![settings.pod_range.clone()];
-    Ok(NodeAgent::new(client, runtime.runtime(), Arc::new(bridge), clock.clone(), options))
+    options.cluster_domain.clone_from(&settings.cluster_domain);
+    let Some((dns, address)) = dns else {
+        return Ok(NodeAgent::new(client, runtime.runtime(), Arc::new(bridge), clock.clone(), options));
+    };
+    let domain: Domain = settings.cluster_domain.parse().map_err(|reason| Error::Part { part: "DNS", reason })?;
+    let server = dns.serve(domain, (bridge.gateway(), address), clock, options.seed).await?;
+    options.cluster_dns = vec![address];
+    Ok(NodeAgent::new(client, runtime.runtime(), Arc::new(bridge), clock.clone(), options).with_dns(server))
 }
 
 /// The agent of a node whose pods only pretend, with addresses of `pods`.

@@ -39,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster_info::ClusterInfo;
 use crate::data_dir::{DataDir, Settings};
+use crate::dns::{self, DnsOptions};
 pub use crate::join::JoinOptions;
 use crate::join::identity::NodeIdentity;
 use crate::join::range::{pod_range, said_before};
@@ -93,10 +94,15 @@ pub async fn apiserver(options: ApiserverOptions, cancel: CancellationToken) -> 
     let (store, embedded) = open_store(&settings, directory)?;
     let seed = random::seed().map_err(failed("randomness"))?;
     let mut registry_options = RegistryOptions::new(seed);
-    registry_options.service_addresses = options.service_range;
+    let service_range = options.service_range;
+    registry_options.service_addresses = service_range;
     registry_options.admission = built_in(options.unsupported);
     let registry = Registry::start(store, clock.clone(), registry_options).await.map_err(failed("registry"))?;
     let local: Arc<dyn Client> = Arc::new(LocalClient::new(registry.clone(), "apiserver"));
+    if let Err(error) = dns::publish(&local, &DnsOptions::default(), &service_range).await {
+        // Nodes serve names all the same.
+        tracing::warn!(%error, "there is no Service for the cluster's DNS");
+    }
     let caller = authority.issue_client("kube-apiserver", &["system:masters"]).map_err(failed("certificates"))?;
     let tls = authority.client_tls(Some(&caller)).map_err(failed("certificates"))?;
     let schedulers = RemoteSchedulers::new(local.clone(), tls.clone());
@@ -108,7 +114,7 @@ pub async fn apiserver(options: ApiserverOptions, cancel: CancellationToken) -> 
         .with_metrics(Arc::new(metrics));
     let mut addresses = machine::addresses_of(options.listen.ip());
     addresses.extend(&options.addresses);
-    addresses.push(options.service_range.at(1));
+    addresses.push(service_range.at(1));
     let names = ServerNames::apiserver(addresses);
     let certified = authority.issue_server("kube-apiserver", &names).map_err(failed("certificates"))?;
     let tls = authority.server_tls(&certified).map_err(failed("certificates"))?;
@@ -378,7 +384,9 @@ pub struct NodeAloneOptions {
     /// this machine.
     pub pod_range: Option<String>,
     /// Addresses of Services; `None` for what the cluster says.
-    pub service_range: Option<String>,
+    pub service_range: Option<AddressRange>,
+    /// How names are resolved; the same for all nodes of a cluster.
+    pub dns: DnsOptions,
     /// How long the node may be silent before others hold it for lost; it is heard of four times in it.
     pub lease_duration: Duration,
 }
@@ -440,8 +448,8 @@ pub async fn node(options: NodeAloneOptions, cancel: CancellationToken) -> Resul
         settings.pod_range = pod_range(&api, &name, &settings.pod_range, &*clock).await?;
     }
     machine::choose_ranges(&mut settings).await?;
-    settings.service_range = match options.service_range.clone() {
-        Some(range) => range,
+    settings.service_range = match options.service_range {
+        Some(range) => range.to_string(),
         None => {
             let said = match ClusterInfo::fetch(client.clone()).await {
                 Ok(info) => Ok(info.map(|info| info.service_range).unwrap_or_default()),
@@ -452,6 +460,9 @@ pub async fn node(options: NodeAloneOptions, cancel: CancellationToken) -> Resul
                 .unwrap_or_else(|| SERVICE_RANGE.to_owned())
         }
     };
+    if let Some(domain) = &options.dns.domain {
+        settings.cluster_domain = domain.to_string();
+    }
     directory.record(&settings)?;
     let address = SocketAddr::new(addresses.first().copied().unwrap_or([0, 0, 0, 0].into()), options.port);
     let listener = TcpListener::bind(address).await;
@@ -463,7 +474,10 @@ pub async fn node(options: NodeAloneOptions, cancel: CancellationToken) -> Resul
     node.lease_interval = options.lease_duration / 4;
     let agent = match options.runtime {
         RuntimeKind::Oci | RuntimeKind::Docker => {
-            machine::real(client, directory, &settings, &clock, node, false).await?
+            let services = settings.service_range.parse().map_err(failed("service range"))?;
+            let address = options.dns.address(&services);
+            let dns = address.map(|address| (&options.dns, address));
+            machine::real(client, directory, &settings, &clock, node, dns, false).await?
         }
         RuntimeKind::Simulated => {
             machine::hollow(client, machine::range("podRange", &settings.pod_range)?, &clock, node)

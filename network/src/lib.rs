@@ -4,10 +4,13 @@
 //! - [`HostNetwork`]: every pod has the node's addresses.
 //! - [`NoNetwork`]: no pod has any.
 //!
+//! [`dns`] serves the names of Services and pods.
+//!
 //! [`ranges`] finds address ranges that nothing on the machine uses yet.
 
 pub mod bridge;
 mod disk;
+pub mod dns;
 mod docker;
 mod netlink;
 mod nft;

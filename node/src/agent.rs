@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use longshore_core::api::{EndpointSlice, Node, Service};
+use longshore_core::api::{EndpointSlice, Namespace, Node, Pod, Service};
 use longshore_core::client::Client;
 use longshore_core::clock::Clock;
 use longshore_core::events::{EventWriter, events};
 use longshore_core::informer::{Informer, Selection};
 use longshore_core::network::Network;
 use longshore_core::runtime::Runtime;
+use longshore_network::dns::{PodNames, Server};
 use tokio_util::sync::CancellationToken;
 
+use crate::dns::Dns;
 use crate::http::NodeService;
 use crate::peers::Peers;
 use crate::provisioner::Provisioner;
@@ -26,6 +28,7 @@ pub struct NodeAgent {
     reporter: Reporter,
     proxy: Option<(Proxy, Peers)>,
     provisioner: Option<Provisioner>,
+    dns: Option<Dns>,
     events: EventWriter,
 }
 
@@ -69,7 +72,24 @@ impl NodeAgent {
             pods,
             recorder,
         };
-        Self { shared: Arc::new(shared), reporter: Reporter::default(), proxy, provisioner, events: writer }
+        Self { shared: Arc::new(shared), reporter: Reporter::default(), proxy, provisioner, dns: None, events: writer }
+    }
+
+    /// Serves the cluster's names to the node's pods: what they send to port 53 of the [`Options::cluster_dns`] addresses
+    /// goes to this server, unless the cluster has a Service there with endpoints of its own. Does nothing for an agent that
+    /// does not programme Services.
+    #[must_use]
+    pub fn with_dns(mut self, server: Server) -> Self {
+        let Some((proxy, _)) = &mut self.proxy else { return self };
+        let Shared { client, clock, options, .. } = &*self.shared;
+        let all = Selection::default;
+        let namespaces: Informer<Namespace> = Informer::new(client.clone(), clock.clone(), all(), options.seed ^ 4);
+        let pods = (server.pod_names() == PodNames::Verified)
+            .then(|| Informer::<Pod>::new(client.clone(), clock.clone(), all(), options.seed ^ 5));
+        proxy.serve_dns(&options.cluster_dns, server.address());
+        let (services, slices) = (proxy.services.clone(), proxy.slices.clone());
+        self.dns = Some(Dns::new(server, services, slices, namespaces, pods));
+        self
     }
 
     /// Name of the node.
@@ -79,32 +99,39 @@ impl NodeAgent {
 
     /// The agent's HTTP service: what a Kubernetes API server asks of a node.
     pub fn service(&self) -> NodeService {
-        NodeService::new(self.shared.clone())
+        NodeService::new(self.shared.clone(), self.dns.as_ref().map(|dns| dns.metrics().clone()))
     }
 
     /// Runs the node until cancelled. Pods go on running after that; another agent on the same node takes them over.
     /// Everything that this future started has ended when it returns.
     pub async fn run(self, cancel: CancellationToken) {
-        let shared = &self.shared;
+        let Self { shared, reporter, proxy, provisioner, dns, events } = self;
+        let shared = &shared;
         let proxy = async {
-            if let Some((proxy, peers)) = &self.proxy {
+            if let Some((proxy, peers)) = &proxy {
                 tokio::join!(proxy.run(shared, &cancel), peers.run(shared, &cancel));
             }
         };
         let provisioner = async {
-            if let Some(provisioner) = &self.provisioner {
+            if let Some(provisioner) = &provisioner {
                 provisioner.run(shared, &cancel).await;
+            }
+        };
+        let dns = async {
+            if let Some(dns) = dns {
+                dns.run(&*shared.clock, &cancel).await;
             }
         };
         tokio::join!(
             shared.pods.run(cancel.clone()),
-            self.reporter.run(shared, &cancel),
-            lease::run(shared, &self.reporter, &cancel),
-            pods::run(shared, &self.reporter, &cancel),
+            reporter.run(shared, &cancel),
+            lease::run(shared, &reporter, &cancel),
+            pods::run(shared, &reporter, &cancel),
             image_gc::run(shared, &cancel),
             proxy,
             provisioner,
-            self.events.run(cancel.clone()),
+            dns,
+            events.run(cancel.clone()),
         );
     }
 }

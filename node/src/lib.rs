@@ -5,7 +5,8 @@
 //! [`Network`](longshore_core::network::Network) and time through [`Clock`](longshore_core::clock::Clock), and knows no
 //! implementation of them. It registers its node, renews the node's lease, runs the node's pods, reports what became
 //! of them, probes containers, keeps volumes current, makes volumes that outlive pods, programmes Services and keeps images
-//! from filling the disk.
+//! from filling the disk; with a [`Server`](longshore_network::dns::Server) it serves the cluster's names, too
+//! ([`NodeAgent::with_dns`]).
 //!
 //! One state machine drives each pod: a pure function (`pod/plan.rs`) decides from what is wanted and what is seen
 //! what to do next, and a worker (`pod/worker.rs`) does it. All that must outlive the agent is kept by the runtime, the
@@ -27,6 +28,7 @@
 
 mod admission;
 mod agent;
+mod dns;
 mod env;
 mod expand;
 mod files;

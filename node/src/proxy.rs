@@ -3,7 +3,7 @@
 //! [`Network::set_services`]: longshore_core::network::Network::set_services
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use longshore_core::api::service::{
 };
 use longshore_core::api::{EndpointSlice, Protocol, Service, service};
 use longshore_core::informer::Informer;
-use longshore_core::network::{Backend, ServicePort};
+use longshore_core::network::{self, Backend, ServicePort};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -21,13 +21,17 @@ use crate::pod::config;
 use crate::shared::Shared;
 
 /// Label of a slice: the service that it belongs to.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// How long changes are gathered before the table is set: a rollout changes many slices at once.
 const GATHER: Duration = Duration::from_millis(20);
 /// Wait before trying again after the network refused a table.
 const RETRY: Duration = Duration::from_secs(1);
 /// Time between repairs of what others may have removed from the host.
 const REPAIR: Duration = Duration::from_secs(60);
+/// The port of DNS, and what its two ports are called where no Service has them.
+const DNS_PORT: u16 = 53;
+const DNS_PORTS: [(&str, network::Protocol); 2] =
+    [("dns", network::Protocol::Udp), ("dns-tcp", network::Protocol::Tcp)];
 /// How long a client stays with a backend where a service wants affinity and does not say, in seconds.
 const AFFINITY_DEFAULT: i32 = 10_800;
 
@@ -35,7 +39,9 @@ const AFFINITY_DEFAULT: i32 = 10_800;
 #[derive(Debug)]
 pub(crate) struct Proxy {
     pub(crate) services: Informer<Service>,
-    slices: Informer<EndpointSlice>,
+    pub(crate) slices: Informer<EndpointSlice>,
+    /// Addresses of the cluster's DNS, and where it is on this node.
+    dns: Option<(Vec<IpAddr>, SocketAddr)>,
     changed: Arc<Notify>,
 }
 
@@ -45,7 +51,12 @@ impl Proxy {
         let (of_services, of_slices) = (changed.clone(), changed.clone());
         services.on_change(move |_| of_services.notify_one());
         slices.on_change(move |_| of_slices.notify_one());
-        Self { services, slices, changed }
+        Self { services, slices, dns: None, changed }
+    }
+
+    /// Has what is sent to port 53 of these addresses answered by this node's own server.
+    pub(crate) fn serve_dns(&mut self, addresses: &[IpAddr], server: SocketAddr) {
+        self.dns = Some((addresses.to_vec(), server));
     }
 
     pub(crate) async fn run(&self, shared: &Shared, cancel: &CancellationToken) {
@@ -58,7 +69,10 @@ impl Proxy {
         self.slices.synced().await;
         let mut set = None;
         loop {
-            let ports = service_ports(&self.services.list(), &self.slices.list(), &shared.options.node_name);
+            let mut ports = service_ports(&self.services.list(), &self.slices.list(), &shared.options.node_name);
+            if let Some((addresses, server)) = &self.dns {
+                add_dns(&mut ports, addresses, *server);
+            }
             if set.as_ref() != Some(&ports) {
                 match shared.network.set_services(&ports).await {
                     Ok(()) => set = Some(ports),
@@ -107,6 +121,35 @@ pub fn service_ports(services: &[Arc<Service>], slices: &[Arc<EndpointSlice>], n
     }
     ports.sort_by(|a, b| a.name.cmp(&b.name));
     ports
+}
+
+/// Sends what goes to the cluster's DNS to a server on this node, whether or not there is a Service that says so: names are
+/// resolved from the first moment on, and when the API server is away. A Service there whose endpoints serve keeps them,
+/// so that who wants another server in the cluster can have it.
+fn add_dns(ports: &mut Vec<ServicePort>, addresses: &[IpAddr], server: SocketAddr) {
+    for (name, protocol) in DNS_PORTS {
+        let is_here = |port: &ServicePort| {
+            (port.port, port.protocol) == (DNS_PORT, protocol)
+                && port.addresses.iter().any(|address| addresses.contains(address))
+        };
+        let backends = vec![Backend { address: server.ip(), port: server.port(), local: true }];
+        match ports.iter_mut().find(|port| is_here(port)) {
+            Some(port) if port.backends.is_empty() => port.backends = backends,
+            Some(_) => {}
+            None => ports.push(ServicePort {
+                name: format!("node/{name}"),
+                protocol,
+                addresses: addresses.to_vec(),
+                port: DNS_PORT,
+                node_port: None,
+                affinity_seconds: None,
+                internal_local: false,
+                external_local: false,
+                backends,
+            }),
+        }
+    }
+    ports.sort_by(|a, b| a.name.cmp(&b.name));
 }
 
 fn resolve(

@@ -18,6 +18,9 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use futures::future::BoxFuture;
 use longshore_core::kind::AnyObject;
+use longshore_network::dns::Metrics;
+use prometheus_client::encoding::text;
+use prometheus_client::registry::Registry;
 use serde_json::json;
 use tower::Service;
 
@@ -26,7 +29,7 @@ pub use serve::{serve, server_config, server_config_of};
 use crate::shared::Shared;
 
 /// A tower service that answers `/containerLogs/{namespace}/{pod}/{container}`, `/exec/…` and `/attach/…` alike,
-/// `/portForward/{namespace}/{pod}`, `/pods` and `/healthz`. Cheap to clone.
+/// `/portForward/{namespace}/{pod}`, `/pods`, `/healthz` and `/metrics` (of the names that are served, under CoreDNS' names). Cheap to clone.
 ///
 /// What streams both ways is a WebSocket: the answer that grants one has a
 /// [`Takeover`](longshore_core::connection::Takeover) in its extensions, which whoever serves the connection runs.
@@ -39,9 +42,15 @@ pub struct NodeService {
 }
 
 impl NodeService {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, dns: Option<Metrics>) -> Self {
+        let mut metrics = Registry::default();
+        if let Some(dns) = dns {
+            dns.register(&mut metrics);
+        }
+        let metrics = Arc::new(metrics);
         let router = Router::new()
             .route("/healthz", get(async || "ok"))
+            .route("/metrics", get(async move || write(&metrics)))
             .route("/pods", get(pods))
             .route("/containerLogs/{namespace}/{pod}/{container}", get(logs::container_logs))
             .route("/exec/{namespace}/{pod}/{container}", get(streams::exec).post(streams::exec))
@@ -65,6 +74,13 @@ impl Service<Request<Body>> for NodeService {
         let mut router = self.router.clone();
         Box::pin(async move { router.call(request).await })
     }
+}
+
+fn write(metrics: &Registry) -> impl IntoResponse + use<> {
+    let mut body = String::new();
+    // Writing to a string cannot fail.
+    let _ = text::encode(&mut body, metrics);
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], body)
 }
 
 /// The pods that are bound to this node, as a list.
