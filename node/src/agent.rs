@@ -11,6 +11,7 @@ use longshore_core::network::Network;
 use longshore_core::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
+use crate::devices::Devices;
 use crate::http::NodeService;
 use crate::peers::Peers;
 use crate::provisioner::Provisioner;
@@ -66,6 +67,7 @@ impl NodeAgent {
             info,
             capacity,
             allocatable,
+            devices: Devices::default(),
             pods,
             recorder,
         };
@@ -102,6 +104,7 @@ impl NodeAgent {
             lease::run(shared, &self.reporter, &cancel),
             pods::run(shared, &self.reporter, &cancel),
             image_gc::run(shared, &cancel),
+            shared.devices.run(shared, &self.reporter, &cancel),
             proxy,
             provisioner,
             self.events.run(cancel.clone()),

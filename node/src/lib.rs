@@ -27,6 +27,7 @@
 
 mod admission;
 mod agent;
+pub mod devices;
 mod env;
 mod expand;
 mod files;
