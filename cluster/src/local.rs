@@ -30,7 +30,7 @@ use crate::parts::Parts;
 use crate::progress::{Observer, Progress};
 use crate::signing::{self, SigningOptions};
 use crate::waiting::{self, Awaited};
-use crate::{Error, demo, random, requirements};
+use crate::{Error, Offer, demo, random, requirements};
 
 /// Where the API listens if nothing else is said: this machine only, at Kubernetes' port.
 const DEFAULT_ADDRESS: ([u8; 4], u16) = ([127, 0, 0, 1], 6443);
@@ -112,6 +112,8 @@ pub struct UpOptions {
     pub certificate_life: Option<Duration>,
     /// How long a node may be silent before it counts as lost; `None` for 40 s.
     pub node_monitor_grace_period: Option<Duration>,
+    /// What each node offers beyond what its machine tells.
+    pub offer: Offer,
 }
 
 /// A cluster that runs. Dropping it aborts the control plane; pods go on.
@@ -211,8 +213,16 @@ impl Cluster {
         step(format!("API: {url}"));
 
         let lease = options.node_monitor_grace_period;
-        let names =
-            machine::start_nodes(&mut control, &directory, &settings, &clock, (seed, options.demo), lease).await?;
+        let names = machine::start_nodes(
+            &mut control,
+            &directory,
+            &settings,
+            &clock,
+            (seed, options.demo),
+            lease,
+            &options.offer,
+        );
+        let names = names.await?;
         let mut awaited: Vec<_> = names.iter().map(|name| Awaited::new(KindType::of::<Node>(), "", name)).collect();
         step(format!("nodes: {} ({})", settings.nodes, settings.runtime));
 
@@ -366,6 +376,7 @@ mod tests {
             demo: false,
             certificate_life: None,
             node_monitor_grace_period: None,
+            offer: Offer::default(),
         }
     }
 

@@ -16,7 +16,8 @@ use nix::mount::{MntFlags, umount2};
 use crate::control_plane::ControlPlane;
 use crate::data_dir::{DataDir, Settings};
 use crate::local::RuntimeKind;
-use crate::{Error, images};
+use crate::offer::plugin_directory;
+use crate::{Error, Offer, images};
 
 /// Addresses of one node's pods: 254.
 const POD_PREFIX: u8 = 24;
@@ -103,6 +104,7 @@ pub(crate) async fn start_nodes(
     clock: &Arc<dyn Clock>,
     (seed, demo): (u64, bool),
     lease: Option<Duration>,
+    offer: &Offer,
 ) -> Result<Vec<String>, Error> {
     let heard_of = |mut options: NodeOptions| {
         if let Some(lease) = lease {
@@ -115,6 +117,7 @@ pub(crate) async fn start_nodes(
         let mut options = heard_of(NodeOptions::new(&name, node_directory(directory), seed));
         // Other nodes find this one where they find the API server.
         options.addresses = Some(called(settings.address).ip()).filter(|ip| !ip.is_loopback()).into_iter().collect();
+        offer.apply(&mut options);
         let agent = real(control.client("kubelet"), directory, settings, clock, options, demo).await?;
         control.start_node(&name, agent);
         return Ok(vec![name]);
@@ -128,6 +131,10 @@ pub(crate) async fn start_nodes(
         let mut options = heard_of(NodeOptions::new(&name, node_directory(directory).join(&name), seed));
         // So that claims are bound; there is nothing in a volume of theirs.
         options.provision = Some(true);
+        offer.apply(&mut options);
+        if settings.nodes > 1 {
+            options.device_plugin_dir = options.device_plugin_dir.map(|directory| directory.join(&name));
+        }
         control.start_node(&name, hollow(control.client("kubelet"), subnet, clock, options));
         names.push(name);
     }
@@ -152,6 +159,7 @@ pub(crate) async fn real(
         options.addresses = vec![own_address().unwrap_or_else(|| bridge.gateway())];
     }
     options.pod_cidrs = vec![settings.pod_range.clone()];
+    options.device_plugin_dir.get_or_insert_with(|| plugin_directory(&options.root_dir));
     Ok(NodeAgent::new(client, Arc::new(runtime), Arc::new(bridge), clock.clone(), options))
 }
 
@@ -168,7 +176,7 @@ pub(crate) fn hollow(
     }
     options.pod_cidrs = vec![pods.to_string()];
     let capacity = HOLLOW_CAPACITY.iter().filter_map(|(name, text)| Some(((*name).to_owned(), text.parse().ok()?)));
-    options.capacity = capacity.collect();
+    options.capacity = capacity.chain(options.capacity).collect();
     NodeAgent::new(client, Arc::new(runtime), Arc::new(SimulatedNetwork::new(pods)), clock.clone(), options)
 }
 
