@@ -52,10 +52,13 @@ fn assigned(left: &[i64], pod: &Pod) -> String {
     }
 }
 
+/// What is left of each device, a pod's containers, and what they get.
+type Case<'a> = (&'a [i64], &'a [(&'a str, Value)], &'a str);
+
 #[test]
 fn devices_are_chosen_by_what_is_left_of_each() {
     let half = || json!({ "-milli": "500" });
-    let cases: &[(&[i64], &[(&str, Value)], &str)] = &[
+    let cases: &[Case<'_>] = &[
         (&[1000], &[("main", json!({}))], "{}"),
         (&[1000, 500, 700], &[("main", half())], "{main:{gpu:{b:500}}}"),
         // The first of those that are alike.
