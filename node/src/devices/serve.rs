@@ -40,7 +40,9 @@ pub async fn serve(
             let mut known = None;
             // Kubelets remove plug-ins' sockets when they start.
             while socket.exists() {
-                let agent = std::fs::metadata(directory.join(SOCKET)).ok().map(|found| (found.ino(), found.ctime(), found.ctime_nsec()));
+                let agent = std::fs::metadata(directory.join(SOCKET))
+                    .ok()
+                    .map(|found| (found.ino(), found.ctime(), found.ctime_nsec()));
                 if agent.is_some() && agent != known {
                     match register(&*plugin, directory, &endpoint).await {
                         Ok(()) => known = agent,
