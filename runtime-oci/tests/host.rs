@@ -10,8 +10,8 @@ use std::time::Duration;
 use futures::StreamExt;
 use longshore_core::clock::{Clock, SystemClock};
 use longshore_core::runtime::{
-    ContainerConfig, ContainerRef, ContainerState, Device, Event, ExecRequest, HostNamespaces, Image, Mount, Propagation,
-    Runtime,
+    ContainerConfig, ContainerRef, ContainerState, Device, Event, ExecRequest, HostNamespaces, Image, Mount,
+    Propagation, Runtime,
 };
 use longshore_core::testing::runtime::Fixture;
 use longshore_runtime_oci::OciRuntime;
