@@ -3,6 +3,7 @@
 
 mod access;
 mod completion;
+mod device_plugin;
 mod dns;
 mod explain;
 mod image;
@@ -98,6 +99,9 @@ enum Command {
     /// Tokens with which machines join the cluster
     #[command(subcommand)]
     Token(token::Command),
+    /// Run a plug-in that offers devices to a node
+    #[command(subcommand)]
+    DevicePlugin(device_plugin::Command),
     /// Print a kubeconfig with a certificate of its own for a user, a node or another part
     Certificate(part::CertificateOptions),
     /// Print a completion script for a shell
@@ -145,6 +149,7 @@ fn main() -> ExitCode {
             Command::Controllers(options) => part::controllers(options).await,
             Command::Node(options) => part::node(options).await,
             Command::Token(command) => token::run(command).await,
+            Command::DevicePlugin(command) => device_plugin::run(command).await,
             Command::Certificate(options) => part::certificate(options),
             Command::Completion(options) => completion::print(&options, &mut Cli::command()),
         }

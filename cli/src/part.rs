@@ -14,6 +14,7 @@ use longshore_cluster::{
 };
 use longshore_core::go_duration;
 
+use crate::device_plugin::OfferOptions;
 use crate::dns::Dns;
 use crate::output::say;
 use crate::{Place, signals};
@@ -178,6 +179,8 @@ pub(crate) struct NodeOptions {
     /// How long this node may be silent before others hold it for lost; it is heard of four times in it
     #[arg(long, value_name = "DURATION", default_value = "40s", value_parser = duration)]
     node_lease_duration: Duration,
+    #[command(flatten)]
+    offer: OfferOptions,
 }
 
 /// Options of `certificate`.
@@ -245,9 +248,9 @@ pub(crate) async fn scheduler(options: SchedulerOptions) -> Result<ExitCode, Err
     signals::until_asked(run).await.map(|()| ExitCode::SUCCESS)
 }
 
-/// The configuration in a file; without one, that of Kubernetes' default scheduler, which honours pod groups besides.
+/// The configuration in a file; without one, that of Kubernetes' default scheduler, which honours pod groups and shared devices besides.
 pub(crate) fn scheduler_configuration(file: Option<&Path>) -> Result<SchedulerConfiguration, Error> {
-    file.map_or_else(|| Ok(SchedulerConfiguration::default().with_gangs()), read_scheduler_configuration)
+    file.map_or_else(|| Ok(SchedulerConfiguration::default().with_gangs().with_devices()), read_scheduler_configuration)
 }
 
 /// Runs the controllers.
@@ -278,6 +281,7 @@ pub(crate) async fn node(options: NodeOptions) -> Result<ExitCode, Error> {
         service_range: options.service_range,
         lease_duration: options.node_lease_duration,
         dns: options.dns.options(),
+        offer: options.offer.offer(),
     };
     signals::until_asked(async |cancel| remote::node(options, cancel).await).await.map(|()| ExitCode::SUCCESS)
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use longshore_cluster::{Cluster, Error, Progress, RuntimeKind, StoreKind, Unsupported, UpOptions, demo, read};
 
+use crate::device_plugin::OfferOptions;
 use crate::dns::Dns;
 use crate::part::{MonitorOptions, SigningOptions, scheduler_configuration};
 use crate::{Place, install, output, signals};
@@ -57,6 +58,8 @@ pub(crate) struct Options {
     signing: SigningOptions,
     #[command(flatten)]
     monitor: MonitorOptions,
+    #[command(flatten)]
+    offer: OfferOptions,
     /// Go on in the background once everything is ready
     #[arg(long)]
     detach: bool,
@@ -111,6 +114,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Error> {
             demo: options.demo,
             certificate_life: options.signing.life(),
             node_monitor_grace_period: Some(options.monitor.node_monitor_grace_period),
+            offer: options.offer.offer(),
         };
         let mut cluster = Cluster::start(up, observer).await?;
         let ready = tokio::select! {

@@ -39,9 +39,9 @@ pub struct ControlPlaneOptions {
 
 impl ControlPlaneOptions {
     /// Everything as it is by default, with this seed for all that is chosen at random. The scheduler has upstream's default
-    /// profile, and honours pod groups besides.
+    /// profile, and honours pod groups and shared devices besides.
     pub fn new(seed: u64) -> Self {
-        let profiles = Configuration::default().with_gangs().profiles;
+        let profiles = Configuration::default().with_gangs().with_devices().profiles;
         Self {
             registry: RegistryOptions::new(seed),
             scheduler: Some(SchedulerOptions { profiles, seed: seed.wrapping_add(1), ..SchedulerOptions::default() }),

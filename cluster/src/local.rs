@@ -31,7 +31,7 @@ use crate::parts::Parts;
 use crate::progress::{Observer, Progress};
 use crate::signing::{self, SigningOptions};
 use crate::waiting::{self, Awaited};
-use crate::{Error, demo, random, requirements};
+use crate::{Error, Offer, demo, random, requirements};
 
 /// Where the API listens if nothing else is said: this machine only, at Kubernetes' port.
 const DEFAULT_ADDRESS: ([u8; 4], u16) = ([127, 0, 0, 1], 6443);
@@ -119,6 +119,8 @@ pub struct UpOptions {
     pub certificate_life: Option<Duration>,
     /// How long a node may be silent before it counts as lost; `None` for 40 s.
     pub node_monitor_grace_period: Option<Duration>,
+    /// What each node offers beyond what its machine tells.
+    pub offer: Offer,
 }
 
 /// A cluster that runs. Dropping it aborts the control plane; pods go on.
@@ -221,9 +223,9 @@ impl Cluster {
             dns::publish(&client, &options.dns, &services).await?
         };
         let dns = address.map(|address| (&options.dns, address));
-        let lease = options.node_monitor_grace_period;
-        let names =
-            machine::start_nodes(&mut control, &directory, &settings, &clock, (seed, options.demo), lease, dns).await?;
+        let (seed, demo, lease) = (seed, options.demo, options.node_monitor_grace_period);
+        let choices = machine::Choices { seed, demo, lease, dns, offer: &options.offer };
+        let names = machine::start_nodes(&mut control, &directory, &settings, &clock, choices).await?;
         let mut awaited: Vec<_> = names.iter().map(|name| Awaited::new(KindType::of::<Node>(), "", name)).collect();
         step(format!("nodes: {} ({})", settings.nodes, settings.runtime));
 
@@ -391,6 +393,7 @@ mod tests {
             demo: false,
             certificate_life: None,
             node_monitor_grace_period: None,
+            offer: Offer::default(),
         }
     }
 

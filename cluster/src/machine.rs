@@ -17,8 +17,9 @@ use crate::control_plane::ControlPlane;
 use crate::data_dir::{DataDir, Settings};
 use crate::dns::{DnsOptions, Domain};
 use crate::local::RuntimeKind;
+use crate::offer::plugin_directory;
 use crate::real::RealRuntime;
-use crate::{Error, images};
+use crate::{Error, Offer, images};
 
 /// Addresses of one node's pods: 254.
 const POD_PREFIX: u8 = 24;
@@ -97,16 +98,29 @@ fn node_directory(directory: &DataDir) -> PathBuf {
     directory.join("node")
 }
 
+/// What is chosen for the nodes of a cluster.
+pub(crate) struct Choices<'a> {
+    /// For their jitter.
+    pub(crate) seed: u64,
+    /// Whether the demonstration's image is to be made.
+    pub(crate) demo: bool,
+    /// How long a node may be silent; `None` for the usual time.
+    pub(crate) lease: Option<Duration>,
+    /// The cluster's DNS and its address, if there is one.
+    pub(crate) dns: Option<(&'a DnsOptions, IpAddr)>,
+    /// What nodes offer beyond what their machine tells.
+    pub(crate) offer: &'a Offer,
+}
+
 /// Starts the agents of all nodes in the control plane's process, and says their names.
 pub(crate) async fn start_nodes(
     control: &mut ControlPlane,
     directory: &DataDir,
     settings: &Settings,
     clock: &Arc<dyn Clock>,
-    (seed, demo): (u64, bool),
-    lease: Option<Duration>,
-    dns: Option<(&DnsOptions, IpAddr)>,
+    choices: Choices<'_>,
 ) -> Result<Vec<String>, Error> {
+    let Choices { seed, demo, lease, dns, offer } = choices;
     let heard_of = |mut options: NodeOptions| {
         if let Some(lease) = lease {
             (options.lease_duration, options.lease_interval) = (lease, lease / 4);
@@ -118,6 +132,7 @@ pub(crate) async fn start_nodes(
         let mut options = heard_of(NodeOptions::new(&name, node_directory(directory), seed));
         // Other nodes find this one where they find the API server.
         options.addresses = Some(called(settings.address).ip()).filter(|ip| !ip.is_loopback()).into_iter().collect();
+        offer.apply(&mut options);
         let agent = real(control.client("kubelet"), directory, settings, clock, options, dns, demo).await?;
         control.start_node(&name, agent);
         return Ok(vec![name]);
@@ -131,6 +146,10 @@ pub(crate) async fn start_nodes(
         let mut options = heard_of(NodeOptions::new(&name, node_directory(directory).join(&name), seed));
         // So that claims are bound; there is nothing in a volume of theirs.
         options.provision = Some(true);
+        offer.apply(&mut options);
+        if settings.nodes > 1 {
+            options.device_plugin_dir = options.device_plugin_dir.map(|directory| directory.join(&name));
+        }
         control.start_node(&name, hollow(control.client("kubelet"), subnet, clock, options));
         names.push(name);
     }
@@ -159,6 +178,7 @@ pub(crate) async fn real(
         options.addresses = vec![own_address().unwrap_or_else(|| bridge.gateway())];
     }
     options.pod_cidrs = vec![settings.pod_range.clone()];
+    options.device_plugin_dir.get_or_insert_with(|| plugin_directory(&options.root_dir));
     options.cluster_domain.clone_from(&settings.cluster_domain);
     let Some((dns, address)) = dns else {
         return Ok(NodeAgent::new(client, runtime.runtime(), Arc::new(bridge), clock.clone(), options));
@@ -182,7 +202,7 @@ pub(crate) fn hollow(
     }
     options.pod_cidrs = vec![pods.to_string()];
     let capacity = HOLLOW_CAPACITY.iter().filter_map(|(name, text)| Some(((*name).to_owned(), text.parse().ok()?)));
-    options.capacity = capacity.collect();
+    options.capacity = capacity.chain(options.capacity).collect();
     NodeAgent::new(client, Arc::new(runtime), Arc::new(SimulatedNetwork::new(pods)), clock.clone(), options)
 }
 

@@ -47,7 +47,7 @@ use crate::local::{RuntimeKind, StoreKind, failed, open_store};
 use crate::process::ProcessMetrics;
 pub use crate::serving::Part;
 use crate::signing::{self, SigningOptions};
-use crate::{Error, machine, random, serving};
+use crate::{Error, Offer, machine, random, serving};
 
 /// Addresses of Services where neither the options nor the cluster say.
 const SERVICE_RANGE: &str = "10.96.0.0/16";
@@ -389,6 +389,8 @@ pub struct NodeAloneOptions {
     pub dns: DnsOptions,
     /// How long the node may be silent before others hold it for lost; it is heard of four times in it.
     pub lease_duration: Duration,
+    /// What the node offers beyond what its machine tells.
+    pub offer: Offer,
 }
 
 /// Who the node of a process is.
@@ -472,6 +474,7 @@ pub async fn node(options: NodeAloneOptions, cancel: CancellationToken) -> Resul
     node.port = options.port;
     node.lease_duration = options.lease_duration;
     node.lease_interval = options.lease_duration / 4;
+    options.offer.apply(&mut node);
     let agent = match options.runtime {
         RuntimeKind::Oci | RuntimeKind::Docker => {
             let services = settings.service_range.parse().map_err(failed("service range"))?;

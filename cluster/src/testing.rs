@@ -35,6 +35,7 @@ use longshore_core::clock::{Clock, SystemClock, VirtualClock};
 use longshore_core::kind::Kind;
 use longshore_core::store::{MemoryStore, Store};
 use longshore_node::Options as NodeOptions;
+use longshore_node::devices::{DevicePlugin, FakeGpus};
 
 use crate::control_plane::{ControlPlane, ControlPlaneOptions};
 use crate::machine;
@@ -55,6 +56,7 @@ pub struct Builder {
     nodes: u32,
     store: Option<Arc<dyn Store>>,
     virtual_time: bool,
+    gpus: usize,
     options: ControlPlaneOptions,
 }
 
@@ -62,6 +64,12 @@ impl Builder {
     /// How many nodes; 1 if not called. With 0 pods stay pending.
     pub fn nodes(mut self, nodes: u32) -> Self {
         self.nodes = nodes;
+        self
+    }
+
+    /// Each node has so many GPUs, which pods may have in parts: [`FakeGpus`].
+    pub fn gpus(mut self, count: usize) -> Self {
+        self.gpus = count;
         self
     }
 
@@ -113,7 +121,12 @@ impl Builder {
             let range = format!("10.{}.{}.0/24", 64 + number / 256, number % 256);
             let range = range.parse().expect("numbers below 256 make a range");
             let name = format!("node-{number}");
-            let options = NodeOptions::new(&name, directory.path().join(&name), u64::from(number));
+            let mut options = NodeOptions::new(&name, directory.path().join(&name), u64::from(number));
+            if self.gpus > 0 {
+                let gpus = Arc::new(FakeGpus::new(self.gpus));
+                options.shared_devices.insert(gpus.resource().to_owned());
+                options.device_plugins.push(gpus);
+            }
             let agent = machine::hollow(control.client(&name), range, &clock, options);
             control.start_node(&name, agent);
         }
@@ -140,7 +153,7 @@ impl Cluster {
 
     /// To choose what the cluster has.
     pub fn builder() -> Builder {
-        Builder { nodes: 1, store: None, virtual_time: false, options: ControlPlaneOptions::new(0) }
+        Builder { nodes: 1, store: None, virtual_time: false, gpus: 0, options: ControlPlaneOptions::new(0) }
     }
 
     /// Longshore's client, without serialization.

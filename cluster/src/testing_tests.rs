@@ -118,3 +118,47 @@ async fn without_a_scheduler_nobody_explains() {
     assert!(error.contains("without a scheduler"), "{error}");
     cluster.stop().await;
 }
+
+/// Two halves are one GPU, however the pods' other requests would be spread.
+#[tokio::test]
+async fn pods_with_and_without_gpus_find_their_places() {
+    let cluster = Cluster::builder().nodes(2).gpus(1).virtual_time().start().await;
+    for node in ["node-1", "node-2"] {
+        let has =
+            |node: &Node| node.status.allocatable.get("longshore.dev/gpu-milli").is_some_and(|it| it.value() == 1000);
+        cluster.until("", node, has).await;
+    }
+    let pod = |name: &str, resource: &str, amount: &str| {
+        let amounts = json!({resource: amount});
+        json!({"metadata": {"name": name}, "spec": {"containers": [
+            {"name": "main", "image": "web", "resources": {"requests": amounts, "limits": amounts}},
+        ]}})
+    };
+    let mut places = Vec::new();
+    for (name, resource, amount) in [
+        ("half-1", "longshore.dev/gpu-milli", "500"),
+        ("plain", "cpu", "1"),
+        ("half-2", "longshore.dev/gpu-milli", "500"),
+        ("half-3", "longshore.dev/gpu-milli", "600"),
+    ] {
+        create::<Pod>(&cluster, pod(name, resource, amount)).await;
+        let running = cluster.until("default", name, |it: &Pod| it.status.phase.as_str() == "Running").await;
+        let told = running.metadata.annotations.clone().unwrap_or_default();
+        places.push((running.spec.node_name.clone(), told.get("longshore.dev/devices").cloned()));
+    }
+    let half = Some(r#"{"main":{"longshore.dev/gpu":{"gpu-0":500}}}"#.to_owned());
+    assert_eq!(places[0], places[2], "both halves are of one GPU");
+    assert_eq!((&places[0].1, &places[1].1), (&half, &None));
+    assert_ne!(places[3].0, places[0].0);
+    // 400 thousandths are left, of one GPU.
+    create::<Pod>(&cluster, pod("whole", "longshore.dev/gpu", "1")).await;
+    let waits = |it: &Pod| it.status.conditions.iter().any(|condition| condition.reason == "Unschedulable");
+    let waiting = cluster.until("default", "whole", waits).await;
+    let message = &waiting.status.conditions[0].message;
+    assert!(message.starts_with("0/2 nodes are available: 2 Insufficient longshore.dev/gpu."), "{message}");
+    let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+    cluster.api::<Pod>("default").delete("half-3", &now).await.unwrap();
+    let whole = cluster.until("default", "whole", |it: &Pod| it.status.phase.as_str() == "Running").await;
+    assert_eq!(whole.spec.node_name, places[3].0);
+    cluster.stop().await;
+}

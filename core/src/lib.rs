@@ -10,6 +10,7 @@ pub mod clock;
 pub mod connection;
 pub mod cron;
 pub mod decode;
+pub mod devices;
 pub mod downward;
 pub mod events;
 pub mod go_duration;

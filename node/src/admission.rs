@@ -6,8 +6,11 @@ use longshore_core::api::node::{Taint, TaintEffect};
 use longshore_core::api::pod::helpers::{ResourceOptions, find_untolerated_taint, node_matches, pod_requests};
 use longshore_core::api::{Node, Pod, ResourceList};
 use longshore_core::client::Api;
+use longshore_core::client::params::{Patch, PatchParams};
+use longshore_core::devices::ANNOTATION;
 use longshore_core::network::HostPort;
 use longshore_core::quantity::Quantity;
+use serde_json::json;
 
 use crate::pod::config::host_ports;
 use crate::pod::observed::Refusal;
@@ -22,6 +25,27 @@ pub(crate) async fn node(shared: &Shared, reporter: &Reporter, pod: &Pod) -> Opt
     }
     let api: Api<Node> = Api::all(shared.client.clone());
     api.get(&shared.options.node_name).await.ok().or(known)
+}
+
+/// Writes which devices the agent chose for a pod to where schedulers and the ledger see it.
+pub(crate) async fn tell_devices(shared: &Shared, pod: &Pod, note: &str) -> Result<(), Refusal> {
+    let meta = &pod.metadata;
+    let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+    let api: Api<Pod> = Api::namespaced(shared.client.clone(), namespace);
+    // The pod of this name may be another by now.
+    let patch = json!({"metadata": {"uid": meta.uid, "annotations": {ANNOTATION: note}}});
+    match api.patch(name, &Patch::Merge(patch), &PatchParams::default()).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_conflict() => {
+            let message = format!("Allocate failed due to devices being taken already: {error}, which is unexpected");
+            Err(Refusal { reason: "UnexpectedAdmissionError".to_owned(), message })
+        }
+        // What the pod has is noted with its sandbox as well.
+        Err(error) => {
+            tracing::warn!(pod = name, %error, "cannot write down which devices a pod has");
+            Ok(())
+        }
+    }
 }
 
 /// Takes a pod, or says why not, in upstream's words. `others` are the pods that the node has taken.

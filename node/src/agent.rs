@@ -12,6 +12,7 @@ use longshore_core::runtime::Runtime;
 use longshore_network::dns::{PodNames, Server};
 use tokio_util::sync::CancellationToken;
 
+use crate::devices::Devices;
 use crate::dns::Dns;
 use crate::http::NodeService;
 use crate::peers::Peers;
@@ -69,6 +70,7 @@ impl NodeAgent {
             info,
             capacity,
             allocatable,
+            devices: Devices::default(),
             pods,
             recorder,
         };
@@ -128,6 +130,7 @@ impl NodeAgent {
             lease::run(shared, &reporter, &cancel),
             pods::run(shared, &reporter, &cancel),
             image_gc::run(shared, &cancel),
+            shared.devices.run(shared, &reporter, &cancel),
             proxy,
             provisioner,
             dns,

@@ -28,6 +28,7 @@
 
 mod admission;
 mod agent;
+pub mod devices;
 mod dns;
 mod env;
 mod expand;

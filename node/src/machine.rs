@@ -22,7 +22,10 @@ pub(crate) struct Pressure {
     pub(crate) disk: bool,
 }
 
-/// CPU, memory and disk of the machine; `root` tells which disk.
+/// Where the kernel tells of its huge pages.
+const HUGE_PAGES: &str = "/sys/kernel/mm/hugepages";
+
+/// CPU, memory, huge pages and disk of the machine; `root` tells which disk.
 pub(crate) fn capacity(root: &Path) -> ResourceList {
     let mut capacity = ResourceList::new();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -34,7 +37,27 @@ pub(crate) fn capacity(root: &Path) -> ResourceList {
     if let Some((total, _)) = disk(root) {
         capacity.insert("ephemeral-storage".to_owned(), number(total, Format::BinarySi));
     }
+    for (page, total) in huge_pages(Path::new(HUGE_PAGES)) {
+        capacity.insert(format!("hugepages-{}", number(page, Format::BinarySi)), number(total, Format::BinarySi));
+    }
     capacity
+}
+
+/// The sizes of huge pages that there may be, and the bytes that are set aside in pages of each.
+fn huge_pages(directory: &Path) -> Vec<(u64, u64)> {
+    let mut sizes = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let kib = name.to_str().and_then(|name| name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok());
+        let count = fs::read_to_string(entry.path().join("nr_hugepages")).ok();
+        let count = count.and_then(|count| count.trim().parse::<u64>().ok());
+        if let (Some(kib), Some(count)) = (kib, count) {
+            let page: u64 = u64::saturating_mul(kib, 1 << 10);
+            sizes.push((page, page.saturating_mul(count)));
+        }
+    }
+    sizes.sort_unstable();
+    sizes
 }
 
 pub(crate) fn pressure(root: &Path) -> Pressure {
@@ -117,6 +140,18 @@ mod tests {
         assert_eq!(kib_field(text, "Mem"), None);
         assert_eq!(os_image("NAME=x\nPRETTY_NAME=\"Debian GNU/Linux 13\"\n"), "Debian GNU/Linux 13");
         assert_eq!(os_image(""), "Linux");
+    }
+
+    #[test]
+    fn huge_pages_are_told_by_their_size() {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, count) in [("hugepages-2048kB", "512\n"), ("hugepages-1048576kB", "0\n"), ("other", "7\n")] {
+            let path = directory.path().join(name);
+            fs::create_dir(&path).unwrap();
+            fs::write(path.join("nr_hugepages"), count).unwrap();
+        }
+        assert_eq!(huge_pages(directory.path()), [(2 << 20, 1 << 30), (1 << 30, 0)]);
+        assert!(huge_pages(Path::new("/no/such/directory")).is_empty());
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! How an agent is set up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_core::api::ResourceList;
 use longshore_core::api::node::Taint;
 use longshore_core::runtime::LogLimits;
+
+use crate::devices::DevicePlugin;
 
 /// How a [`NodeAgent`](crate::NodeAgent) is set up. Start from [`Options::new`] and change what differs.
 #[derive(Debug, Clone)]
@@ -66,6 +69,12 @@ pub struct Options {
     /// Whether the agent makes and removes the volumes of class `local-path` that are meant for its node; `None`, the default:
     /// if the containers are real.
     pub provision: Option<bool>,
+    /// Plug-ins for devices in this process; see [`devices`](crate::devices).
+    pub device_plugins: Vec<Arc<dyn DevicePlugin>>,
+    /// Where plug-ins of other processes register, at `kubelet.sock`; nowhere by default.
+    pub device_plugin_dir: Option<PathBuf>,
+    /// Kinds of devices of which pods may ask for parts: `example.com/gpu` makes the node offer `example.com/gpu-milli`, too.
+    pub shared_devices: BTreeSet<String>,
     /// Seed of the agent's jitter.
     pub seed: u64,
 }
@@ -117,6 +126,9 @@ impl Options {
             proxy: None,
             image_gc: ImageGc::default(),
             provision: None,
+            device_plugins: Vec::new(),
+            device_plugin_dir: None,
+            shared_devices: BTreeSet::new(),
             seed,
         }
     }

@@ -8,6 +8,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use longshore_core::api::Pod;
 use longshore_core::api::pod::helpers::is_terminal;
+use longshore_core::devices::ANNOTATION;
 use longshore_core::informer::Change;
 use longshore_core::runtime::{Event, Sandbox};
 use tokio::sync::{Notify, watch};
@@ -87,6 +88,10 @@ impl Pods {
         self.remove_orphans(&first, &sandboxes, &attached);
         for pod in first {
             let known = has_sandbox(&pod);
+            let sandbox = sandboxes.iter().find(|sandbox| sandbox.pod.uid == uid(&pod));
+            if (known || pod.status.start_time.is_some()) && !is_terminal(&pod) {
+                self.shared.devices.recover(&pod, sandbox.and_then(|sandbox| sandbox.annotations.get(ANNOTATION)));
+            }
             let net = if known || attached.contains_key(uid(&pod)) { Net::Unknown } else { Net::Detached };
             self.begin(reporter, pod, known, net).await;
         }
@@ -159,11 +164,11 @@ impl Pods {
         match change.current() {
             Some(pod) => match self.handles.get(uid(pod)) {
                 Some(handle) => {
+                    handle.wanted.send_replace(Wanted { pod: pod.clone(), gone: false });
                     if is_terminal(pod) {
                         // Nothing of it runs any more: what it took is free for the next.
-                        self.admitted.remove(uid(pod));
+                        self.release(uid(pod));
                     }
-                    handle.wanted.send_replace(Wanted { pod: pod.clone(), gone: false });
                 }
                 None => self.begin(reporter, pod.clone(), false, Net::Detached).await,
             },
@@ -175,7 +180,7 @@ impl Pods {
             }
             None => {
                 let last = change.object().clone();
-                self.admitted.remove(uid(&last));
+                self.release(uid(&last));
                 if let Some(handle) = self.handles.get(uid(&last)) {
                     handle.wanted.send_replace(Wanted { pod: last, gone: true });
                 }
@@ -207,14 +212,31 @@ impl Pods {
         self.handles.insert(id, Handle { wanted: sender, wake });
     }
 
-    async fn refuse(&self, reporter: &Reporter, pod: &Arc<Pod>) -> Option<Refusal> {
-        let refused = sysctls::admit(pod, &self.shared.options.allowed_unsafe_sysctls);
-        let node = admission::node(&self.shared, reporter, pod).await;
-        let fits = || admission::admit(pod, node.as_deref(), &self.shared.allocatable, self.admitted.values());
-        let refusal = refused.and_then(|()| fits()).err()?;
+    async fn refuse(&mut self, reporter: &Reporter, pod: &Arc<Pod>) -> Option<Refusal> {
+        let refusal = self.admit(reporter, pod).await.err()?;
+        self.release(uid(pod));
         let events = Events::of_pod(&self.shared.recorder, pod);
         events.warning(&refusal.reason, refusal.message.clone());
         Some(refusal)
+    }
+
+    /// Takes a pod in and gives it devices, or says why not.
+    async fn admit(&self, reporter: &Reporter, pod: &Arc<Pod>) -> Result<(), Refusal> {
+        let shared = &self.shared;
+        sysctls::admit(pod, &shared.options.allowed_unsafe_sysctls)?;
+        let tell = shared.devices.assign(pod)?;
+        let node = admission::node(shared, reporter, pod).await;
+        admission::admit(pod, node.as_deref(), &shared.offer().1, self.admitted.values())?;
+        if let Some(note) = shared.devices.note(uid(pod)).filter(|_| tell) {
+            admission::tell_devices(shared, pod, &note).await?;
+        }
+        Ok(())
+    }
+
+    /// What the pod took is free.
+    fn release(&mut self, uid: &str) {
+        self.admitted.remove(uid);
+        self.shared.devices.release(uid);
     }
 
     fn event(&self, event: &Event) {
@@ -245,7 +267,7 @@ impl Pods {
             }
         };
         let Some(handle) = self.handles.remove(uid(&seen)) else { return };
-        self.admitted.remove(uid(&seen));
+        self.release(uid(&seen));
         let now = handle.wanted.borrow().clone();
         if !now.gone && now.pod.metadata.resource_version != seen.metadata.resource_version {
             self.begin(reporter, now.pod, true, Net::Detached).await;

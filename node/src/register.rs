@@ -13,6 +13,7 @@ use longshore_core::api::node::{
 use longshore_core::api::{ConditionStatus, Node, ResourceList};
 use longshore_core::client::params::{Patch, PatchParams, PostParams};
 use longshore_core::client::{Api, Error};
+use longshore_core::devices::ANNOTATION;
 use longshore_core::quantity::{Format, Quantity};
 use longshore_core::runtime::{Image, Info};
 use serde_json::json;
@@ -118,7 +119,15 @@ impl Reporter {
 
     /// Writes the status if it changed or if a heartbeat is due.
     async fn report(&self, shared: &Shared, heartbeat: bool) -> Result<(), Error> {
-        let Some(last) = self.node() else { return Ok(()) };
+        let Some(mut last) = self.node() else { return Ok(()) };
+        let api: Api<Node> = Api::all(shared.client.clone());
+        // Before the amounts: who sees these shall know the devices.
+        let devices = shared.devices.annotation();
+        if last.metadata.annotations.as_ref().and_then(|all| all.get(ANNOTATION)) != devices.as_ref() {
+            let patch = json!({"metadata": {"annotations": {ANNOTATION: devices}}});
+            last = api.patch(&shared.options.node_name, &Patch::Merge(patch), &PatchParams::default()).await?;
+            self.keep(last.clone());
+        }
         let now = shared.clock.now();
         let mut status = status(shared, &observe(shared).await, &last.status, now);
         if !heartbeat {
@@ -130,7 +139,6 @@ impl Reporter {
         let Some(patch) = json_diff::merge_patch(&json!({"status": last.status}), &json!({"status": status})) else {
             return Ok(());
         };
-        let api: Api<Node> = Api::all(shared.client.clone());
         let stored = api.patch_status(&shared.options.node_name, &Patch::Merge(patch), &PatchParams::default()).await?;
         self.keep(stored);
         Ok(())
@@ -200,9 +208,10 @@ fn status(shared: &Shared, observation: &Observation, last: &NodeStatus, now: Ti
         .map(|address| NodeAddress { type_: NodeAddressType::InternalIP, address: address.to_string() })
         .collect();
     addresses.push(NodeAddress { type_: NodeAddressType::Hostname, address: options.node_name.clone() });
+    let (capacity, allocatable) = shared.offer();
     NodeStatus {
-        capacity: shared.capacity.clone(),
-        allocatable: shared.allocatable.clone(),
+        capacity,
+        allocatable,
         conditions: conditions(observation, &last.conditions, now),
         addresses,
         daemon_endpoints: NodeDaemonEndpoints { kubelet_endpoint: DaemonEndpoint { port: options.port.into() } },
@@ -327,14 +336,18 @@ pub(crate) fn resources(options: &Options, real: bool) -> (ResourceList, Resourc
     capacity.insert("pods".to_owned(), Quantity::from_value(options.max_pods.into(), Format::DecimalSi));
     capacity.extend(options.capacity.clone());
     let mut allocatable = capacity.clone();
-    for (name, reserved) in &options.reserved {
+    let mut withhold = |name: &str, amount: &Quantity| {
         if let Some(left) = allocatable.get_mut(name) {
-            *left -= reserved;
+            *left -= amount;
             if left.sign() < 0 {
                 *left = Quantity::from_value(0, left.format());
             }
         }
-    }
+    };
+    options.reserved.iter().for_each(|(name, amount)| withhold(name, amount));
+    // Memory in huge pages can be had only as such.
+    let huge = capacity.iter().filter(|(name, _)| name.starts_with("hugepages-"));
+    huge.for_each(|(_, amount)| withhold("memory", amount));
     (capacity, allocatable)
 }
 

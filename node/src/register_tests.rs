@@ -44,6 +44,16 @@ fn what_is_reserved_is_not_allocatable() {
 }
 
 #[test]
+fn memory_in_huge_pages_is_no_other_memory() {
+    let mut options = Options::new("n", "/nowhere", 3);
+    options.capacity = crate::testing::quantities(&[("memory", "4Gi"), ("hugepages-2Mi", "1Gi")]);
+    options.reserved = crate::testing::quantities(&[("memory", "1Gi")]);
+    let (capacity, allocatable) = resources(&options, false);
+    assert_eq!((capacity["memory"].value(), allocatable["memory"].value()), (4 << 30, 2 << 30));
+    assert_eq!(allocatable["hugepages-2Mi"].value(), 1 << 30);
+}
+
+#[test]
 fn a_node_that_registered_before_gets_the_agents_labels_only() {
     let node = |labels: &[(&str, &str)]| Node {
         metadata: ObjectMeta {

@@ -14,6 +14,7 @@ use longshore_core::runtime::{Error, Info, Runtime, Sandbox};
 use tokio::sync::Mutex;
 
 use crate::Options;
+use crate::devices::Devices;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -24,10 +25,11 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     /// Who the runtime is; it does not change.
     pub(crate) info: Info,
-    /// What the node has.
+    /// What the node has, without devices.
     pub(crate) capacity: ResourceList,
     /// What of it pods may use.
     pub(crate) allocatable: ResourceList,
+    pub(crate) devices: Devices,
     /// The pods of this node.
     pub(crate) pods: Informer<Pod>,
     /// Services, where the agent watches them.
@@ -40,6 +42,13 @@ impl Shared {
     /// Whether containers are processes of this machine.
     pub(crate) fn is_real(&self) -> bool {
         self.info.capabilities.real
+    }
+
+    /// What the node has now and what of it pods may use, with devices.
+    pub(crate) fn offer(&self) -> (ResourceList, ResourceList) {
+        let (mut capacity, mut allocatable) = (self.capacity.clone(), self.allocatable.clone());
+        self.devices.offer(&mut capacity, &mut allocatable);
+        (capacity, allocatable)
     }
 }
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 use futures::StreamExt;
 use longshore_core::clock::{Clock, SystemClock};
 use longshore_core::runtime::{
-    ContainerConfig, ContainerRef, ContainerState, Event, ExecRequest, HostNamespaces, Image, Mount, Propagation,
-    Runtime,
+    ContainerConfig, ContainerRef, ContainerState, Device, Event, ExecRequest, HostNamespaces, Image, Mount,
+    Propagation, Runtime,
 };
 use longshore_core::testing::runtime::Fixture;
 use longshore_runtime_oci::OciRuntime;
@@ -209,6 +209,25 @@ fn namespaces_are_shared_as_asked() {
         assert_eq!(runtime.create_sandbox(&host).await.unwrap().network_namespace, None);
         let main = namespaces(start(&runtime, &container(&image, "host", "main", RUN)).await);
         assert_eq!(main[..3], own[..3]);
+    });
+}
+
+#[test]
+fn a_device_is_in_its_container_and_in_no_other() {
+    on_a_node(async |node, runtime, image| {
+        runtime.create_sandbox(&sandbox(node, "pod")).await.unwrap();
+        let script = "echo $VISIBLE: $(ls -l /dev/gpu0 2>&1) $(head -c 3 /dev/gpu0 | tr '\\0' z) done";
+        let mut with = container(&image, "pod", "with", script);
+        with.env = vec![("VISIBLE".to_owned(), "gpu0".to_owned())];
+        let (source, target) = ("/dev/zero".into(), "/dev/gpu0".into());
+        with.devices = vec![Device { source, target, permissions: "rw".to_owned() }];
+        start(&runtime, &with).await;
+        let log = logged(node, &with.container, "done").await;
+        assert!(log.contains("gpu0: crw") && log.contains("1, 5") && log.contains("zzz done"), "{log}");
+        let without = container(&image, "pod", "without", script);
+        start(&runtime, &without).await;
+        let log = logged(node, &without.container, "done").await;
+        assert!(log.contains("No such file or directory"), "{log}");
     });
 }
 

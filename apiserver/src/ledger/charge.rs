@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use longshore_core::api::pod::helpers::{ResourceOptions, is_terminal, pod_requests};
 use longshore_core::api::pod::{ContainerRestartPolicy, Pod, PodPhase};
+use longshore_core::devices::{Amounts, Assignment};
 use serde::{Deserialize, Serialize};
 
 /// The address that stands for all of a node's addresses.
@@ -18,6 +19,9 @@ pub(crate) struct Charge {
     /// Ports of the node.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) ports: Vec<HostPort>,
+    /// Thousandths of devices by kind and device, once it is known which ones the pod has.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) devices: BTreeMap<String, Amounts>,
 }
 
 /// A port of a node.
@@ -48,7 +52,11 @@ impl Charge {
             _ => quantity.value(),
         };
         let amounts = requests.iter().map(|(name, quantity)| (name.clone(), amount(name, quantity)));
-        Self { amounts: amounts.filter(|(_, amount)| *amount > 0).collect(), ports: host_ports(pod) }
+        Self {
+            amounts: amounts.filter(|(_, amount)| *amount > 0).collect(),
+            ports: host_ports(pod),
+            devices: Assignment::of(pod).map(|assignment| assignment.charge(pod)).unwrap_or_default(),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use longshore_core::api::ResourceList;
+use longshore_core::devices::WHOLE;
 use longshore_core::quantity::{Format, Quantity};
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,7 @@ impl Entry {
 pub(crate) enum Misfit {
     Amount { resource: String, asked: i128, taken: i128, allocatable: i128 },
     Port { port: HostPort, holder: String },
+    Device { kind: String, device: String, asked: i64, taken: i64 },
     NoNode,
 }
 
@@ -77,6 +79,16 @@ impl Record {
                 return Err(Misfit::Port { port: port.clone(), holder: holder.pod.clone() });
             }
         }
+        for (kind, amounts) in &claim.charge.devices {
+            for (device, asked) in amounts {
+                let of = |entry: &Entry| entry.charge.devices.get(kind).and_then(|all| all.get(device)).copied();
+                let taken = others().filter_map(|(_, entry)| of(entry)).fold(0, i64::saturating_add);
+                if *asked > own.and_then(of).unwrap_or(0) && taken.saturating_add(*asked) > WHOLE {
+                    let (kind, device, asked) = (kind.clone(), device.clone(), *asked);
+                    return Err(Misfit::Device { kind, device, asked, taken });
+                }
+            }
+        }
         Ok(())
     }
 }
@@ -90,6 +102,9 @@ impl fmt::Display for Misfit {
             }
             Self::Port { port: HostPort { protocol, ip, port }, holder } => {
                 write!(f, "its port {port}/{protocol} on {ip} is taken by pod {holder}")
+            }
+            Self::Device { kind, device, asked, taken } => {
+                write!(f, "of its {kind} {device} the pod was given {asked} thousandths, {taken} are taken")
             }
             Self::NoNode => f.write_str("it does not exist"),
         }

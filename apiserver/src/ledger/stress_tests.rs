@@ -33,21 +33,31 @@ async fn client(store: Arc<dyn Store>, seed: u64) -> Arc<dyn Client> {
 fn node(name: &str) -> Node {
     serde_json::from_value(json!({
         "metadata": { "name": name },
-        "status": { "allocatable": { "cpu": "4", "memory": "4Gi", "pods": "7" } },
+        "status": { "allocatable": { "cpu": "4", "memory": "4Gi", "pods": "7", "example.com/gpu-milli": "2000" } },
     }))
     .unwrap()
 }
 
 fn pod(number: usize) -> Pod {
     let port = if number.is_multiple_of(5) { json!([{ "containerPort": 80, "hostPort": 80 }]) } else { json!([]) };
+    let mut requests = json!({ "cpu": format!("{}m", 300 + number % 4 * 200), "memory": "64Mi" });
+    let mut limits = json!({});
+    if number.is_multiple_of(2) {
+        (requests["example.com/gpu-milli"], limits["example.com/gpu-milli"]) = ("500".into(), "500".into());
+    }
     serde_json::from_value(json!({
         "metadata": { "name": format!("p{number}") },
         "spec": { "containers": [{
-            "name": "c", "image": "i", "ports": port,
-            "resources": { "requests": { "cpu": format!("{}m", 300 + number % 4 * 200), "memory": "64Mi" } },
+            "name": "c", "image": "i", "ports": port, "resources": { "requests": requests, "limits": limits },
         }] },
     }))
     .unwrap()
+}
+
+/// What a scheduler writes that chose this GPU.
+fn told(device: usize) -> BTreeMap<String, String> {
+    let told = json!({ "c": { "example.com/gpu": { format!("gpu-{device}"): 500 } } });
+    [("longshore.dev/devices".to_owned(), told.to_string())].into()
 }
 
 async fn set_up(client: &Arc<dyn Client>) {
@@ -113,7 +123,8 @@ async fn work(client: Arc<dyn Client>, seed: u64, bound: Arc<AtomicUsize>) {
             }
             _ => {
                 let node = format!("n{}", random.random_range(0..NODES));
-                let bind = Bind { namespace: "default".into(), pod: name, node, ..Bind::default() };
+                let annotations = told(random.random_range(0..2));
+                let bind = Bind { namespace: "default".into(), pod: name, node, annotations, ..Bind::default() };
                 insist(|| client.bind(&bind)).await.map(|()| {
                     bound.fetch_add(1, Ordering::Relaxed);
                 })
@@ -175,6 +186,11 @@ async fn audit(store: &dyn Store) -> usize {
             for (resource, limit) in [("cpu", 4000), ("memory", 4 << 30)] {
                 let taken: i64 = charged.iter().filter_map(|entry| entry.charge.amounts.get(resource)).sum();
                 assert!(taken <= limit, "{node} has {taken} of {resource} taken at revision {revision}");
+            }
+            for device in ["gpu-0", "gpu-1"] {
+                let of = |entry: &&Entry| entry.charge.devices.get("example.com/gpu")?.get(device).copied();
+                let taken: i64 = charged.iter().copied().filter_map(|entry| of(&entry)).sum();
+                assert!(taken <= 1000, "{taken} thousandths of {node}'s {device} are taken at revision {revision}");
             }
             assert!(charged.iter().filter(|entry| !entry.charge.ports.is_empty()).count() <= 1, "{node} at {revision}");
         }

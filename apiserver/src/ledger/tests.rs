@@ -78,6 +78,40 @@ fn ports_clash_by_protocol_and_address() {
     check(&port("b", json!({ "containerPort": 80 }))).unwrap();
 }
 
+/// A pod that asks for a share of a GPU, and was told which one.
+fn shares(name: &str, milli: i64, device: &str) -> Claim {
+    let requests = json!({ "example.com/gpu-milli": milli });
+    let told = json!({ "c": { "example.com/gpu": { device: milli } } });
+    let pod: Pod = serde_json::from_value(json!({
+        "metadata": {
+            "namespace": "default", "name": name, "uid": name,
+            "annotations": { "longshore.dev/devices": told.to_string() },
+        },
+        "spec": { "nodeName": "n", "containers": [{ "name": "c", "resources": { "requests": requests } }] },
+    }))
+    .unwrap();
+    Claim::of(&pod).unwrap()
+}
+
+#[test]
+fn no_device_is_given_out_twice_whatever_the_sums_say() {
+    let node = node(json!({ "pods": "10", "example.com/gpu-milli": "2000" }));
+    let mut record = Record::default();
+    let check = |record: &Record, claim: &Claim| {
+        record.check(claim, &node.status.allocatable).map_err(|misfit| misfit.to_string())
+    };
+    add(&mut record, &shares("a", 600, "gpu-0"));
+    check(&record, &shares("b", 400, "gpu-0")).unwrap();
+    check(&record, &shares("b", 600, "gpu-1")).unwrap();
+    assert_eq!(
+        check(&record, &shares("b", 500, "gpu-0")).unwrap_err(),
+        "of its example.com/gpu gpu-0 the pod was given 500 thousandths, 600 are taken"
+    );
+    check(&record, &shares("a", 600, "gpu-0")).unwrap();
+    let stored: Record = serde_json::from_value(serde_json::to_value(&record).unwrap()).unwrap();
+    assert_eq!(stored, record);
+}
+
 #[test]
 fn pods_that_are_over_or_nowhere_claim_nothing() {
     let claims = |spec: Value, status: Value| {

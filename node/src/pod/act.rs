@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use longshore_core::api::Pod;
 use longshore_core::client::params::{DeleteParams, Preconditions};
+use longshore_core::devices::ANNOTATION;
 use longshore_core::network::Attach;
 use longshore_core::runtime::{ContainerRef, Error as RuntimeError, Resources};
 
@@ -106,7 +107,12 @@ async fn prepare_volumes(context: &Context) -> Result<(), Problem> {
 async fn create_sandbox(context: &Context) -> Result<(), Problem> {
     let shared = &context.shared;
     let made = match config::sandbox(&context.pod, &shared.options, &shared.capacity) {
-        Ok(config) => shared.runtime.create_sandbox(&config).await.map(drop),
+        Ok(mut config) => {
+            // For an agent that starts anew: what runs here, whatever the pod's object says.
+            let devices = shared.devices.note(context.uid());
+            config.annotations.extend(devices.map(|note| (ANNOTATION.to_owned(), note)));
+            shared.runtime.create_sandbox(&config).await.map(drop)
+        }
         Err(reason) => Err(RuntimeError::Invalid { reason }),
     };
     match made {

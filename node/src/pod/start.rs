@@ -107,7 +107,10 @@ async fn resolve(
         target: target(context, container).await?,
         profiles: &shared.options.root_dir.join("seccomp"),
     };
-    config::container(pod, container, resolved)
+    let mut config = config::container(pod, container, resolved)?;
+    let devices = shared.devices.allocate(context.uid(), &container.name).await?;
+    devices.apply(&mut config);
+    Ok(config)
 }
 
 /// The container whose processes one for debugging is to see.

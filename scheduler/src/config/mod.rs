@@ -31,7 +31,7 @@ pub use error::ConfigError;
 pub use registry::{Args, Registry};
 use wire::{Document, LeaderElection, ProfileDocument};
 
-use crate::policies::Gang;
+use crate::policies::{Devices, Gang};
 use crate::{Backoff, DEFAULT_SCHEDULER_NAME, Options, Profile, Sampling};
 
 /// The configuration of a scheduler.
@@ -58,6 +58,15 @@ impl Configuration {
     #[must_use]
     pub fn with_gangs(mut self) -> Self {
         self.profiles = self.profiles.into_iter().map(|profile| profile.with(Gang::default())).collect();
+        self
+    }
+
+    /// Each profile looks at devices one by one where nodes let them be shared: it has the policy [`Devices`], with weight 2, so
+    /// that shares of devices are packed although pods are spread.
+    #[must_use]
+    pub fn with_devices(mut self) -> Self {
+        let add = |profile: Profile| profile.with_weight(Devices::default(), 2);
+        self.profiles = self.profiles.into_iter().map(add).collect();
         self
     }
 

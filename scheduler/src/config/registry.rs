@@ -72,7 +72,7 @@ impl Registry {
             let factory = move |args: &Args<'_>| args.refuse().map(|()| policy.clone());
             registry.factories.insert(name, Arc::new(factory));
         }
-        arguments::register(registry)
+        arguments::register(registry).with("Devices", |args| args.refuse().map(|()| policies::Devices::default()))
     }
 
     /// With one policy more; one of the same name is replaced. The factory is called for each profile that enables the

@@ -2,6 +2,7 @@
 
 mod default_binder;
 mod default_preemption;
+mod devices;
 mod dynamic_resources;
 mod gang;
 mod image_locality;
@@ -30,6 +31,7 @@ use longshore_core::scheduling::Policy;
 
 pub use default_binder::DefaultBinder;
 pub use default_preemption::DefaultPreemption;
+pub use devices::Devices;
 pub use dynamic_resources::DynamicResources;
 pub use gang::Gang;
 pub use image_locality::ImageLocality;

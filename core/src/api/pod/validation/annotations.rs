@@ -8,6 +8,7 @@ use super::{for_each_container, scheduling};
 use crate::api::pod::{
     AppArmorProfile, AppArmorProfileType, Pod, PodSpec, SeccompProfile, SeccompProfileType, Toleration,
 };
+use crate::devices::{self, Assignment};
 use crate::validation::paths::validate_local_descending_path;
 use crate::validation::{ErrorList, Path, Report, read_json};
 
@@ -94,6 +95,10 @@ pub(super) fn validate_update(new: &Pod, old: &Pod, errors: &mut ErrorList) {
         }
         if key == MIRROR {
             errors.forbidden(&at.key(key), "may not remove or update mirror pod annotation");
+        }
+        // Containers go on with what they have, whatever would be written.
+        if key == devices::ANNOTATION && !old.spec.node_name.is_empty() && Assignment::of(old).is_some() {
+            errors.forbidden(&at.key(key), "may not change which devices a placed pod has");
         }
     }
     for key in now.keys().filter(|key| !before.contains_key(*key)) {
