@@ -58,8 +58,11 @@ fn main() -> Outcome {
     Ok(())
 }
 
+/// What is asked for, and the packets that ask for it.
+type Questions = (&'static str, Vec<Vec<u8>>);
+
 /// Questions by what they show, each of many names.
-fn questions() -> Outcome<Vec<(&'static str, Vec<Vec<u8>>)>> {
+fn questions() -> Outcome<Vec<Questions>> {
     let each = |count: usize, kind: RecordType, name: &dyn Fn(usize) -> String| -> Outcome<Vec<Vec<u8>>> {
         (0..count).map(|number| question(&format!("{}.cluster.local.", name(number * 7919 % count)), kind)).collect()
     };
