@@ -4,7 +4,6 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,51 +12,20 @@ use std::time::Duration;
 use futures::{FutureExt, StreamExt};
 use longshore_core::clock::SystemClock;
 use longshore_core::runtime::{
-    ContainerConfig, ContainerRef, ContainerState, Error, Event, HostNamespaces, Image, LogLimits, PodRef, Resources,
-    Runtime, SandboxConfig, Seccomp, Security,
+    ContainerConfig, ContainerRef, ContainerState, Error, Event, HostNamespaces, Image, Resources, Runtime,
+    SandboxConfig, Seccomp, Security,
 };
-use longshore_core::testing::runtime::Fixture;
+use longshore_core::testing::runtime::{Fixture, configs};
 use longshore_core::testing::skip;
 use longshore_runtime_docker::{DockerRuntime, Options};
 use support::Node;
 
 fn sandbox(node: &Node, uid: &str) -> SandboxConfig {
-    SandboxConfig {
-        pod: PodRef { namespace: "default".into(), name: uid.into(), uid: uid.into() },
-        hostname: uid.into(),
-        host: HostNamespaces::default(),
-        share_process_namespace: false,
-        log_limits: LogLimits::default(),
-        log_directory: node.directory.path().join("logs").join(uid),
-        resources: Resources::default(),
-        sysctls: BTreeMap::new(),
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-    }
+    configs::sandbox(uid, &node.directory.path().join("logs"))
 }
 
 fn script(uid: &str, name: &str, image: &Image, script: &str) -> ContainerConfig {
-    ContainerConfig {
-        container: ContainerRef { pod_uid: uid.into(), name: name.into(), attempt: 0 },
-        image: image.id.clone(),
-        image_name: "web".into(),
-        command: ["sh", "-c", script].map(str::to_owned).to_vec(),
-        args: Vec::new(),
-        working_dir: String::new(),
-        env: Vec::new(),
-        mounts: Vec::new(),
-        devices: Vec::new(),
-        resources: Resources::default(),
-        security: Security::default(),
-        process_namespace_of: None,
-        stdin: false,
-        stdin_once: false,
-        tty: false,
-        stop_signal: String::new(),
-        termination_message_path: String::new(),
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-    }
+    ContainerConfig { command: configs::script(script), ..configs::container(uid, name, &image.id) }
 }
 
 /// Runs a test on a node with an engine that nobody else uses, and leaves nothing of it.

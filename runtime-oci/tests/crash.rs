@@ -17,10 +17,9 @@ use std::time::Duration;
 
 use longshore_core::clock::SystemClock;
 use longshore_core::runtime::{
-    ContainerConfig, ContainerRef, ContainerState, Error, HostNamespaces, ImageId, LogLimits, PodRef, Resources,
-    Runtime, Sandbox, SandboxConfig, Security,
+    ContainerConfig, ContainerRef, ContainerState, Error, ImageId, Runtime, Sandbox, SandboxConfig,
 };
-use longshore_core::testing::runtime::Fixture;
+use longshore_core::testing::runtime::{Fixture, configs};
 use longshore_runtime_oci::{OciRuntime, Options};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -64,49 +63,18 @@ fn name() -> ContainerRef {
 }
 
 fn sandbox(directory: &Path) -> SandboxConfig {
-    SandboxConfig {
-        pod: PodRef { namespace: "default".into(), name: "pod".into(), uid: "pod".into() },
-        hostname: "pod".into(),
-        host: HostNamespaces::default(),
-        share_process_namespace: false,
-        log_directory: directory.join("logs/pod"),
-        log_limits: LogLimits::default(),
-        resources: Resources::default(),
-        sysctls: BTreeMap::new(),
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-    }
+    configs::sandbox("pod", &directory.join("logs"))
 }
 
-fn container(image: ImageId) -> ContainerConfig {
-    ContainerConfig {
-        container: name(),
-        image,
-        image_name: IMAGE.into(),
-        command: ["sh", "-c", "sleep 1000000 & wait"].map(String::from).to_vec(),
-        args: Vec::new(),
-        working_dir: String::new(),
-        env: Vec::new(),
-        mounts: Vec::new(),
-        devices: Vec::new(),
-        resources: Resources::default(),
-        security: Security::default(),
-        process_namespace_of: None,
-        stdin: false,
-        stdin_once: false,
-        tty: false,
-        stop_signal: String::new(),
-        termination_message_path: String::new(),
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-    }
+fn container(image: &ImageId) -> ContainerConfig {
+    ContainerConfig { command: configs::script("sleep 1000000 & wait"), ..configs::container("pod", "main", image) }
 }
 
 /// The life of a container, as an agent has it.
 async fn live(runtime: &OciRuntime, directory: &Path) -> Result<(), Error> {
     runtime.create_sandbox(&sandbox(directory)).await?;
     let image = runtime.images().resolve(IMAGE).await?.unwrap().id;
-    runtime.create_container(&container(image)).await?;
+    runtime.create_container(&container(&image)).await?;
     runtime.start_container(&name()).await?;
     runtime.stop_container(&name(), Duration::ZERO).await?;
     runtime.remove_container(&name()).await?;
@@ -121,7 +89,7 @@ async fn go_on(runtime: &OciRuntime, directory: &Path) -> Result<(), Error> {
     let state = sandboxes.first().and_then(|sandbox| sandbox.containers.first()).map(|container| &container.state);
     let create = async || {
         let image = runtime.images().resolve(IMAGE).await?.unwrap().id;
-        runtime.create_container(&container(image)).await.map(drop)
+        runtime.create_container(&container(&image)).await.map(drop)
     };
     match state {
         _ if !ready => {

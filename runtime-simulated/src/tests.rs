@@ -1,45 +1,20 @@
 use longshore_core::clock::VirtualClock;
-use longshore_core::runtime::{Credentials, HostNamespaces, LogLimits, PodRef, Resources, Security};
+use longshore_core::runtime::{Credentials, Resources};
+use longshore_core::testing::runtime::configs;
 
 use super::*;
 
 fn sandbox(uid: &str, annotations: &[(&str, &str)]) -> SandboxConfig {
-    SandboxConfig {
-        pod: PodRef { namespace: "default".into(), name: uid.into(), uid: uid.into() },
-        hostname: uid.into(),
-        host: HostNamespaces::default(),
-        share_process_namespace: false,
-        log_directory: "/var/log/pods".into(),
-        log_limits: LogLimits::default(),
-        resources: Resources::default(),
-        sysctls: BTreeMap::new(),
-        labels: BTreeMap::new(),
-        annotations: annotations.iter().map(|(k, v)| (format!("{ANNOTATION_PREFIX}{k}"), (*v).to_owned())).collect(),
-    }
+    let annotations = annotations.iter().map(|(k, v)| (format!("{ANNOTATION_PREFIX}{k}"), (*v).to_owned())).collect();
+    SandboxConfig { annotations, ..configs::sandbox(uid, "/var/log/pods".as_ref()) }
 }
 
 async fn container(runtime: &SimulatedRuntime, uid: &str, command: &[&str]) -> ContainerConfig {
     let image = runtime.images().pull("web", &Credentials::Anonymous).await.unwrap();
     ContainerConfig {
-        container: ContainerRef { pod_uid: uid.into(), name: "main".into(), attempt: 0 },
-        image: image.id,
-        image_name: "web".into(),
         command: command.iter().map(|word| (*word).to_owned()).collect(),
-        args: Vec::new(),
-        working_dir: String::new(),
-        env: Vec::new(),
-        mounts: Vec::new(),
-        devices: Vec::new(),
         resources: Resources { cpu_request_milli: 500, ..Resources::default() },
-        security: Security::default(),
-        process_namespace_of: None,
-        stdin: false,
-        stdin_once: false,
-        tty: false,
-        stop_signal: String::new(),
-        termination_message_path: String::new(),
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
+        ..configs::container(uid, "main", &image.id)
     }
 }
 

@@ -10,11 +10,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use longshore_core::clock::{Clock, SystemClock};
-use longshore_core::runtime::{
-    ContainerConfig, ContainerRef, HostNamespaces, Image, LogLimits, PodRef, Resources, Runtime, SandboxConfig,
-    Security,
-};
-use longshore_core::testing::runtime::Fixture;
+use longshore_core::runtime::{ContainerConfig, ContainerRef, Image, Resources, Runtime, SandboxConfig};
+use longshore_core::testing::runtime::{Fixture, configs};
 use longshore_runtime_oci::{ImageFile, OciRuntime, Options, Registry};
 
 /// A program that needs no other files.
@@ -178,41 +175,14 @@ pub fn on_a_node(case: impl AsyncFnOnce(&Node)) {
 }
 
 pub fn sandbox(node: &Node, uid: &str) -> SandboxConfig {
-    SandboxConfig {
-        pod: PodRef { namespace: "default".into(), name: uid.into(), uid: uid.into() },
-        hostname: uid.into(),
-        host: HostNamespaces::default(),
-        share_process_namespace: false,
-        log_directory: node.directory.path().join("logs").join(uid),
-        log_limits: LogLimits::default(),
-        resources: Resources::default(),
-        sysctls: BTreeMap::new(),
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-    }
+    configs::sandbox(uid, &node.directory.path().join("logs"))
 }
 
 pub fn container(image: &Image, uid: &str, name: &str, script: &str) -> ContainerConfig {
     ContainerConfig {
-        container: ContainerRef { pod_uid: uid.into(), name: name.into(), attempt: 0 },
-        image: image.id.clone(),
-        image_name: "localhost/test:1".into(),
-        command: ["sh", "-c", script].map(String::from).to_vec(),
-        args: Vec::new(),
-        working_dir: String::new(),
-        env: Vec::new(),
-        mounts: Vec::new(),
-        devices: Vec::new(),
+        command: configs::script(script),
         resources: Resources { memory_limit: Some(32 << 20), ..Resources::default() },
-        security: Security::default(),
-        process_namespace_of: None,
-        stdin: false,
-        stdin_once: false,
-        tty: false,
-        stop_signal: String::new(),
-        termination_message_path: String::new(),
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
+        ..configs::container(uid, name, &image.id)
     }
 }
 

@@ -12,13 +12,13 @@
 
 #![allow(clippy::unwrap_used, reason = "the cases are tests: a panic is how they fail")]
 
+pub mod configs;
 pub mod endings;
 pub mod isolation;
 pub mod life;
 pub mod processes;
 pub mod streams;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
@@ -32,8 +32,7 @@ use futures::stream::BoxStream;
 
 use crate::clock::Clock;
 use crate::runtime::{
-    Container, ContainerConfig, ContainerRef, ContainerState, Event, HostNamespaces, Image, LogLimits, PodRef,
-    Resources, Runtime, Sandbox, SandboxConfig, Security,
+    Container, ContainerConfig, ContainerRef, ContainerState, Event, Image, Resources, Runtime, Sandbox, SandboxConfig,
 };
 
 /// A case that runs this long, by the machine's clock, hangs.
@@ -230,18 +229,12 @@ macro_rules! runtime_conformance {
 impl Subject {
     /// The configuration of a sandbox.
     fn sandbox(&self, uid: &str) -> SandboxConfig {
-        SandboxConfig {
-            pod: PodRef { namespace: "default".into(), name: format!("pod-{uid}"), uid: uid.into() },
-            hostname: format!("host-of-{uid}"),
-            host: HostNamespaces::default(),
-            share_process_namespace: false,
-            log_directory: self.logs(uid),
-            log_limits: LogLimits::default(),
-            resources: Resources::default(),
-            sysctls: BTreeMap::new(),
-            labels: [("app".to_owned(), uid.to_owned())].into(),
-            annotations: [("note".to_owned(), "of the sandbox".to_owned())].into(),
-        }
+        let mut config = configs::sandbox(uid, &self.fixture.directory().join("logs"));
+        config.pod.name = format!("pod-{uid}");
+        config.hostname = format!("host-of-{uid}");
+        config.labels = [("app".to_owned(), uid.to_owned())].into();
+        config.annotations = [("note".to_owned(), "of the sandbox".to_owned())].into();
+        config
     }
 
     fn logs(&self, uid: &str) -> PathBuf {
@@ -251,25 +244,12 @@ impl Subject {
     /// The configuration of a container's first attempt.
     fn container(&self, uid: &str, name: &str, work: Work) -> ContainerConfig {
         let mut config = ContainerConfig {
-            container: ContainerRef { pod_uid: uid.into(), name: name.into(), attempt: 0 },
-            image: self.image.id.clone(),
             image_name: IMAGE.into(),
-            command: Vec::new(),
-            args: Vec::new(),
-            working_dir: String::new(),
-            env: Vec::new(),
-            mounts: Vec::new(),
-            devices: Vec::new(),
             resources: Resources { memory_limit: Some(64 << 20), ..Resources::default() },
-            security: Security::default(),
-            process_namespace_of: None,
-            stdin: false,
-            stdin_once: false,
-            tty: false,
-            stop_signal: String::new(),
             termination_message_path: "/dev/termination-log".into(),
             labels: [("role".to_owned(), name.to_owned())].into(),
             annotations: [("note".to_owned(), "of the container".to_owned())].into(),
+            ..configs::container(uid, name, &self.image.id)
         };
         self.fixture.assign(work, &mut config);
         config
@@ -278,7 +258,7 @@ impl Subject {
     /// The configuration of a container that runs a script.
     fn script(&self, uid: &str, name: &str, script: &str) -> ContainerConfig {
         let mut config = self.container(uid, name, Work::Run);
-        config.command = ["sh", "-c", script].map(str::to_owned).to_vec();
+        config.command = configs::script(script);
         config
     }
 
