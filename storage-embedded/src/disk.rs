@@ -1,79 +1,38 @@
-//! The file: its tables, how values lie in them, and how it is opened.
+//! The store's directory: its files by name, how they are opened, and how much room there is.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
-use longshore_core::store::{Error, KeyValue, Revision};
+use longshore_core::store::Error;
 use redb::backends::FileBackend;
-use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use crate::{OpenError, Options};
 
-/// Keys and their values, each behind a [header](Stored).
-pub(crate) const KEYS: TableDefinition<&str, &[u8]> = TableDefinition::new("keys");
-/// For keys that expire: when, in milliseconds since 1970, and the time to live that was given, in milliseconds.
-pub(crate) const EXPIRY: TableDefinition<&str, (i64, u64)> = TableDefinition::new("expiry");
-/// Numbers by name.
-pub(crate) const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
-/// In [`META`]: the revision of the last commit.
-pub(crate) const META_REVISION: &str = "revision";
-/// In [`META`]: the format of all tables.
-const META_FORMAT: &str = "format";
-/// The format that this version writes. Whoever changes the tables above raises it.
-const FORMAT: u64 = 1;
-
 /// The name of the file in its directory.
-const FILE: &str = "store.redb";
+pub(crate) const FILE: &str = "store.redb";
+/// What the names of logs begin with; a number follows.
+const LOG: &str = "log-";
 
-/// A value as it lies in the file: revision and creation, little-endian, then the bytes.
-pub(crate) struct Stored<'a> {
-    pub(crate) revision: Revision,
-    pub(crate) created: Revision,
-    pub(crate) value: &'a [u8],
-}
+/// An open file, locked against other processes.
+#[cfg(not(test))]
+pub(crate) type Device = FileBackend;
+#[cfg(test)]
+pub(crate) type Device = crate::tests::FailingBackend;
 
-impl<'a> Stored<'a> {
-    const HEADER: usize = 16;
-
-    pub(crate) fn decode(raw: &'a [u8]) -> Result<Self, redb::Error> {
-        let number = |at: usize| raw.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
-        match (number(0), number(8)) {
-            (Some(revision), Some(created)) => Ok(Self { revision, created, value: &raw[Self::HEADER..] }),
-            _ => Err(redb::Error::Corrupted(format!("a value of {} bytes has no header", raw.len()))),
-        }
-    }
-
-    pub(crate) fn encode(&self, into: &mut Vec<u8>) {
-        into.clear();
-        into.extend_from_slice(&self.revision.to_le_bytes());
-        into.extend_from_slice(&self.created.to_le_bytes());
-        into.extend_from_slice(self.value);
-    }
-
-    pub(crate) fn at(&self, key: &str) -> KeyValue {
-        KeyValue {
-            key: key.to_owned(),
-            value: Bytes::copy_from_slice(self.value),
-            revision: self.revision,
-            created: self.created,
-        }
-    }
-}
-
-/// Where the file is and how it is to be opened; knows how to do it again after a failure.
+/// Where the files are and how they are to be opened; knows how to do it again after a failure.
 #[derive(Debug)]
 pub(crate) struct Disk {
+    directory: PathBuf,
+    /// The file.
     pub(crate) path: PathBuf,
-    cache_bytes: usize,
-    verify_bytes_max: u64,
+    pub(crate) cache_bytes: usize,
+    pub(crate) verify_bytes_max: u64,
     reserve_bytes: u64,
     file_bytes_max: u64,
     #[cfg(test)]
-    pub(crate) failing: std::sync::Arc<tests::Failing>,
+    pub(crate) failing: std::sync::Arc<crate::tests::Failing>,
 }
 
 /// Why the file is opened.
@@ -93,6 +52,7 @@ impl Disk {
             .create(directory)
             .map_err(|error| io_error("create directory", directory, &error))?;
         Ok(Self {
+            directory: directory.to_owned(),
             path: directory.join(FILE),
             cache_bytes: options.cache_bytes,
             verify_bytes_max: options.verify_bytes_max,
@@ -103,45 +63,61 @@ impl Disk {
         })
     }
 
-    /// Opens the file and answers it with the revision that it holds.
-    pub(crate) fn open(&self, opening: Opening) -> Result<(Database, Revision), OpenError> {
-        // Values may hold secrets: nobody else may read them.
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(opening == Opening::Start)
-            .truncate(false)
-            .mode(0o600)
-            .open(&self.path)
-            .map_err(|error| io_error("open", &self.path, &error))?;
-        let size = file.metadata().map_err(|error| io_error("measure", &self.path, &error))?.len();
-        let backend = FileBackend::new(file).map_err(|error| self.classify(error.into()))?;
-        #[cfg(test)]
-        let backend = tests::FailingBackend { inner: backend, failing: self.failing.clone() };
-        let mut builder = Builder::new();
-        let verify = opening == Opening::Start && size > 0 && size <= self.verify_bytes_max;
-        builder.set_cache_size(self.cache_bytes).set_check_integrity_on_open(verify);
-        // A damaged file that is not verified may also make the library panic.
-        let opened = catch_unwind(AssertUnwindSafe(|| {
-            let database = builder.create_with_backend(backend)?;
-            let state = if size == 0 { None } else { read_meta(&database)? };
-            Ok((database, state))
-        }));
-        let (database, state) = match opened {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(error)) => return Err(self.classify(error)),
-            Err(_) => return Err(self.damaged("its pages do not fit together")),
-        };
-        match state {
-            None => {
-                initialize(&database).map_err(|error| self.classify(error))?;
-                self.sync_directory()?;
-                Ok((database, 1))
-            }
-            Some((FORMAT, Some(revision))) => Ok((database, revision)),
-            Some((FORMAT, None)) => Err(self.damaged("it holds no revision")),
-            Some((found, _)) => Err(OpenError::Format { path: self.path.clone(), found, known: FORMAT }),
+    /// Opens the file.
+    pub(crate) fn file(&self, opening: Opening) -> Result<Device, OpenError> {
+        let file =
+            self.open(&self.path, opening == Opening::Start).map_err(|error| io_error("open", &self.path, &error))?;
+        self.device(file, FILE).map_err(|error| self.classify(error.into()))
+    }
+
+    /// Opens a log, which is made if it is not there, and says how long it is.
+    pub(crate) fn log(&self, number: u32) -> io::Result<(Device, u64)> {
+        let name = format!("{LOG}{number}");
+        let path = self.directory.join(&name);
+        let fresh = !path.exists();
+        let file = self.open(&path, true)?;
+        let length = file.metadata()?.len();
+        if fresh {
+            File::open(&self.directory)?.sync_all()?;
         }
+        Ok((self.device(file, &name).map_err(io::Error::other)?, length))
+    }
+
+    /// The logs that are there, by number.
+    pub(crate) fn logs(&self) -> Result<Vec<(u32, PathBuf)>, OpenError> {
+        let failed = |error: io::Error| io_error("read directory", &self.directory, &error);
+        let mut logs = Vec::new();
+        for entry in std::fs::read_dir(&self.directory).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let number = entry.file_name().to_str().and_then(|name| name.strip_prefix(LOG)?.parse().ok());
+            logs.extend(number.map(|number| (number, entry.path())));
+        }
+        logs.sort_unstable();
+        Ok(logs)
+    }
+
+    /// Removes a log that nobody needs. If that fails it is found again, and not needed, by the next start.
+    pub(crate) fn remove_log(&self, number: u32) {
+        let path = self.directory.join(format!("{LOG}{number}"));
+        if let Err(error) = std::fs::remove_file(&path) {
+            tracing::warn!(path = %path.display(), %error, "a log that is not needed could not be removed");
+        }
+    }
+
+    /// Values may hold secrets: nobody else may read them.
+    fn open(&self, path: &Path, create: bool) -> io::Result<File> {
+        OpenOptions::new().read(true).write(true).create(create).truncate(false).mode(0o600).open(path)
+    }
+
+    #[cfg(not(test))]
+    fn device(&self, file: File, _name: &str) -> Result<Device, redb::DatabaseError> {
+        FileBackend::new(file)
+    }
+
+    #[cfg(test)]
+    fn device(&self, file: File, name: &str) -> Result<Device, redb::DatabaseError> {
+        let inner = FileBackend::new(file)?;
+        Ok(crate::tests::FailingBackend { inner, name: name.to_owned(), failing: self.failing.clone() })
     }
 
     /// Whether puts of so many bytes have room; if not, why.
@@ -153,7 +129,7 @@ impl Disk {
         }
         let Ok(disk) = nix::sys::statvfs::statvfs(&self.path) else { return Ok(()) };
         let free = disk.blocks_available() * disk.fragment_size();
-        // Pages are copied before they are changed: a few times the bytes are needed until the commit is done.
+        // Pages are copied before they are changed: a few times the bytes are needed until they are in the file.
         if free < self.reserve_bytes + 4 * bytes as u64 {
             let reason = format!("the disk of {} has {free} bytes left", self.path.display());
             return Err(Error::NoSpace { reason });
@@ -161,19 +137,25 @@ impl Disk {
         Ok(())
     }
 
-    /// Makes the file's name durable, too.
-    fn sync_directory(&self) -> Result<(), OpenError> {
-        let directory = self.path.parent().unwrap_or(Path::new("."));
-        File::open(directory)
-            .and_then(|directory| directory.sync_all())
-            .map_err(|error| io_error("sync directory", directory, &error))
+    /// Bytes of all files.
+    pub(crate) fn bytes(&self) -> Option<u64> {
+        let length = |path: &Path| std::fs::metadata(path).ok().map(|metadata| metadata.len());
+        let logs = self.logs().ok()?.iter().filter_map(|(_, path)| length(path)).sum::<u64>();
+        Some(length(&self.path)? + logs)
     }
 
-    fn damaged(&self, reason: impl Into<String>) -> OpenError {
+    /// Makes the file's name durable, too.
+    pub(crate) fn sync_directory(&self) -> Result<(), OpenError> {
+        File::open(&self.directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(|error| io_error("sync directory", &self.directory, &error))
+    }
+
+    pub(crate) fn damaged(&self, reason: impl Into<String>) -> OpenError {
         OpenError::Damaged { path: self.path.clone(), reason: reason.into() }
     }
 
-    fn classify(&self, error: redb::Error) -> OpenError {
+    pub(crate) fn classify(&self, error: redb::Error) -> OpenError {
         match error {
             redb::Error::DatabaseAlreadyOpen => OpenError::InUse { path: self.path.clone() },
             redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => self.damaged(error.to_string()),
@@ -184,49 +166,23 @@ impl Disk {
     }
 }
 
-fn io_error(tried: &'static str, path: &Path, error: &io::Error) -> OpenError {
+pub(crate) fn io_error(tried: &'static str, path: &Path, error: &io::Error) -> OpenError {
     OpenError::Io { tried, path: path.to_owned(), reason: error.to_string() }
 }
 
-/// Format and revision; `None` if the file was created but not initialized.
-fn read_meta(database: &Database) -> Result<Option<(u64, Option<Revision>)>, redb::Error> {
-    let meta = match database.begin_read()?.open_table(META) {
-        Ok(meta) => meta,
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let number = |name| Ok::<_, redb::Error>(ReadableTable::get(&meta, name)?.map(|found| found.value()));
-    Ok(Some((number(META_FORMAT)?.unwrap_or(0), number(META_REVISION)?)))
-}
-
-/// Makes the tables of an empty store.
-fn initialize(database: &Database) -> Result<(), redb::Error> {
-    let mut transaction = database.begin_write()?;
-    transaction.set_quick_repair(true);
-    transaction.open_table(KEYS)?;
-    transaction.open_table(EXPIRY)?;
-    {
-        let mut meta = transaction.open_table(META)?;
-        meta.insert(META_FORMAT, FORMAT)?;
-        meta.insert(META_REVISION, 1)?;
-    }
-    transaction.commit()?;
-    Ok(())
-}
-
-/// What a failed read or write means to the store's caller.
+/// What a failed read or write of the file means to the store's caller.
 pub(crate) fn store_error(error: &redb::Error) -> Error {
     match error {
         redb::Error::Corrupted(reason) => Error::Corrupt { reason: reason.clone() },
-        redb::Error::Io(error) if is_no_space(error) => Error::NoSpace { reason: error.to_string() },
+        redb::Error::Io(error) => store_io_error(error),
         other => Error::Unavailable { reason: other.to_string() },
     }
 }
 
-fn is_no_space(error: &io::Error) -> bool {
+pub(crate) fn store_io_error(error: &io::Error) -> Error {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+    match error.kind() {
+        StorageFull | QuotaExceeded | FileTooLarge => Error::NoSpace { reason: error.to_string() },
+        _ => Error::Unavailable { reason: error.to_string() },
+    }
 }
-
-#[cfg(test)]
-pub(crate) mod tests;

@@ -1,11 +1,19 @@
 #![doc = include_str!("../README.md")]
 
+mod base;
 mod batch;
+mod checkpoint;
+mod copy;
 mod disk;
+mod log;
 mod options;
+mod overlay;
 mod snapshot;
 mod store;
+#[cfg(test)]
+mod tests;
 mod writer;
 
+pub use copy::Copied;
 pub use options::{OpenError, Options};
 pub use store::EmbeddedStore;

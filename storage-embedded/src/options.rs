@@ -1,6 +1,6 @@
 //! What can be chosen when a store is opened, and what can go wrong then.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use longshore_core::clock::{Clock, SystemClock};
@@ -19,6 +19,9 @@ pub struct Options {
     pub queue_max: usize,
     /// Most commits that share one write to disk.
     pub batch_max: usize,
+    /// Bytes of the log after which what it holds is brought to the file. While that is done another log of as many is
+    /// written; beyond twice as many, commits wait.
+    pub log_bytes: u64,
     /// Puts are refused when the disk has less free than this, in bytes, so that deletes still find room.
     pub reserve_bytes: u64,
     /// Puts are refused when the file is larger than this, in bytes.
@@ -28,7 +31,7 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// The machine's clock, 8 MiB of history, 4 MiB of cache, 1,024 waiting commits of which 256 are written at once, 16 MiB
+    /// The machine's clock, 8 MiB of history, 4 MiB of cache, 1,024 waiting commits of which 256 are written at once, 8 MiB of log, 16 MiB
     /// of the disk left free, files up to 64 GiB, verified up to 64 MiB.
     fn default() -> Self {
         Self {
@@ -37,6 +40,7 @@ impl Default for Options {
             cache_bytes: 4 << 20,
             queue_max: 1024,
             batch_max: 256,
+            log_bytes: 8 << 20,
             reserve_bytes: 16 << 20,
             file_bytes_max: 64 << 30,
             verify_bytes_max: 64 << 20,
@@ -72,6 +76,12 @@ pub enum OpenError {
         /// What was found.
         reason: String,
     },
+    /// A store was to be made where there is one.
+    #[error("there is a store in {path} already: choose another directory, or move that one away", path = .path.display())]
+    Occupied {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The file or its directory could not be read or written.
     #[error("cannot {tried} {path}: {reason}", path = .path.display())]
     Io {
@@ -82,4 +92,18 @@ pub enum OpenError {
         /// What the system said.
         reason: String,
     },
+}
+
+impl OpenError {
+    /// The same error, of a file that was copied from here.
+    pub(crate) fn at(mut self, origin: &Path) -> Self {
+        match &mut self {
+            Self::InUse { path }
+            | Self::Format { path, .. }
+            | Self::Damaged { path, .. }
+            | Self::Occupied { path }
+            | Self::Io { path, .. } => *path = origin.to_owned(),
+        }
+        self
+    }
 }

@@ -1,18 +1,20 @@
-//! What readers see: the file as of the last published revision.
+//! What readers see: the file, what the log has beyond it, and the past that lists at a revision ask for.
 
-use std::collections::btree_map;
+use std::collections::{BTreeMap, btree_map};
 use std::iter::Peekable;
 use std::ops::Bound;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use longshore_core::store::{Error, History, KeyValue, ListOptions, Page, Revision};
+use longshore_core::store::{Commit, Error, History, KeyValue, ListOptions, Page, Revision};
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
-use crate::disk::{KEYS, Stored};
+use crate::base::{EXPIRY, KEYS, Stored};
+use crate::overlay::{Entry, Overlay};
 
-/// The keys as of one revision. Pages of the file that it needs are kept while it lives.
+/// The file as of one revision. Pages of it that are needed are kept while this lives.
 pub(crate) struct Snapshot {
     keys: ReadOnlyTable<&'static str, &'static [u8]>,
+    expiry: ReadOnlyTable<&'static str, (i64, u64)>,
     pub(crate) revision: Revision,
     /// Counts how often the file was opened.
     pub(crate) generation: u64,
@@ -20,7 +22,8 @@ pub(crate) struct Snapshot {
 
 impl Snapshot {
     pub(crate) fn take(database: &Database, revision: Revision, generation: u64) -> Result<Self, redb::Error> {
-        Ok(Self { keys: database.begin_read()?.open_table(KEYS)?, revision, generation })
+        let read = database.begin_read()?;
+        Ok(Self { keys: read.open_table(KEYS)?, expiry: read.open_table(EXPIRY)?, revision, generation })
     }
 
     pub(crate) fn get(&self, key: &str) -> Result<Option<KeyValue>, redb::Error> {
@@ -31,52 +34,183 @@ impl Snapshot {
     pub(crate) fn count(&self) -> Result<u64, redb::Error> {
         Ok(self.keys.len()?)
     }
+
+    pub(crate) fn keys(&self) -> &ReadOnlyTable<&'static str, &'static [u8]> {
+        &self.keys
+    }
+
+    pub(crate) fn expiry(&self) -> &ReadOnlyTable<&'static str, (i64, u64)> {
+        &self.expiry
+    }
 }
 
-/// The current snapshot, and the history that fits it.
+/// What does not change while somebody looks at it: the file, and what is on its way there.
+#[derive(Clone)]
+pub(crate) struct Layers {
+    pub(crate) base: Arc<Snapshot>,
+    /// What the file gets next.
+    pub(crate) going: Option<Arc<Overlay>>,
+}
+
+impl Layers {
+    fn get(&self, key: &str) -> Result<Option<KeyValue>, redb::Error> {
+        match self.going.as_ref().and_then(|going| going.get(key)) {
+            Some(entry) => Ok(entry.at(key)),
+            None => self.base.get(key),
+        }
+    }
+}
+
+/// Everything as of the last published revision.
+struct Current {
+    layers: Layers,
+    /// What changed since the last time that anything went to the file.
+    recent: Overlay,
+    revision: Revision,
+    keys: u64,
+}
+
+/// A part of the history's past, to be laid over what is there now.
+type Past = BTreeMap<String, Option<KeyValue>>;
+
+/// What readers share with the writer; clones are the same.
 #[derive(Clone)]
 pub(crate) struct Published {
-    current: Arc<RwLock<Option<Arc<Snapshot>>>>,
+    current: Arc<RwLock<Option<Current>>>,
 }
 
 impl Published {
-    pub(crate) fn new(snapshot: Snapshot) -> Self {
-        Self { current: Arc::new(RwLock::new(Some(Arc::new(snapshot)))) }
+    /// What is published when a store opens: the file, and what a replay of the log found.
+    pub(crate) fn new(base: Snapshot, recent: Overlay, revision: Revision, keys: u64) -> Self {
+        let layers = Layers { base: Arc::new(base), going: None };
+        Self { current: Arc::new(RwLock::new(Some(Current { layers, recent, revision, keys }))) }
     }
 
-    pub(crate) fn get(&self) -> Result<Arc<Snapshot>, Error> {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        current.clone().ok_or(Error::Closed)
+    /// The revision, and the number of keys.
+    pub(crate) fn status(&self) -> Result<(Revision, u64), Error> {
+        let current = self.read();
+        let current = current.as_ref().ok_or(Error::Closed)?;
+        Ok((current.revision, current.keys))
     }
 
-    /// Replaces the snapshot, and does what must be seen together with it.
-    pub(crate) fn replace(&self, snapshot: Option<Arc<Snapshot>>, publish: impl FnOnce()) {
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        let old = std::mem::replace(&mut *current, snapshot);
-        publish();
-        drop(current);
+    /// Reads a key. The outer error is the store's; the inner one is the file's, with the generation that failed.
+    pub(crate) fn get(&self, key: &str) -> Result<(Revision, Result<Option<KeyValue>, Failed>), Error> {
+        let (layers, revision) = {
+            let current = self.read();
+            let current = current.as_ref().ok_or(Error::Closed)?;
+            if let Some(entry) = current.recent.get(key) {
+                return Ok((current.revision, Ok(entry.at(key))));
+            }
+            (current.layers.clone(), current.revision)
+        };
+        Ok((revision, layers.get(key).map_err(|error| Failed { error, generation: layers.base.generation })))
+    }
+
+    /// Publishes commits with the entries that they come to.
+    pub(crate) fn publish(&self, history: &History, commits: Vec<Commit>, entries: BTreeMap<String, Entry>) {
+        let mut current = self.write();
+        if let Some(current) = current.as_mut() {
+            for change in commits.iter().flat_map(|commit| &commit.changes) {
+                match (&change.previous, &change.value) {
+                    (None, Some(_)) => current.keys += 1,
+                    (Some(_), None) => current.keys = current.keys.saturating_sub(1),
+                    _ => {}
+                }
+            }
+            for (key, entry) in entries {
+                current.recent.lay(key, entry);
+            }
+            current.revision = commits.last().map_or(current.revision, |commit| commit.revision);
+        }
+        // Under the lock, so that readers see keys and history at the same revision.
+        history.publish(commits);
+    }
+
+    /// Sets what changed lately apart, to go to the file; `None` if there is nothing.
+    pub(crate) fn part(&self) -> Option<(Arc<Overlay>, Revision)> {
+        let mut current = self.write();
+        let current = current.as_mut().filter(|current| !current.recent.is_empty())?;
+        let going = Arc::new(std::mem::take(&mut current.recent));
+        current.layers.going = Some(Arc::clone(&going));
+        Some((going, current.revision))
+    }
+
+    /// Goes on with the file as it is now, which has what was set apart if `arrived`.
+    pub(crate) fn rebase(&self, base: Snapshot, arrived: bool) {
+        let mut current = self.write();
+        let Some(current) = current.as_mut() else { return };
+        let old = current.layers.clone();
+        current.layers.base = Arc::new(base);
+        if arrived {
+            current.layers.going = None;
+        }
         drop(old);
     }
 
-    /// Begins a listing: a snapshot with what must be laid over it to see the revision asked for.
-    pub(crate) fn list(&self, history: &History, prefix: &str, options: &ListOptions) -> Result<Listing, Error> {
-        // Held until the overlay is taken, so that it begins where the snapshot ends.
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        let snapshot = current.clone().ok_or(Error::Closed)?;
-        let revision = options.revision.unwrap_or(snapshot.revision);
-        let mut overlay = history.overlay(prefix, revision, snapshot.revision)?;
-        if let Some(after) = &options.after {
-            overlay.retain(|key, _| key > after);
+    /// From now on there is nothing to see.
+    pub(crate) fn close(&self) {
+        let old = self.write().take();
+        drop(old);
+    }
+
+    /// All that there is at this moment: the file with what is to be laid over it, in order.
+    pub(crate) fn all(&self) -> Result<(Layers, Overlay, Revision), Error> {
+        let current = self.read();
+        let current = current.as_ref().ok_or(Error::Closed)?;
+        Ok((current.layers.clone(), current.recent.clone(), current.revision))
+    }
+
+    /// Begins a listing. If `whole`, all that may be needed is taken at once; else what most probably is.
+    pub(crate) fn list(
+        &self,
+        history: &History,
+        prefix: &str,
+        options: &ListOptions,
+        whole: bool,
+    ) -> Result<Listing, Error> {
+        let limit = if options.limit == 0 { usize::MAX } else { options.limit };
+        let live = if whole { usize::MAX } else { limit };
+        let after = options.after.as_deref();
+        // The lock is held until the past is taken, so that it begins where the present ends.
+        let (layers, recent, past, revision) = {
+            let current = self.read();
+            let current = current.as_ref().ok_or(Error::Closed)?;
+            let revision = options.revision.unwrap_or(current.revision);
+            let past: Past = history.overlay(prefix, revision, current.revision)?;
+            (current.layers.clone(), current.recent.part(prefix, after, live), past, revision)
+        };
+        let mut until = recent.until;
+        let mut overlay = match &layers.going {
+            Some(going) => {
+                let part = going.part(prefix, after, live);
+                until = until.into_iter().chain(part.until).min();
+                part.entries.into_iter().collect()
+            }
+            None => BTreeMap::new(),
+        };
+        overlay.extend(recent.entries);
+        overlay.extend(past.into_iter().filter(|(key, _)| after.is_none_or(|after| key.as_str() > after)));
+        if let Some(until) = &until {
+            overlay.retain(|key, _| key <= until);
         }
         let last = options.after.clone().filter(|after| after.as_str() >= prefix);
         Ok(Listing {
-            snapshot,
+            base: layers.base,
             prefix: prefix.to_owned(),
-            limit: if options.limit == 0 { usize::MAX } else { options.limit },
+            limit,
             overlay: overlay.into_iter().peekable(),
+            until,
             last,
             page: Page { entries: Vec::new(), more: false, remaining: Some(0), revision },
         })
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Option<Current>> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Option<Current>> {
+        self.current.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -86,36 +220,59 @@ impl std::fmt::Debug for Published {
     }
 }
 
+/// A read of the file that failed, and which opening of it.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) error: redb::Error,
+    pub(crate) generation: u64,
+}
+
+/// How far a listing is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// There is more to look at.
+    More,
+    /// The page is complete.
+    Complete,
+    /// More is needed than was taken: begin again, and take all.
+    TakeAll,
+}
+
 /// A listing in the making, step by step so that a long one gives way to others.
 pub(crate) struct Listing {
-    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) base: Arc<Snapshot>,
     prefix: String,
     limit: usize,
-    /// What changed keys held at the revision asked for.
+    /// What keys hold at the revision asked for that the file does not have, or not so.
     overlay: Peekable<btree_map::IntoIter<String, Option<KeyValue>>>,
+    /// Beyond this key the overlay is not complete.
+    until: Option<String>,
     /// The last key that was looked at.
     last: Option<String>,
     pub(crate) page: Page,
 }
 
 impl Listing {
-    /// Looks at so many more keys of the file; answers whether the page is complete.
-    pub(crate) fn step(&mut self, keys: usize) -> Result<bool, redb::Error> {
+    /// Looks at so many more keys of the file.
+    pub(crate) fn step(&mut self, keys: usize) -> Result<Step, redb::Error> {
         let start = match &self.last {
             Some(last) => Bound::Excluded(last.as_str()),
             None => Bound::Included(self.prefix.as_str()),
         };
-        let snapshot = Arc::clone(&self.snapshot);
-        let mut range = ReadableTable::range::<&str>(&snapshot.keys, (start, Bound::Unbounded))?;
+        let base = Arc::clone(&self.base);
+        let mut range = ReadableTable::range::<&str>(&base.keys, (start, Bound::Unbounded))?;
         for _ in 0..keys {
             let Some((key, raw)) = range.next().transpose()?.filter(|(key, _)| key.value().starts_with(&self.prefix))
             else {
-                self.overlay_before(None);
-                return Ok(true);
+                let full = self.overlay_before(None);
+                return Ok(if full || self.until.is_none() { Step::Complete } else { Step::TakeAll });
             };
             let key = key.value();
             if self.overlay_before(Some(key)) {
-                return Ok(true);
+                return Ok(Step::Complete);
+            }
+            if self.until.as_ref().is_some_and(|until| key > until.as_str()) {
+                return Ok(Step::TakeAll);
             }
             let changed = self.overlay.next_if(|(changed, _)| changed == key);
             let entry = match changed {
@@ -123,11 +280,11 @@ impl Listing {
                 None => Some(Stored::decode(raw.value())?.at(key)),
             };
             if self.add(entry) {
-                return Ok(true);
+                return Ok(Step::Complete);
             }
             self.last = Some(key.to_owned());
         }
-        Ok(false)
+        Ok(Step::More)
     }
 
     /// Adds what the overlay holds before the key (or to the end); answers whether the page is complete.

@@ -1,7 +1,7 @@
 //! The store as its users see it.
 
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
@@ -13,7 +13,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::disk::{Disk, store_error};
-use crate::snapshot::Published;
+use crate::snapshot::{Failed, Published, Step};
 use crate::writer::{Request, Writer};
 use crate::{OpenError, Options};
 
@@ -24,10 +24,10 @@ use crate::{OpenError, Options};
 #[derive(Debug)]
 pub struct EmbeddedStore {
     requests: mpsc::Sender<Request>,
-    published: Published,
+    pub(crate) published: Published,
     history: History,
     expiry: Expiry,
-    path: std::path::PathBuf,
+    disk: Arc<Disk>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -51,8 +51,8 @@ impl EmbeddedStore {
     }
 
     pub(crate) fn start(disk: Disk, options: Options) -> Result<Self, OpenError> {
-        let path = disk.path.clone();
-        let writer = Writer::open(disk, options.clock.clone(), options.history, options.batch_max)?;
+        let disk = Arc::new(disk);
+        let writer = Writer::open(Arc::clone(&disk), &options)?;
         let (published, history) = (writer.published().clone(), writer.history().clone());
         let has_deadlines = writer.has_deadlines();
         let (requests, receiver) = mpsc::channel(options.queue_max.max(1));
@@ -61,11 +61,11 @@ impl EmbeddedStore {
             .spawn(move || writer.run(receiver))
             .map_err(|error| OpenError::Io {
                 tried: "start a writer for",
-                path: path.clone(),
+                path: disk.path.clone(),
                 reason: error.to_string(),
             })?;
         let expiry = Expiry::new(options.clock);
-        let store = Self { requests, published, history, expiry, path, writer: Mutex::new(Some(thread)) };
+        let store = Self { requests, published, history, expiry, disk, writer: Mutex::new(Some(thread)) };
         if has_deadlines {
             store.wake_expiry();
         }
@@ -104,9 +104,9 @@ impl EmbeddedStore {
     }
 
     /// After a failed read: whether to try again, or the error.
-    async fn after_failed_read(&self, tries: usize, generation: u64, error: redb::Error) -> Result<(), Error> {
-        match store_error(&error) {
-            Error::Unavailable { .. } if tries + 1 < READ_TRIES => self.revive(generation).await,
+    async fn after_failed_read(&self, tries: usize, failed: Failed) -> Result<(), Error> {
+        match store_error(&failed.error) {
+            Error::Unavailable { .. } if tries + 1 < READ_TRIES => self.revive(failed.generation).await,
             error => Err(error),
         }
     }
@@ -120,7 +120,7 @@ impl Drop for EmbeddedStore {
         }
         let writer = self.writer.get_mut().ok().and_then(Option::take);
         if writer.is_some_and(|writer| writer.join().is_err()) {
-            tracing::error!(path = %self.path.display(), "the store's writer had panicked");
+            tracing::error!(path = %self.disk.path.display(), "the store's writer had panicked");
         }
     }
 }
@@ -130,25 +130,30 @@ impl Store for EmbeddedStore {
     async fn get(&self, key: &str) -> Result<Seen<Option<KeyValue>>, Error> {
         let mut tries = 0;
         loop {
-            let snapshot = self.published.get()?;
-            match snapshot.get(key) {
-                Ok(value) => return Ok(Seen { value, revision: snapshot.revision }),
-                Err(error) => self.after_failed_read(tries, snapshot.generation, error).await?,
+            let (revision, found) = self.published.get(key)?;
+            match found {
+                Ok(value) => return Ok(Seen { value, revision }),
+                Err(failed) => self.after_failed_read(tries, failed).await?,
             }
             tries += 1;
         }
     }
 
     async fn list(&self, prefix: &str, options: ListOptions) -> Result<Page, Error> {
-        let mut tries = 0;
+        let (mut tries, mut whole) = (0, false);
         'again: loop {
-            let mut listing = self.published.list(&self.history, prefix, &options)?;
+            let mut listing = self.published.list(&self.history, prefix, &options, whole)?;
             loop {
                 match listing.step(LIST_STEP) {
-                    Ok(true) => return Ok(listing.page),
-                    Ok(false) => tokio::task::yield_now().await,
+                    Ok(Step::Complete) => return Ok(listing.page),
+                    Ok(Step::More) => tokio::task::yield_now().await,
+                    Ok(Step::TakeAll) => {
+                        whole = true;
+                        continue 'again;
+                    }
                     Err(error) => {
-                        self.after_failed_read(tries, listing.snapshot.generation, error).await?;
+                        let failed = Failed { error, generation: listing.base.generation };
+                        self.after_failed_read(tries, failed).await?;
                         tries += 1;
                         continue 'again;
                     }
@@ -175,17 +180,13 @@ impl Store for EmbeddedStore {
     }
 
     async fn compact(&self, revision: Revision) -> Result<(), Error> {
-        self.published.get()?;
+        self.published.status()?;
         self.history.compact(revision)
     }
 
     async fn status(&self) -> Result<Status, Error> {
-        let snapshot = self.published.get()?;
-        Ok(Status {
-            revision: snapshot.revision,
-            compacted: self.history.compacted(),
-            keys: snapshot.count().ok(),
-            bytes: std::fs::metadata(&self.path).ok().map(|metadata| metadata.len()),
-        })
+        let (revision, keys) = self.published.status()?;
+        let bytes = self.disk.bytes();
+        Ok(Status { revision, compacted: self.history.compacted(), keys: Some(keys), bytes })
     }
 }

@@ -1,19 +1,23 @@
-//! The one thread that writes: it takes what waits, writes it with one sync, publishes it, and answers.
+//! The one thread that writes: it takes what waits, writes it to the log with one sync, publishes it, and answers.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_core::clock::Clock;
 use longshore_core::store::{
-    COMMIT_OPERATIONS_MAX, Committed, Deadlines, Error, History, HistoryLimits, Operation, Revision, Transaction,
+    COMMIT_OPERATIONS_MAX, Committed, Deadlines, Error, History, Operation, Revision, Transaction,
 };
-use redb::{Database, Durability, ReadableDatabase, ReadableTable};
+use redb::ReadableTable;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::OpenError;
+use crate::base::{Base, Meta};
 use crate::batch::{Batch, Done};
-use crate::disk::{Disk, EXPIRY, Opening, store_error};
-use crate::snapshot::{Published, Snapshot};
+use crate::checkpoint::{Checkpoint, Checkpointer};
+use crate::disk::{Disk, store_error, store_io_error};
+use crate::log::{AppendError, Frame, Logs, Replayed, replay};
+use crate::overlay::{Mark, Overlay};
+use crate::snapshot::{Failed, Published, Snapshot};
+use crate::{OpenError, Options};
 
 /// What the writer is asked to do.
 #[derive(Debug)]
@@ -42,46 +46,58 @@ type Waiting = (Transaction, oneshot::Sender<Result<Committed, Error>>);
 
 #[derive(Debug)]
 pub(crate) struct Writer {
-    disk: Disk,
-    /// `None` after a failure, until the file could be opened again.
-    database: Option<Database>,
-    generation: u64,
+    disk: Arc<Disk>,
+    base: Arc<Base>,
+    logs: Logs,
+    frame: Frame,
+    checkpointer: Checkpointer,
     revision: Revision,
     deadlines: Deadlines,
     clock: Arc<dyn Clock>,
     history: History,
     published: Published,
     batch_max: usize,
+    log_bytes: u64,
 }
 
 /// Most bytes of transactions in one batch; a single one may be larger than what is left.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
 impl Writer {
-    /// Opens the file and publishes what it holds.
-    pub(crate) fn open(
-        disk: Disk,
-        clock: Arc<dyn Clock>,
-        limits: HistoryLimits,
-        batch_max: usize,
-    ) -> Result<Self, OpenError> {
-        let (database, revision) = disk.open(Opening::Start)?;
-        let damaged = |error: redb::Error| OpenError::Damaged { path: disk.path.clone(), reason: error.to_string() };
-        let deadlines = read_deadlines(&database, &*clock).map_err(damaged)?;
-        let snapshot = Snapshot::take(&database, revision, 0).map_err(damaged)?;
-        let published = Published::new(snapshot);
-        let history = History::new(revision, limits);
-        Ok(Self {
+    /// Opens file and logs, and publishes what they hold.
+    pub(crate) fn open(disk: Arc<Disk>, options: &Options) -> Result<Self, OpenError> {
+        let (base, snapshot, wanted) = Base::open(Arc::clone(&disk))?;
+        let Replayed { logs, commits } = replay(&disk, snapshot.revision, wanted)?;
+        let revision = commits.last().map_or(snapshot.revision, |(revision, _)| *revision);
+        let mut recent = Overlay::default();
+        for (key, entry) in commits.into_iter().flat_map(|(_, changes)| changes) {
+            recent.lay(key, entry);
+        }
+        let damaged = |error: redb::Error| disk.damaged(error.to_string());
+        let deadlines = read_deadlines(&snapshot, &recent, &*options.clock).map_err(damaged)?;
+        let keys = count(&snapshot, &recent).map_err(damaged)?;
+        let published = Published::new(snapshot, recent, revision, keys);
+        let base = Arc::new(base);
+        let checkpointer = Checkpointer::start(Arc::clone(&base), published.clone(), &disk.path).map_err(|error| {
+            OpenError::Io { tried: "start a thread for", path: disk.path.clone(), reason: error.to_string() }
+        })?;
+        let mut writer = Self {
             disk,
-            database: Some(database),
-            generation: 0,
+            base,
+            logs,
+            frame: Frame::default(),
+            checkpointer,
             revision,
             deadlines,
-            clock,
-            history,
+            clock: Arc::clone(&options.clock),
+            history: History::new(revision, options.history),
             published,
-            batch_max: batch_max.max(1),
-        })
+            batch_max: options.batch_max.max(1),
+            log_bytes: options.log_bytes,
+        };
+        // What a crash left goes to the file at once.
+        writer.checkpoint();
+        Ok(writer)
     }
 
     pub(crate) fn history(&self) -> &History {
@@ -126,7 +142,7 @@ impl Writer {
                     let _ = reply.send(self.expire());
                 }
                 Some(Request::Revive { generation, reply }) => {
-                    let revived = if generation < self.generation { Ok(()) } else { self.revive() };
+                    let revived = self.revive(generation);
                     // The reader may have given up.
                     let _ = reply.send(revived);
                 }
@@ -136,6 +152,7 @@ impl Writer {
                 }
             }
         }
+        self.finish();
         // Closes the file and tells readers and watches.
         drop(self);
         for closer in closers {
@@ -149,106 +166,136 @@ impl Writer {
         if batch.is_empty() {
             return;
         }
+        self.make_room();
         let puts: usize = batch.iter().map(|(transaction, _)| put_bytes(transaction)).sum();
-        let room = if puts > 0 { self.disk.room(puts) } else { Ok(()) };
-        let (transactions, replies): (Vec<Option<Transaction>>, Vec<_>) = batch
-            .into_iter()
-            .map(|(transaction, reply)| {
-                let refused = room.is_err() && put_bytes(&transaction) > 0;
-                (if refused { None } else { Some(transaction) }, reply)
-            })
-            .unzip();
-        let expected = self.revision;
-        let outcome = self.write(&transactions);
-        let answers: Vec<Result<Committed, Error>> = match outcome {
-            Ok(outcomes) => {
-                let mut outcomes = outcomes.into_iter();
-                let no_space = room.err().unwrap_or(Error::Closed);
-                let answer = |transaction: &Option<Transaction>| match transaction {
-                    None => Err(no_space.clone()),
-                    Some(_) => outcomes.next().unwrap_or(Err(Error::Closed)),
-                };
-                transactions.iter().map(answer).collect()
+        let room = if puts > 0 { self.room(puts) } else { Ok(()) };
+        let (mut transactions, mut replies) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        for (transaction, reply) in batch {
+            match &room {
+                Err(refused) if put_bytes(&transaction) > 0 => {
+                    // Whoever asked may have gone.
+                    let _ = reply.send(Err(refused.clone()));
+                }
+                _ => {
+                    transactions.push(transaction);
+                    replies.push(reply);
+                }
             }
+        }
+        let outcomes = match self.write(transactions) {
+            Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
             Err(error) => {
-                let answer = self.after_failure(expected, &error);
                 tracing::warn!(path = %self.disk.path.display(), %error, "a write failed");
-                replies.iter().map(|_| Err(answer.clone())).collect()
+                vec![Err(error); replies.len()]
             }
         };
-        for (reply, answer) in replies.into_iter().zip(answers) {
-            // Whoever asked may have gone.
-            let _ = reply.send(answer);
+        for (reply, outcome) in replies.into_iter().zip(outcomes) {
+            let _ = reply.send(outcome);
         }
     }
 
-    /// Writes the transactions that are left of a batch, in order, with one sync, and publishes them.
-    fn write(&mut self, batch: &[Option<Transaction>]) -> Result<Vec<Result<Committed, Error>>, redb::Error> {
-        if self.database.is_none() {
-            self.revive().map_err(|error| redb::Error::Io(std::io::Error::other(error.to_string())))?;
-        }
-        let Some(database) = &self.database else { return Err(redb::Error::DatabaseClosed) };
-        let mut transaction = database.begin_write()?;
-        transaction.set_durability(Durability::Immediate)?;
-        // Opening after a crash then takes no time however large the file is; the price is a second sync.
-        transaction.set_quick_repair(true);
-        let mut work = Batch::begin(&transaction, self.revision, &*self.clock, &self.deadlines)?;
-        let mut outcomes = Vec::with_capacity(batch.len());
-        for one in batch.iter().flatten() {
-            outcomes.push(Ok(work.apply(one)?));
-        }
-        let Done { revision, commits, expiries } = work.finish()?;
-        if commits.is_empty() {
-            transaction.abort()?;
+    /// Applies transactions in order, writes them to the log with one sync, and publishes them.
+    fn write(&mut self, batch: Vec<Transaction>) -> Result<Vec<Committed>, Error> {
+        let mut tries = 0;
+        let (outcomes, done) = loop {
+            match self.apply(&batch) {
+                Ok(applied) => break applied,
+                Err(failed) if tries == 0 => {
+                    tries += 1;
+                    self.revive(failed.generation)?;
+                }
+                Err(failed) => return Err(store_error(&failed.error)),
+            }
+        };
+        if done.commits.is_empty() {
             return Ok(outcomes);
         }
-        transaction.commit()?;
-        self.revision = revision;
-        for (key, deadline) in expiries {
+        match self.logs.append(self.revision, &mut self.frame) {
+            Ok(()) => {}
+            Err(AppendError::Nothing(error)) if !self.logs.is_unsettled() => return Err(store_io_error(&error)),
+            Err(AppendError::Nothing(error) | AppendError::Unknown(error)) => {
+                // A new log says that this did not happen; without one, nobody knows.
+                let settled = self.logs.turn(self.revision);
+                let unknown = || Error::Unavailable { reason: error.to_string() };
+                return Err(settled.map_or_else(|_| unknown(), |()| store_io_error(&error)));
+            }
+        }
+        self.revision = done.revision;
+        for (key, deadline) in done.expiries {
             self.deadlines.set(&key, deadline);
         }
-        let snapshot = Snapshot::take(database, revision, self.generation)?;
-        self.published.replace(Some(Arc::new(snapshot)), || self.history.publish(commits));
+        self.published.publish(&self.history, done.commits, done.entries);
         Ok(outcomes)
     }
 
-    /// After a failed write, opens the file again, and says what became of the batch.
-    fn after_failure(&mut self, expected: Revision, error: &redb::Error) -> Error {
-        let failed = store_error(error);
-        let reopened = self.revive();
-        match (reopened, failed) {
-            // The file holds what it held before: nothing has happened.
-            (Ok(()), failed) if self.revision == expected => failed,
-            (_, Error::NoSpace { reason } | Error::Corrupt { reason } | Error::Unavailable { reason }) => {
-                Error::Unavailable { reason }
+    /// Works out what a batch comes to, in `self.frame` as well.
+    fn apply(&mut self, batch: &[Transaction]) -> Result<(Vec<Committed>, Done), Failed> {
+        self.frame.clear();
+        let published = &self.published;
+        // The writer itself is who closes what is published.
+        let read = |key: &str| published.get(key).map_or(Ok(None), |(_, found)| found);
+        let mut work = Batch::begin(self.revision, &*self.clock, &self.deadlines, read);
+        let mut outcomes = Vec::with_capacity(batch.len());
+        for one in batch {
+            outcomes.push(work.apply(one, &mut self.frame)?);
+        }
+        Ok((outcomes, work.finish()))
+    }
+
+    fn revive(&self, generation: u64) -> Result<(), Error> {
+        self.base.revive(generation, |snapshot| self.published.rebase(snapshot, false))
+    }
+
+    /// Whether puts of so many bytes have room, on the disk and in the log; if not, why.
+    fn room(&self, bytes: usize) -> Result<(), Error> {
+        self.disk.room(bytes)?;
+        match self.checkpointer.failure() {
+            Some(error) if self.logs.len() >= 2 * self.log_bytes => {
+                let reason = format!("the log is full, for it could not be brought to the file: {error}");
+                Err(Error::NoSpace { reason })
             }
-            (_, other) => other,
+            _ => Ok(()),
         }
     }
 
-    /// Opens the file again, after a failure that closed it for reads and writes alike.
-    fn revive(&mut self) -> Result<(), Error> {
-        let unavailable = |reason: String| Error::Unavailable { reason };
-        // The old one holds the lock.
-        self.database = None;
-        let (database, revision) = self.disk.open(Opening::Again).map_err(|error| unavailable(error.to_string()))?;
-        if revision < self.revision {
-            let reason = format!("the file went back from revision {} to {revision}", self.revision);
-            return Err(Error::Corrupt { reason });
-        }
-        self.generation += 1;
-        let read = |error: redb::Error| store_error(&error);
-        let snapshot = Snapshot::take(&database, revision, self.generation).map_err(read)?;
-        self.deadlines = read_deadlines(&database, &*self.clock).map_err(read)?;
-        self.database = Some(database);
-        self.revision = revision;
-        self.published.replace(Some(Arc::new(snapshot)), || {
-            if revision > self.history.revision() {
-                // The batch that failed was written after all, but its changes are lost to the history.
-                self.history.restart(revision);
+    /// Sees to it that the log does not grow without end.
+    fn make_room(&mut self) {
+        // Commits come faster than the file takes them: they wait.
+        let wait = self.logs.len() >= 2 * self.log_bytes && self.checkpointer.failure().is_none();
+        let freed = self.checkpointer.poll(self.clock.elapsed(), wait);
+        self.logs.give_back(freed);
+        if self.logs.len() >= self.log_bytes && !self.checkpointer.is_busy() {
+            match self.logs.turn(self.revision) {
+                Ok(()) => self.checkpoint(),
+                Err(error) => tracing::warn!(path = %self.disk.path.display(), %error, "a log could not be started"),
             }
-        });
-        Ok(())
+        }
+    }
+
+    /// Has what changed lately brought to the file. The current log, if any, must be new.
+    fn checkpoint(&mut self) {
+        let Some((overlay, revision)) = self.published.part() else { return };
+        let (logs, wanted) = self.logs.part();
+        self.checkpointer.begin(Checkpoint { overlay, meta: Meta { revision, wanted }, logs });
+    }
+
+    /// Brings everything to the file, so that no log is needed, as far as that can be done.
+    fn finish(&mut self) {
+        let now = self.clock.elapsed();
+        let freed = self.checkpointer.poll(now, true);
+        self.logs.give_back(freed);
+        if self.checkpointer.is_busy() {
+            return;
+        }
+        if let Some((overlay, revision)) = self.published.part() {
+            let (logs, wanted) = self.logs.part_with_all();
+            self.checkpointer.begin(Checkpoint { overlay, meta: Meta { revision, wanted }, logs });
+            let freed = self.checkpointer.poll(now, true);
+            self.logs.give_back(freed);
+        }
+        if !self.checkpointer.is_busy() {
+            self.logs.remove_free();
+        }
     }
 
     /// Deletes what has run out and answers when to come again: at once if that was not all of it, so that commits which
@@ -258,10 +305,9 @@ impl Writer {
         let due = self.deadlines.due(now, EXPIRE_MAX);
         if !due.is_empty() {
             let deletes = |keys: &[Arc<str>]| keys.iter().fold(Transaction::new(), |all, key| all.delete(&**key));
-            let batch: Vec<_> = due.chunks(COMMIT_OPERATIONS_MAX).map(|keys| Some(deletes(keys))).collect();
-            let expected = self.revision;
-            if let Err(error) = self.write(&batch) {
-                let error = self.after_failure(expected, &error);
+            let batch = due.chunks(COMMIT_OPERATIONS_MAX).map(deletes).collect();
+            self.make_room();
+            if let Err(error) = self.write(batch) {
                 tracing::warn!(%error, "keys that have run out could not be deleted, trying again");
                 return Some(now + EXPIRE_RETRY);
             }
@@ -274,7 +320,7 @@ impl Drop for Writer {
     /// However the writer ends, nobody goes on waiting for it.
     fn drop(&mut self) {
         self.history.close();
-        self.published.replace(None, || {});
+        self.published.close();
     }
 }
 
@@ -298,16 +344,40 @@ fn put_bytes(transaction: &Transaction) -> usize {
     transaction.operations.iter().map(bytes).sum()
 }
 
-/// The deadlines in the file, by a clock whose time began anew with the process.
-fn read_deadlines(database: &Database, clock: &dyn Clock) -> Result<Deadlines, redb::Error> {
+/// The deadlines in file and log, by a clock whose time began anew with the process.
+fn read_deadlines(base: &Snapshot, recent: &Overlay, clock: &dyn Clock) -> Result<Deadlines, redb::Error> {
     let mut deadlines = Deadlines::default();
     let (now, elapsed) = (clock.now().as_millisecond(), clock.elapsed());
-    for entry in database.begin_read()?.open_table(EXPIRY)?.iter()? {
-        let (key, value) = entry?;
-        let (at, ttl) = value.value();
+    let mut set = |key: &str, at: i64, ttl: u64| {
         // However the clock was set meanwhile, no key lives longer than it was given.
         let left = u64::try_from(at.saturating_sub(now)).unwrap_or(0).min(ttl);
-        deadlines.set(key.value(), elapsed.checked_add(Duration::from_millis(left)));
+        deadlines.set(key, elapsed.checked_add(Duration::from_millis(left)));
+    };
+    for entry in ReadableTable::iter(base.expiry())? {
+        let (key, value) = entry?;
+        let (at, ttl) = value.value();
+        set(key.value(), at, ttl);
+    }
+    for (key, entry) in recent.iter() {
+        if let Mark::At(at, ttl) = entry.expiry {
+            set(key, at, ttl);
+        }
+    }
+    for (key, _) in recent.iter().filter(|(_, entry)| entry.expiry == Mark::Cleared) {
+        deadlines.set(key, None);
     }
     Ok(deadlines)
+}
+
+/// How many keys there are.
+fn count(base: &Snapshot, recent: &Overlay) -> Result<u64, redb::Error> {
+    let mut keys = base.count()?;
+    for (key, entry) in recent.iter() {
+        match (base.get(key)?.is_some(), entry.value.is_some()) {
+            (false, true) => keys += 1,
+            (true, false) => keys -= 1,
+            _ => {}
+        }
+    }
+    Ok(keys)
 }

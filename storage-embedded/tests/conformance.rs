@@ -7,10 +7,10 @@ use longshore_core::store::Store;
 use longshore_core::testing::store::Subject;
 use longshore_storage_embedded::{EmbeddedStore, Options};
 
-fn subject() -> Subject {
+fn subject(options: Options) -> Subject {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let clock = VirtualClock::new();
-    let options = Options { clock: Arc::new(clock.clone()), ..Options::default() };
+    let options = Options { clock: Arc::new(clock.clone()), ..options };
     let (path, again) = (directory.path().to_owned(), options.clone());
     Subject::new(Arc::new(EmbeddedStore::open(&path, options).expect("the store opens")))
         .with_clock(clock)
@@ -22,4 +22,15 @@ fn subject() -> Subject {
         .keeping(directory)
 }
 
-longshore_core::store_conformance!(|| async { subject() });
+mod as_it_comes {
+    use super::*;
+
+    longshore_core::store_conformance!(|| async { subject(Options::default()) });
+}
+
+/// The file is written with every few commits.
+mod with_a_short_log {
+    use super::*;
+
+    longshore_core::store_conformance!(|| async { subject(Options { log_bytes: 1024, ..Options::default() }) });
+}

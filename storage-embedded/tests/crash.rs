@@ -37,9 +37,14 @@ fn state_after(writer: usize, n: u64) -> BTreeMap<String, String> {
     last.filter_map(|(key, value)| value.map(|value| (key, value))).collect()
 }
 
+/// The file is written often, so that many are killed over it.
+fn options() -> Options {
+    Options { log_bytes: 128 << 10, ..Options::default() }
+}
+
 /// Commits until killed. Each commit counts the writer's operations in a key of its own.
 async fn victim(directory: &Path) {
-    let store = Arc::new(EmbeddedStore::open(directory, Options::default()).expect("the victim opens the store"));
+    let store = Arc::new(EmbeddedStore::open(directory, options()).expect("the victim opens the store"));
     let status = store.status().await.expect("the store answers");
     let say = |line: String| {
         let mut out = std::io::stdout().lock();

@@ -1,0 +1,123 @@
+//! Bringing the file up to date with the log, on a thread of its own, while commits go on.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use longshore_core::store::Error;
+
+use crate::base::{Base, Meta};
+use crate::disk::store_error;
+use crate::log::Slot;
+use crate::overlay::Overlay;
+use crate::snapshot::Published;
+
+/// What goes to the file in one step.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    pub(crate) overlay: Arc<Overlay>,
+    /// What the file says of itself then.
+    pub(crate) meta: Meta,
+    /// The logs that nobody needs then.
+    pub(crate) logs: Vec<Slot>,
+}
+
+/// The thread that writes checkpoints, one at a time. Dropping it waits for the one it is at.
+#[derive(Debug)]
+pub(crate) struct Checkpointer {
+    /// `None` once the thread is told to end.
+    jobs: Option<Sender<Checkpoint>>,
+    results: Receiver<(Checkpoint, Result<(), Error>)>,
+    running: bool,
+    failed: Option<Failure>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A checkpoint that could not be written, and will be tried again.
+#[derive(Debug)]
+struct Failure {
+    checkpoint: Checkpoint,
+    error: Error,
+    again: Duration,
+}
+
+/// How long after a failure a checkpoint is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+impl Checkpointer {
+    pub(crate) fn start(base: Arc<Base>, published: Published, path: &Path) -> std::io::Result<Self> {
+        let (jobs, receiver) = channel::<Checkpoint>();
+        let (sender, results) = channel();
+        let path = path.to_owned();
+        let work = move || {
+            for checkpoint in receiver {
+                let written = write(&base, &published, &checkpoint);
+                if let Err(error) = &written {
+                    tracing::warn!(path = %path.display(), %error, "the log could not be brought to the file");
+                }
+                if sender.send((checkpoint, written)).is_err() {
+                    break;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("longshore-checkpoint".to_owned()).spawn(work)?;
+        Ok(Self { jobs: Some(jobs), results, running: false, failed: None, thread: Some(thread) })
+    }
+
+    /// Whether a checkpoint is being written, or waits to be written again.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.running || self.failed.is_some()
+    }
+
+    /// Why the last checkpoint could not be written.
+    pub(crate) fn failure(&self) -> Option<&Error> {
+        self.failed.as_ref().map(|failure| &failure.error)
+    }
+
+    /// Gives the thread work. It must not be busy.
+    pub(crate) fn begin(&mut self, checkpoint: Checkpoint) {
+        self.running = self.jobs.as_ref().is_some_and(|jobs| jobs.send(checkpoint).is_ok());
+    }
+
+    /// Looks whether the thread is done, or waits until it is; answers the logs that nobody needs any more.
+    pub(crate) fn poll(&mut self, now: Duration, wait: bool) -> Vec<Slot> {
+        if let Some(failure) = self.failed.take_if(|failure| wait || failure.again <= now) {
+            self.begin(failure.checkpoint);
+        }
+        if !self.running {
+            return Vec::new();
+        }
+        let result = if wait { self.results.recv().ok() } else { self.results.try_recv().ok() };
+        let Some((mut checkpoint, written)) = result else { return Vec::new() };
+        self.running = false;
+        match written {
+            Ok(()) => std::mem::take(&mut checkpoint.logs),
+            Err(error) => {
+                self.failed = Some(Failure { checkpoint, error, again: now + RETRY });
+                Vec::new()
+            }
+        }
+    }
+}
+
+impl Drop for Checkpointer {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that brings the log to the file had panicked");
+        }
+    }
+}
+
+fn write(base: &Base, published: &Published, checkpoint: &Checkpoint) -> Result<(), Error> {
+    let written = base.write(&checkpoint.overlay, checkpoint.meta, |snapshot| published.rebase(snapshot, true));
+    written.map_err(|error| {
+        // The failure may have closed the file for reads, too.
+        if let Err(error) = base.revive(u64::MAX, |snapshot| published.rebase(snapshot, false)) {
+            return error;
+        }
+        store_error(&error)
+    })
+}

@@ -1,0 +1,156 @@
+//! Snapshots of a store, and stores made from them.
+//!
+//! A snapshot is a store's file, with nothing in it but the keys of one revision.
+
+use std::path::{Path, PathBuf};
+
+use longshore_core::store::{Error, Revision};
+use redb::{Builder, Database, ReadableTable};
+
+use crate::base::{self, Meta, Stored, Wanted};
+use crate::disk::{Disk, Opening, io_error, store_error};
+use crate::overlay::{Entry, Mark, Overlay, Value};
+use crate::snapshot::Layers;
+use crate::{EmbeddedStore, OpenError, Options};
+
+/// What a snapshot holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Copied {
+    /// The revision that the keys are at.
+    pub revision: Revision,
+    /// Number of keys.
+    pub keys: u64,
+    /// Size of the snapshot's file, in bytes.
+    pub bytes: u64,
+}
+
+/// Keys that go to a snapshot in one step, so that memory stays bounded.
+const STEP: usize = 10_000;
+
+impl EmbeddedStore {
+    /// Writes all keys, as of one revision, to a new file, while the store goes on. The file appears under its name when it is
+    /// whole and synced.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`], [`Error::Unavailable`] if the file exists or cannot be written; [`Error::Closed`].
+    pub async fn snapshot(&self, file: impl AsRef<Path>) -> Result<Copied, Error> {
+        let file = file.as_ref().to_owned();
+        let (layers, recent, revision) = self.published.all()?;
+        let work = tokio::task::spawn_blocking(move || write_snapshot(&file, &layers, recent, revision));
+        work.await.map_err(|error| Error::Unavailable { reason: error.to_string() })?
+    }
+
+    /// Makes a store in `directory` from a snapshot, or from the file of a store that was closed. The snapshot is verified whole.
+    ///
+    /// Whoever saw the store that was lost may know revisions after the snapshot's: the new store goes on `bump` revisions
+    /// later, so that none comes again with other content.
+    ///
+    /// # Errors
+    /// [`OpenError::Occupied`] if there is a store already; what is wrong with the snapshot, or with the directory.
+    pub fn restore(snapshot: impl AsRef<Path>, directory: impl AsRef<Path>, bump: u64) -> Result<Copied, OpenError> {
+        let (snapshot, directory) = (snapshot.as_ref(), directory.as_ref());
+        let options = Options { verify_bytes_max: u64::MAX, ..Options::default() };
+        let disk = Disk::new(directory, &options)?;
+        if disk.path.exists() || !disk.logs()?.is_empty() {
+            return Err(OpenError::Occupied { path: directory.to_owned() });
+        }
+        if !snapshot.is_file() {
+            let error = std::io::Error::from(std::io::ErrorKind::NotFound);
+            return Err(io_error("read snapshot", snapshot, &error));
+        }
+        // In a directory of its own until it is whole, for a copy may end half-way.
+        let unfinished = Disk::new(&directory.join("restoring"), &options)?;
+        std::fs::copy(snapshot, &unfinished.path).map_err(|error| io_error("copy snapshot", snapshot, &error))?;
+        let restored = (|| {
+            let (database, meta) = base::open(&unfinished, Opening::Start).map_err(|error| error.at(snapshot))?;
+            if meta.wanted.present {
+                return Err(OpenError::Damaged {
+                    path: snapshot.to_owned(),
+                    reason: "it is the file of a store that was not closed, and nothing without the logs beside it"
+                        .to_owned(),
+                });
+            }
+            let meta =
+                Meta { revision: meta.revision.saturating_add(bump), wanted: Wanted { from: 1, present: false } };
+            base::write(&database, &Overlay::default(), meta).map_err(|error| unfinished.classify(error))?;
+            let keys = base::keys(&database).map_err(|error| unfinished.classify(error))?;
+            drop(database);
+            std::fs::rename(&unfinished.path, &disk.path).map_err(|error| io_error("rename", &disk.path, &error))?;
+            disk.sync_directory()?;
+            Ok(Copied { revision: meta.revision, keys, bytes: disk.bytes().unwrap_or(0) })
+        })();
+        // Empty if all went well.
+        let _ = std::fs::remove_dir_all(directory.join("restoring"));
+        restored
+    }
+}
+
+fn write_snapshot(file: &Path, layers: &Layers, mut recent: Overlay, revision: Revision) -> Result<Copied, Error> {
+    if file.exists() {
+        return Err(Error::Unavailable { reason: format!("{} exists already", file.display()) });
+    }
+    let unfinished = Unfinished::beside(file);
+    let read = |error: redb::Error| store_error(&error);
+    if let Some(going) = &layers.going {
+        let mut below = (**going).clone();
+        below.lay_all(std::mem::take(&mut recent));
+        recent = below;
+    }
+    let database = Builder::new().create(&unfinished.path).map_err(|error| read(error.into()))?;
+    let meta = Meta { revision, wanted: Wanted { from: 1, present: false } };
+    let copied = copy(layers, &recent, &database, meta).map_err(read)?;
+    drop(database);
+    let done = std::fs::rename(&unfinished.path, file).and_then(|()| std::fs::metadata(file));
+    let done = done.map_err(|error| Error::Unavailable { reason: format!("{}: {error}", file.display()) })?;
+    Ok(Copied { revision, keys: copied, bytes: done.len() })
+}
+
+/// Copies the file's keys with what is laid over them; answers how many there are.
+fn copy(layers: &Layers, recent: &Overlay, into: &Database, meta: Meta) -> Result<u64, redb::Error> {
+    let mut step = Overlay::default();
+    for entry in ReadableTable::iter(layers.base.keys())? {
+        let (key, raw) = entry?;
+        let key = key.value();
+        if recent.get(key).is_some() {
+            continue;
+        }
+        let stored = Stored::decode(raw.value())?;
+        let bytes = stored.at(key).value;
+        let value = Some(Value { bytes, revision: stored.revision, created: stored.created });
+        let expiry = ReadableTable::get(layers.base.expiry(), key)?
+            .map_or(Mark::Untouched, |found| Mark::At(found.value().0, found.value().1));
+        step.lay(key.to_owned(), Entry { value, expiry });
+        if step.len() >= STEP {
+            base::write(into, &std::mem::take(&mut step), meta)?;
+        }
+    }
+    step.lay_all(recent.clone());
+    base::write(into, &step, meta)?;
+    base::keys(into)
+}
+
+/// A file that is removed unless it got its name.
+struct Unfinished {
+    path: PathBuf,
+}
+
+impl Unfinished {
+    fn beside(file: &Path) -> Self {
+        let mut name = file.file_name().unwrap_or_default().to_owned();
+        name.push(".unfinished");
+        let unfinished = Self { path: file.with_file_name(name) };
+        unfinished.remove();
+        unfinished
+    }
+
+    fn remove(&self) {
+        // There is none, mostly.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
