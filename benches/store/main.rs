@@ -1,0 +1,144 @@
+//! Measures the stores beside one another, on one disk: `cargo bench --features embedded --bench store -- [--json] [--seconds S] [--keys N] [--heartbeats N]`.
+//!
+//! `--json` prints one object a line on standard output: `store`, `operation`, `writers`, `value_bytes`, `per_second`, `p50_us`,
+//! `p99_us`, and where it applies `keys` and `watchers`. A table goes to standard error. With the feature `etcd` and `etcd` on PATH, one member of etcd
+//! runs on the same disk, with its default durability. Whatever is timed is also checked to have happened.
+
+mod disk;
+mod work;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use longshore::core::clock::{Clock, SystemClock};
+use longshore::core::store::{MemoryStore, Store};
+use longshore::storage_embedded::{EmbeddedStore, Options};
+use serde_json::json;
+
+type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+#[derive(Debug, Parser)]
+#[command(about = "Measures the stores beside one another")]
+struct Arguments {
+    /// One JSON object a line on standard output
+    #[arg(long)]
+    json: bool,
+    /// Seconds for which puts are counted, for each number of writers and size of value
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// Keys in the store that is opened
+    #[arg(long, default_value_t = 1_000_000)]
+    keys: usize,
+    /// How often each of 5,000 leases is renewed; 8,640 is a day
+    #[arg(long, default_value_t = 100)]
+    heartbeats: usize,
+    /// Cargo says so itself
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// One row of the result.
+#[derive(Debug, Default)]
+struct Row {
+    store: &'static str,
+    operation: &'static str,
+    writers: usize,
+    value_bytes: usize,
+    keys: Option<usize>,
+    watchers: Option<usize>,
+    per_second: f64,
+    /// Microseconds that each took.
+    times: Vec<f64>,
+}
+
+struct Bench {
+    clock: SystemClock,
+    arguments: Arguments,
+    /// Puts a second by store, writers and bytes of a value, to compare.
+    puts: Vec<(&'static str, usize, usize, f64)>,
+}
+
+fn main() -> Outcome {
+    let mut bench = Bench { clock: SystemClock::new(), arguments: Arguments::parse(), puts: Vec::new() };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let directory = tempfile::tempdir()?;
+    let sync = disk::fdatasync(&bench.clock, directory.path())?;
+    bench.row(Row {
+        store: "disk",
+        operation: "fdatasync",
+        writers: 1,
+        value_bytes: 4096,
+        times: sync,
+        ..Row::default()
+    });
+    runtime.block_on(async {
+        bench.store("memory", Arc::new(MemoryStore::new())).await?;
+        let store = Arc::new(EmbeddedStore::open(directory.path().join("embedded"), Options::default())?);
+        bench.store("embedded", Arc::clone(&store) as Arc<dyn Store>).await?;
+        store.close().await;
+        bench.heartbeats(&directory.path().join("heartbeats")).await?;
+        bench.open(&directory.path().join("open")).await
+    })?;
+    bench.compare();
+    Ok(())
+}
+
+impl Bench {
+    fn row(&mut self, mut row: Row) {
+        row.times.sort_by(f64::total_cmp);
+        let quantile = |part: f64| row.times.get(((row.times.len().max(1) - 1) as f64 * part) as usize).copied();
+        let (p50, p99) = (quantile(0.5).unwrap_or(0.0), quantile(0.99).unwrap_or(0.0));
+        let more =
+            row.watchers.map(|count| format!("{count} watchers")).or(row.keys.map(|count| format!("{count} keys")));
+        eprintln!(
+            "{:>8}  {:<9} {:>5} writers {:>6} B {:<15} {:>12.1} /s {:>10.1} us {:>10.1} us",
+            row.store,
+            row.operation,
+            row.writers,
+            row.value_bytes,
+            more.unwrap_or_default(),
+            row.per_second,
+            p50,
+            p99
+        );
+        if row.operation == "put" {
+            self.puts.push((row.store, row.writers, row.value_bytes, row.per_second));
+        }
+        if self.arguments.json {
+            let mut line = json!({
+                "store": row.store,
+                "operation": row.operation,
+                "writers": row.writers,
+                "value_bytes": row.value_bytes,
+                "per_second": row.per_second,
+                "p50_us": p50,
+                "p99_us": p99,
+            });
+            for (name, count) in [("keys", row.keys), ("watchers", row.watchers)] {
+                if let Some(count) = count {
+                    line[name] = count.into();
+                }
+            }
+            println!("{line}");
+        }
+    }
+
+    /// Microseconds since `start`.
+    fn since(&self, start: Duration) -> f64 {
+        (self.clock.elapsed() - start).as_secs_f64() * 1e6
+    }
+
+    /// Puts of the embedded store beside etcd's, and beside what the disk allows.
+    fn compare(&self) {
+        let find = |store, writers, bytes| {
+            let found = self.puts.iter().find(|put| (put.0, put.1, put.2) == (store, writers, bytes));
+            found.map(|put| put.3)
+        };
+        for (writers, bytes) in work::PUTS {
+            if let (Some(own), Some(etcd)) = (find("embedded", writers, bytes), find("etcd", writers, bytes)) {
+                eprintln!("embedded puts {:.1} times as fast as etcd, {writers} writers, {bytes} B", own / etcd);
+            }
+        }
+    }
+}
