@@ -11,7 +11,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use futures::StreamExt;
 use longshore_core::clock::{Clock, SystemClock};
+use longshore_core::store::{WatchEvent, WatchStream};
 use longshore_storage_etcd::{EtcdStore, Options};
 use tempfile::TempDir;
 
@@ -187,4 +189,15 @@ impl Cluster {
 /// Opens a store that must open.
 pub async fn open(options: Options) -> EtcdStore {
     EtcdStore::open(options).await.expect("the store opens")
+}
+
+/// Waits until a watch tells of a key.
+pub async fn until_change(watch: &mut WatchStream, key: &str) {
+    loop {
+        if let WatchEvent::Changes { changes, .. } = watch.next().await.unwrap().unwrap()
+            && changes.iter().any(|change| change.key == key)
+        {
+            return;
+        }
+    }
 }
