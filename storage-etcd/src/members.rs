@@ -34,10 +34,10 @@ pub(crate) struct Members {
     endpoints: Vec<Endpoint>,
     current: AtomicUsize,
     clock: Arc<dyn Clock>,
-    random: Mutex<Pcg64>,
+    random: Arc<Mutex<Pcg64>>,
     request_timeout: Duration,
     patience: Duration,
-    closed: AtomicBool,
+    closed: Arc<AtomicBool>,
 }
 
 struct Endpoint {
@@ -78,11 +78,30 @@ impl Members {
             endpoints,
             current: AtomicUsize::new(first),
             clock: Arc::clone(&options.clock),
-            random: Mutex::new(random),
+            random: Arc::new(Mutex::new(random)),
             request_timeout: options.request_timeout,
             patience: options.patience,
-            closed: AtomicBool::new(false),
+            closed: Arc::new(AtomicBool::new(false)),
         })
+    }
+
+    /// The same members over connections of their own, for a reader who may take its time: what it does not read waits in a
+    /// connection's window, of which there is one for all requests.
+    pub(crate) fn apart(&self) -> Self {
+        let again = |endpoint: &Endpoint| Endpoint {
+            url: endpoint.url.clone(),
+            options: endpoint.options.clone(),
+            member: RwLock::new(None),
+        };
+        Self {
+            endpoints: self.endpoints.iter().map(again).collect(),
+            current: AtomicUsize::new(self.current.load(Ordering::Relaxed)),
+            clock: Arc::clone(&self.clock),
+            random: Arc::clone(&self.random),
+            request_timeout: self.request_timeout,
+            patience: self.patience,
+            closed: Arc::clone(&self.closed),
+        }
     }
 
     pub(crate) fn clock(&self) -> &dyn Clock {

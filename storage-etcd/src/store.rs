@@ -199,7 +199,7 @@ impl Store for EtcdStore {
             }
         }
         match self.read_at(after.max(1)).await {
-            Ok(()) => from_further_back(&self.recent, Arc::clone(&self.members), prefix, after),
+            Ok(()) => from_further_back(&self.recent, Arc::new(self.members.apart()), prefix, after),
             Err(Failure { kind: Kind::Compacted, .. }) => Err(self.told(self.compacted_error(after).await)?),
             Err(failure) => self.told(Err(failure.of_read("watch"))),
         }
