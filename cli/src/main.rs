@@ -121,7 +121,11 @@ fn main() -> ExitCode {
         Command::Up(ref options) if !options.is_detached_child() => "warn",
         // What kept these from an answer they say themselves.
         Command::Explain(_) | Command::WhatIf(_) => "warn,kube_client=off",
-        Command::Down(_) | Command::Status(_) | Command::Kubeconfig(_) | Command::Image(_) | Command::Token(_)
+        Command::Down(_)
+        | Command::Status(_)
+        | Command::Kubeconfig(_)
+        | Command::Image(_)
+        | Command::Token(_)
         | Command::Store(_) => "warn",
         _ => "info",
     };

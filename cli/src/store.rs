@@ -133,10 +133,14 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode, Error> {
             let keeper = open(which).await?;
             match keeper.restore(&file).await? {
                 Restoring::Commands(commands) => {
-                    say("the snapshot is whole. A running etcd cannot be restored: stop the API servers and all members, copy the");
+                    say(
+                        "the snapshot is whole. A running etcd cannot be restored: stop the API servers and all members, copy the",
+                    );
                     say("file to each member's machine, run there its command, and start it with the new --data-dir:");
                     commands.iter().for_each(|command| say(format_args!("\n  {command}")));
-                    say("\n(`etcdutl snapshot restore` with etcd 3.5 and later, there best with --bump-revision 1000000000 --mark-compacted,");
+                    say(
+                        "\n(`etcdutl snapshot restore` with etcd 3.5 and later, there best with --bump-revision 1000000000 --mark-compacted,",
+                    );
                     say("so that whoever has seen later revisions notices.)");
                 }
                 _ => say("restored"),

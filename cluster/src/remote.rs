@@ -103,7 +103,8 @@ pub async fn apiserver(options: ApiserverOptions, cancel: CancellationToken) -> 
     let service_range = options.service_range;
     registry_options.service_addresses = service_range;
     registry_options.admission = built_in(options.unsupported);
-    let registry = Registry::start(opened.store(), clock.clone(), registry_options).await.map_err(failed("registry"))?;
+    let registry =
+        Registry::start(opened.store(), clock.clone(), registry_options).await.map_err(failed("registry"))?;
     let local: Arc<dyn Client> = Arc::new(LocalClient::new(registry.clone(), "apiserver"));
     if let Err(error) = dns::publish(&local, &DnsOptions::default(), &service_range).await {
         // Nodes serve names all the same.

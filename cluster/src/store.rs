@@ -289,9 +289,7 @@ impl Keeper {
     pub async fn snapshot(&self, file: &Path) -> Result<u64, Error> {
         match &self.opened {
             #[cfg(feature = "etcd")]
-            Opened::Etcd(store) => {
-                store.save_snapshot(file).await.map(|saved| saved.bytes).map_err(failed("snapshot"))
-            }
+            Opened::Etcd(store) => store.save_snapshot(file).await.map(|saved| saved.bytes).map_err(failed("snapshot")),
             _ => Err(self.by_copying(&format!("--store {} writes no snapshots to {}", self.kind, file.display()))),
         }
     }

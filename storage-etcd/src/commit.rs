@@ -106,10 +106,11 @@ async fn leases_of(store: &EtcdStore, transaction: &Transaction) -> Result<Vec<(
         if leases.iter().all(|(of, _)| *of != seconds) {
             let keys = transaction.operations.iter().filter(|other| leases::seconds(other) == Some(seconds)).count();
             // Nothing of the transaction itself has been sent yet.
-            let lease = store.leases().get(seconds, keys, store.members()).await.map_err(|failure| match failure.kind {
-                Kind::Unknown => Failure { kind: Kind::Nothing, ..failure },
-                _ => failure,
-            })?;
+            let lease =
+                store.leases().get(seconds, keys, store.members()).await.map_err(|failure| match failure.kind {
+                    Kind::Unknown => Failure { kind: Kind::Nothing, ..failure },
+                    _ => failure,
+                })?;
             leases.push((seconds, lease));
         }
     }

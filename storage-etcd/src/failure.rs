@@ -152,10 +152,7 @@ mod tests {
     fn what_etcd_says_of_revisions_and_space_is_understood() {
         let compacted = "etcdserver: mvcc: required revision has been compacted";
         assert_eq!(kind(Code::OutOfRange, compacted), Kind::Compacted);
-        assert_eq!(
-            kind(Code::OutOfRange, "etcdserver: mvcc: required revision is a future revision"),
-            Kind::Future
-        );
+        assert_eq!(kind(Code::OutOfRange, "etcdserver: mvcc: required revision is a future revision"), Kind::Future);
         assert_eq!(kind(Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"), Kind::NoSpace);
         assert_eq!(kind(Code::InvalidArgument, "etcdserver: request is too large"), Kind::TooLarge);
         assert_eq!(kind(Code::PermissionDenied, "etcdserver: permission denied"), Kind::Refused);

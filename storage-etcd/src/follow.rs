@@ -21,6 +21,8 @@ pub(crate) struct Follow {
     /// The last revision that was answered.
     last: Revision,
     open: Option<(usize, WatchStream)>,
+    /// A commit of which the next answer may bring more changes.
+    held: Option<Commit>,
     /// Failures since something was last answered.
     failures: u32,
     /// How often etcd has left out revisions since something was last answered.
@@ -59,7 +61,7 @@ const GAPS_MAX: u32 = 3;
 impl Follow {
     /// What comes after revision `after`.
     pub(crate) fn new(members: Arc<Members>, after: Revision) -> Self {
-        Self { members, last: after, open: None, failures: 0, gaps: 0 }
+        Self { members, last: after, open: None, held: None, failures: 0, gaps: 0 }
     }
 
     /// The last revision that was answered.
@@ -84,6 +86,7 @@ impl Follow {
                     if let Some((index, _)) = self.open.take() {
                         self.members.lost(index);
                     }
+                    self.held = None;
                     self.failures += 1;
                     // One lost connection is no news, an etcd that stays away is.
                     if self.failures.is_power_of_two() && self.failures > 1 {
@@ -114,7 +117,7 @@ impl Follow {
 
     /// The commits of an answer.
     fn take(&mut self, answer: &WatchResponse) -> Result<Vec<Commit>, Trouble> {
-        let mut commits: Vec<Commit> = Vec::new();
+        let mut commits: Vec<Commit> = self.held.take().into_iter().collect();
         for event in answer.events() {
             let Some(change) = change(event)? else { continue };
             // After connecting again etcd begins where it was asked to; this only makes sure.
@@ -129,6 +132,9 @@ impl Follow {
                 }
                 None => return self.gap(before, change.revision),
             }
+        }
+        if answer.0.fragment {
+            self.held = commits.pop();
         }
         if let Some(commit) = commits.last() {
             self.last = commit.revision;
@@ -152,7 +158,8 @@ async fn connect(members: &Members, after: Revision) -> Result<(usize, WatchStre
         let options = WatchOptions::new()
             .with_all_keys()
             .with_start_revision(text::number(after + 1))
-            .with_prev_key();
+            .with_prev_key()
+            .with_fragment();
         let mut stream = member.watch.watch("", Some(options)).await?;
         let first = stream.message().await?;
         Ok((current, member.index, stream, first))

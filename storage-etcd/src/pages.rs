@@ -90,10 +90,7 @@ async fn ask(
 ) -> Result<GetResponse, Failure> {
     let (start, end) = text::range(prefix, after);
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let options = GetOptions::new()
-        .with_range(end)
-        .with_limit(limit)
-        .with_revision(revision.map_or(0, text::number));
+    let options = GetOptions::new().with_range(end).with_limit(limit).with_revision(revision.map_or(0, text::number));
     store
         .members()
         .read(|mut member| {

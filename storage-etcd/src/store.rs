@@ -37,10 +37,8 @@ impl EtcdStore {
     /// [`OpenError`]: an endpoint is none, no member answers within [`Options::patience`], or one is too old.
     pub async fn open(options: Options) -> Result<Self, OpenError> {
         let members = Arc::new(Members::new(&options)?);
-        let unavailable = |failure: Failure| OpenError::Unavailable {
-            endpoints: members.urls().join(","),
-            reason: failure.reason,
-        };
+        let unavailable =
+            |failure: Failure| OpenError::Unavailable { endpoints: members.urls().join(","), reason: failure.reason };
         let revision = members.revision().await.map_err(unavailable)?;
         let status = members.read(|mut member: Member| async move { member.maintenance.status().await });
         let version = status.await.map_err(unavailable)?.version().to_owned();

@@ -52,7 +52,9 @@ impl Recent {
         match members.within(members.patience(), reached.wait_for(|reached| *reached >= revision)).await {
             // The sender lives as long as this.
             Some(_) => Ok(()),
-            None => Err(Error::Unavailable { reason: format!("the watch of etcd has not reached revision {revision}") }),
+            None => {
+                Err(Error::Unavailable { reason: format!("the watch of etcd has not reached revision {revision}") })
+            }
         }
     }
 }

@@ -296,3 +296,32 @@ async fn with_one_of_three_members_down_everything_goes_on() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_that_are_larger_than_an_answer_of_etcd_arrive_whole() {
+    if !is_installed() {
+        return;
+    }
+    let cluster = Cluster::start(1).await;
+    let mut options = Options::new(cluster.urls().iter().cloned());
+    options.history.bytes_max = 64 << 20;
+    let store = open(options).await;
+    let mut watch = store.watch("/", 1).await.unwrap();
+    for round in 0..5 {
+        let value = round.to_string().repeat(14_000);
+        let all = (0..100).fold(Transaction::new(), |all, key| all.put(format!("/{key}"), value.clone()));
+        // Each event has the value before as well.
+        assert!(matches!(store.commit(all).await, Ok(Committed::Done(_))));
+    }
+    // At once as they come, and together as they are caught up with.
+    let later = cluster.open().await;
+    let mut caught_up = later.watch("/", 1).await.unwrap();
+    for watch in [&mut watch, &mut caught_up] {
+        let seen = all_until(watch, 1, 6).await;
+        assert_eq!(seen.len(), 500);
+        for (index, change) in seen.iter().enumerate() {
+            assert_eq!((change.key.as_str(), change.revision), (&*format!("/{}", index % 100), 2 + index as u64 / 100));
+            assert_eq!(change.previous.is_some(), index >= 100);
+        }
+    }
+}

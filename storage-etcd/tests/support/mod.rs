@@ -1,6 +1,11 @@
 //! Real etcd clusters on free ports and in temporary directories, gone with the test whatever becomes of it.
 
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test program uses a part of it, and all of it is tests")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test program uses a part of it, and all of it is tests"
+)]
 
 pub mod relay;
 pub mod tls;
