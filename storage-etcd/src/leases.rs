@@ -49,7 +49,7 @@ impl Lease {
 /// The whole seconds that a put asks for; `None` if its key stays.
 pub(crate) fn seconds(operation: &Operation) -> Option<u64> {
     let Operation::Put { ttl: Some(ttl), .. } = operation else { return None };
-    let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
+    let seconds = ttl.as_secs().saturating_add(u64::from(ttl.subsec_nanos() > 0));
     (seconds <= SECONDS_MAX).then_some(seconds)
 }
 

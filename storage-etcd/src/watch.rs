@@ -81,7 +81,7 @@ pub(crate) fn from_further_back(
     let live = recent.history.watch(prefix, until)?;
     let follow = Follow::new(members, after);
     let past = Past { follow, until, prefix: prefix.to_owned(), ready: VecDeque::new() };
-    Ok(stream::unfold(Place::Past(past, live), next).boxed())
+    Ok(stream::unfold(Place::Past(Box::new(past), live), next).boxed())
 }
 
 struct Past {
@@ -92,7 +92,7 @@ struct Past {
 }
 
 enum Place {
-    Past(Past, WatchStream),
+    Past(Box<Past>, WatchStream),
     Live(WatchStream),
     End,
 }

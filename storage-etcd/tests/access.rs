@@ -51,7 +51,7 @@ async fn subject() -> Subject {
     Subject::new(Arc::new(open(options).await)).keeping(cluster)
 }
 
-longshore_core::store_conformance! { @cases || crate::subject();
+longshore_core::store_conformance! { @cases crate::subject;
     reads { clause_1_a_new_store_is_empty_at_revision_1 clause_2_pages_at_one_revision_ignore_what_happens_meanwhile }
     commits { clause_3_limits_are_exact_and_beyond_them_nothing_happens }
     watches { clause_5_a_watch_from_now_misses_nothing_committed_after_it_was_made }
