@@ -9,9 +9,9 @@ use std::time::Duration;
 use longshore_core::store::{MemoryStore, Revision, Status, Store};
 use longshore_storage_embedded::EmbeddedStore;
 
+use crate::Error;
 use crate::data_dir::{DataDir, Settings};
 use crate::local::failed;
-use crate::{Error, random};
 
 /// How `etcd=` stores are had by a build that has none.
 const NO_ETCD: &str = "this longshore was built without etcd: install protobuf-compiler and libprotobuf-dev, and build it with \
@@ -138,7 +138,7 @@ async fn open_etcd(endpoints: Vec<String>, access: &EtcdAccess) -> Result<Opened
     use longshore_storage_etcd::{Credentials, EtcdStore, Options, Tls};
     let read = |path: &Path| std::fs::read(path).map_err(Error::file("read", path));
     let mut options = Options::new(endpoints);
-    options.seed = random::seed().map_err(failed("randomness"))?;
+    options.seed = crate::random::seed().map_err(failed("randomness"))?;
     options.compaction = access.compaction;
     if let Some(ca) = &access.ca {
         let identity = access.identity.as_ref();
@@ -151,7 +151,6 @@ async fn open_etcd(endpoints: Vec<String>, access: &EtcdAccess) -> Result<Opened
 }
 
 #[cfg(not(feature = "etcd"))]
-#[expect(clippy::unused_async, reason = "with etcd it waits")]
 async fn open_etcd(_endpoints: Vec<String>, _access: &EtcdAccess) -> Result<Opened, Error> {
     Err(Error::Part { part: "store", reason: NO_ETCD.to_owned() })
 }
