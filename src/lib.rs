@@ -31,3 +31,5 @@ pub use longshore_runtime_simulated as runtime_simulated;
 pub use longshore_scheduler as scheduler;
 #[cfg(feature = "embedded")]
 pub use longshore_storage_embedded as storage_embedded;
+#[cfg(feature = "etcd")]
+pub use longshore_storage_etcd as storage_etcd;

@@ -11,6 +11,7 @@ mod install;
 mod output;
 mod part;
 mod signals;
+mod store;
 mod token;
 mod up;
 mod view;
@@ -88,6 +89,9 @@ enum Command {
     /// Images on this machine
     #[command(subcommand)]
     Image(image::Command),
+    /// Where objects are kept: look after it
+    #[command(subcommand)]
+    Store(store::Command),
     /// Run an API server alone
     Apiserver(part::ApiserverOptions),
     /// Run a scheduler alone
@@ -117,9 +121,12 @@ fn main() -> ExitCode {
         Command::Up(ref options) if !options.is_detached_child() => "warn",
         // What kept these from an answer they say themselves.
         Command::Explain(_) | Command::WhatIf(_) => "warn,kube_client=off",
-        Command::Down(_) | Command::Status(_) | Command::Kubeconfig(_) | Command::Image(_) | Command::Token(_) => {
-            "warn"
-        }
+        Command::Down(_)
+        | Command::Status(_)
+        | Command::Kubeconfig(_)
+        | Command::Image(_)
+        | Command::Token(_)
+        | Command::Store(_) => "warn",
         _ => "info",
     };
     if let Err(error) = log(&cli.logging, level) {
@@ -144,6 +151,7 @@ fn main() -> ExitCode {
             Command::Explain(options) => explain::run(options).await,
             Command::WhatIf(options) => what_if::run(options).await,
             Command::Image(command) => image::run(command).await,
+            Command::Store(command) => store::run(command).await,
             Command::Apiserver(options) => part::apiserver(options).await,
             Command::Scheduler(options) => part::scheduler(options).await,
             Command::Controllers(options) => part::controllers(options).await,

@@ -17,6 +17,7 @@ use longshore_core::go_duration;
 use crate::device_plugin::OfferOptions;
 use crate::dns::Dns;
 use crate::output::say;
+use crate::store::{CompactionOptions, EtcdOptions};
 use crate::{Place, signals};
 
 /// Options of `apiserver`.
@@ -26,7 +27,7 @@ pub(crate) struct ApiserverOptions {
     #[command(flatten)]
     place: Place,
     /// Where objects are kept
-    #[arg(long, value_name = "memory|embedded", default_value = "embedded")]
+    #[arg(long, value_name = "memory|embedded|etcd=URL,URL...", default_value = "embedded")]
     store: StoreKind,
     /// Where to listen
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:6443")]
@@ -42,6 +43,10 @@ pub(crate) struct ApiserverOptions {
     unsupported: Unsupported,
     #[command(flatten)]
     signing: SigningOptions,
+    #[command(flatten)]
+    etcd: EtcdOptions,
+    #[command(flatten)]
+    compaction: CompactionOptions,
 }
 
 /// How nodes get certificates.
@@ -231,6 +236,7 @@ pub(crate) async fn apiserver(options: ApiserverOptions) -> Result<ExitCode, Err
     let options = remote::ApiserverOptions {
         data_dir: options.place.directory(),
         store: options.store,
+        etcd: options.etcd.access(Some(options.compaction))?,
         listen: options.listen,
         addresses: options.addresses,
         service_range: options.service_range,

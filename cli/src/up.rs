@@ -12,6 +12,7 @@ use longshore_cluster::{Cluster, Error, Progress, RuntimeKind, StoreKind, Unsupp
 use crate::device_plugin::OfferOptions;
 use crate::dns::Dns;
 use crate::part::{MonitorOptions, SigningOptions, scheduler_configuration};
+use crate::store::{CompactionOptions, EtcdOptions};
 use crate::{Place, install, output, signals};
 
 /// How long workloads may take to become ready.
@@ -33,7 +34,7 @@ pub(crate) struct Options {
     #[arg(long)]
     demo: bool,
     /// Where objects are kept [default: embedded, or what the cluster was made with]
-    #[arg(long, value_name = "memory|embedded")]
+    #[arg(long, value_name = "memory|embedded|etcd=URL,URL...")]
     store: Option<StoreKind>,
     /// What runs containers [default: oci, or what the cluster was made with]
     #[arg(long, value_name = "oci|docker|simulated")]
@@ -60,6 +61,10 @@ pub(crate) struct Options {
     monitor: MonitorOptions,
     #[command(flatten)]
     offer: OfferOptions,
+    #[command(flatten)]
+    etcd: EtcdOptions,
+    #[command(flatten)]
+    compaction: CompactionOptions,
     /// Go on in the background once everything is ready
     #[arg(long)]
     detach: bool,
@@ -103,6 +108,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Error> {
         let up = UpOptions {
             data_dir: directory.clone(),
             store: options.store,
+            etcd: options.etcd.access(Some(options.compaction))?,
             runtime: options.runtime,
             docker_host: options.docker.socket,
             nodes: options.nodes,

@@ -24,6 +24,14 @@ fn wrong_options_are_refused_with_what_to_do() {
     let (code, said) = fails(machine.longshore(&["up"]).args(["--store", "paper"]));
     assert_eq!(code, 2);
     assert!(said.contains("paper") && said.contains("embedded"), "{said}");
+    if cfg!(not(feature = "etcd")) {
+        let (code, said) = fails(machine.longshore(&["apiserver"]).args(["--store", "etcd=http://127.0.0.1:2379"]));
+        assert!(code == 2 && said.contains("--features etcd") && said.contains("protobuf-compiler"), "{said}");
+    }
+    let (code, said) = fails(machine.longshore(&["store", "status"]).args(["--store", "memory"]));
+    assert!(code == 1 && said.contains("part of the process"), "{said}");
+    let (code, said) = fails(&mut machine.longshore(&["store", "status"]));
+    assert!(code == 1 && said.contains("there is no cluster in"), "{said}");
     let (code, said) = fails(machine.longshore(&["up"]).args(["--runtime", "oci", "--nodes", "3"]));
     assert_eq!(code, 1);
     assert!(said.contains("--runtime simulated"), "{said}");

@@ -45,7 +45,7 @@ pub struct Settings {
     pub version: u32,
     /// What tells this cluster's names on the host from another's: four hexadecimal digits.
     pub instance: String,
-    /// Where objects are kept: `memory` or `embedded`.
+    /// Where objects are kept: `memory`, `embedded` or `etcd=URL,…`.
     pub store: String,
     /// What runs containers: `oci`, `docker` or `simulated`.
     pub runtime: String,

@@ -27,6 +27,7 @@ mod scheduling;
 mod serving;
 mod signing;
 mod status;
+mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod tokens;
@@ -40,7 +41,7 @@ pub use data_dir::{DataDir, Lock, Settings};
 pub use down::down;
 pub use error::Error;
 pub use explain::explain;
-pub use local::{Cluster, RuntimeKind, StoreKind, UpOptions};
+pub use local::{Cluster, RuntimeKind, UpOptions};
 pub use longshore_apiserver::admission::Unsupported;
 pub use longshore_scheduler::config::Configuration as SchedulerConfiguration;
 pub use manifests::{Entry, apply, parse, read};
@@ -50,6 +51,7 @@ pub use readiness::{Readiness, readiness};
 pub use requirements::missing_programs;
 pub use scheduling::read_scheduler_configuration;
 pub use status::{Report, kubeconfig, status};
+pub use store::{EtcdAccess, Keeper, MemberReport, Restoring, StoreKind, StoreReport};
 pub use what_if::{Tried, what_if};
 
 /// What a program must do, before anything else, when its first argument is `shim`: it is then the process that stays

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +15,7 @@ use longshore_core::api::{Node, Service};
 use longshore_core::client::Client;
 use longshore_core::clock::{Clock, SystemClock};
 use longshore_core::kind::{DynObject, KindType};
-use longshore_core::store::{MemoryStore, Store};
 use longshore_scheduler::config::Configuration;
-use longshore_storage_embedded::EmbeddedStore;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster_info::ClusterInfo;
@@ -30,6 +27,7 @@ use crate::manifests::{self, Entry};
 use crate::parts::Parts;
 use crate::progress::{Observer, Progress};
 use crate::signing::{self, SigningOptions};
+use crate::store::{self, EtcdAccess, Opened, StoreKind};
 use crate::waiting::{self, Awaited};
 use crate::{Error, Offer, demo, random, requirements};
 
@@ -69,16 +67,6 @@ macro_rules! choice {
 }
 
 choice! {
-    /// Where objects are kept.
-    StoreKind, "store", [
-        /// In memory: gone with the process.
-        Memory = "memory",
-        /// In one file in the data directory; nothing acknowledged is lost.
-        Embedded = "embedded",
-    ]
-}
-
-choice! {
     /// What runs containers.
     RuntimeKind, "runtime", [
         /// Real containers, by runc or crun.
@@ -97,6 +85,8 @@ pub struct UpOptions {
     pub data_dir: DataDir,
     /// Where objects are kept; `None` for what was recorded, else embedded.
     pub store: Option<StoreKind>,
+    /// How it is reached if it is an etcd.
+    pub etcd: EtcdAccess,
     /// What runs containers; `None` for what was recorded, else real ones.
     pub runtime: Option<RuntimeKind>,
     /// Where the Docker Engine is, as in `DOCKER_HOST`; `None` for what was recorded, else its usual socket.
@@ -133,7 +123,7 @@ pub struct Cluster {
     parts: Parts,
     awaited: Vec<Awaited>,
     observer: Observer,
-    embedded: Option<Arc<EmbeddedStore>>,
+    store: Opened,
     /// Given up last.
     _lock: Lock,
 }
@@ -162,13 +152,13 @@ impl Cluster {
 
         let authority = Authority::open(&directory.join("pki"), clock.clone()).map_err(failed("certificates"))?;
         let authority = Arc::new(authority);
-        let (store, embedded) = open_store(&settings, &directory)?;
+        let opened = store::open(&settings, &directory, &options.etcd).await?;
         step(format!("store: {} in {}", settings.store, directory.path().display()));
 
         let services: AddressRange = settings.service_range.parse().map_err(failed("service range"))?;
         let seed = random::seed().map_err(failed("randomness"))?;
         let mut control = ControlPlane::start(
-            store,
+            opened.store(),
             clock.clone(),
             ControlPlaneOptions::new(seed)
                 .root_ca(authority.certificate())
@@ -234,7 +224,7 @@ impl Cluster {
         if let Some(url) = applied.iter().find_map(demo_url).filter(|_| options.demo) {
             step(format!("each replica answers with its name: curl {url}"));
         }
-        Ok(Self { settings, clock, client, control, parts, awaited, observer, embedded, _lock: lock })
+        Ok(Self { settings, clock, client, control, parts, awaited, observer, store: opened, _lock: lock })
     }
 
     /// What the cluster was made with.
@@ -276,9 +266,7 @@ impl Cluster {
     pub async fn stop(self) {
         self.parts.stop().await;
         self.control.stop().await;
-        if let Some(store) = self.embedded {
-            store.close().await;
-        }
+        self.store.close().await;
     }
 }
 
@@ -301,32 +289,21 @@ pub(crate) fn failed<E: fmt::Display>(part: &'static str) -> impl Fn(E) -> Error
     move |error| Error::Part { part, reason: error.to_string() }
 }
 
-pub(crate) type Opened = (Arc<dyn Store>, Option<Arc<EmbeddedStore>>);
-
-pub(crate) fn open_store(settings: &Settings, directory: &DataDir) -> Result<Opened, Error> {
-    if settings.store == StoreKind::Memory.as_str() {
-        return Ok((Arc::new(MemoryStore::new()), None));
-    }
-    let path: PathBuf = directory.join("store");
-    let store = EmbeddedStore::open(path, longshore_storage_embedded::Options::default()).map_err(failed("store"))?;
-    let store = Arc::new(store);
-    Ok((store.clone(), Some(store)))
-}
-
 /// What was recorded, as far as the options do not contradict it; else what the options say.
 fn settle(directory: &DataDir, options: &UpOptions) -> Result<Settings, Error> {
     let recorded = directory.settings()?;
     // `DOCKER_HOST` may be set for other programs' sake.
     let asked_host = |runtime: &str| options.docker_host.clone().filter(|_| runtime == RuntimeKind::Docker.as_str());
     let mut settings = match recorded {
-        Some(settings) => {
-            let (store, runtime) = (options.store.map(StoreKind::as_str), options.runtime.map(RuntimeKind::as_str));
+        Some(mut settings) => {
+            let runtime = options.runtime.map(RuntimeKind::as_str);
+            let store = options.store.as_ref().filter(|store| !store.continues(&settings.store));
             let nodes = options.nodes.map(|nodes| nodes.to_string());
             let docker_host =
                 |host: Option<String>| host.unwrap_or_else(|| longshore_runtime_docker::DEFAULT_SOCKET.to_owned());
             let domain = options.dns.domain.as_ref().map(ToString::to_string);
             for (option, recorded, asked) in [
-                ("store", settings.store.clone(), store.map(str::to_owned)),
+                ("store", settings.store.clone(), store.map(StoreKind::to_string)),
                 ("runtime", settings.runtime.clone(), runtime.map(str::to_owned)),
                 ("nodes", settings.nodes.to_string(), nodes),
                 ("docker-socket", docker_host(settings.docker_host.clone()), asked_host(&settings.runtime)),
@@ -336,13 +313,16 @@ fn settle(directory: &DataDir, options: &UpOptions) -> Result<Settings, Error> {
                     return Err(Error::OtherSettings { directory: directory.path().into(), option, recorded, asked });
                 }
             }
+            if let Some(store) = &options.store {
+                settings.store = store.to_string();
+            }
             settings
         }
         None => {
-            let store = options.store.unwrap_or(StoreKind::Embedded).as_str();
+            let store = options.store.as_ref().unwrap_or(&StoreKind::Embedded).to_string();
             let runtime = options.runtime.unwrap_or(RuntimeKind::Oci).as_str();
             let instance = random::instance().map_err(failed("randomness"))?;
-            let mut settings = Settings::new(instance, store, runtime, options.nodes.unwrap_or(1));
+            let mut settings = Settings::new(instance, &store, runtime, options.nodes.unwrap_or(1));
             settings.docker_host = asked_host(runtime);
             settings.address = DEFAULT_ADDRESS.into();
             if let Some(domain) = &options.dns.domain {
@@ -382,6 +362,7 @@ mod tests {
         UpOptions {
             data_dir: directory.clone(),
             store: None,
+            etcd: EtcdAccess::default(),
             runtime: None,
             docker_host: None,
             nodes: None,
@@ -434,9 +415,5 @@ mod tests {
         let two = UpOptions { nodes: Some(2), ..options(&directory) };
         assert!(settle(&directory, &two).unwrap_err().to_string().contains("--runtime simulated"));
         assert!(settle(&directory, &UpOptions { nodes: Some(0), ..options(&directory) }).is_err());
-        assert_eq!(
-            "paper".parse::<StoreKind>().unwrap_err(),
-            "there is no store \"paper\"; there are: memory, embedded"
-        );
     }
 }

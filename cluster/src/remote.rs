@@ -43,10 +43,11 @@ use crate::dns::{self, DnsOptions};
 pub use crate::join::JoinOptions;
 use crate::join::identity::NodeIdentity;
 use crate::join::range::{pod_range, said_before};
-use crate::local::{RuntimeKind, StoreKind, failed, open_store};
+use crate::local::{RuntimeKind, failed};
 use crate::process::ProcessMetrics;
 pub use crate::serving::Part;
 use crate::signing::{self, SigningOptions};
+use crate::store::{self, EtcdAccess, StoreKind};
 use crate::{Error, Offer, machine, random, serving};
 
 /// Addresses of Services where neither the options nor the cluster say.
@@ -62,6 +63,8 @@ pub struct ApiserverOptions {
     pub data_dir: DataDir,
     /// Where objects are kept.
     pub store: StoreKind,
+    /// How it is reached if it is an etcd.
+    pub etcd: EtcdAccess,
     /// Where it listens.
     pub listen: SocketAddr,
     /// Further addresses by which it is called, for its certificate.
@@ -87,17 +90,21 @@ pub async fn apiserver(options: ApiserverOptions, cancel: CancellationToken) -> 
         Some(settings) => settings,
         None => {
             let instance = random::instance().map_err(failed("randomness"))?;
-            Settings::new(instance, options.store.as_str(), "none", 0)
+            Settings::new(instance, &options.store.to_string(), "none", 0)
         }
     };
     settings.service_range = options.service_range.to_string();
-    let (store, embedded) = open_store(&settings, directory)?;
+    if options.store.continues(&settings.store) {
+        settings.store = options.store.to_string();
+    }
+    let opened = store::open(&settings, directory, &options.etcd).await?;
     let seed = random::seed().map_err(failed("randomness"))?;
     let mut registry_options = RegistryOptions::new(seed);
     let service_range = options.service_range;
     registry_options.service_addresses = service_range;
     registry_options.admission = built_in(options.unsupported);
-    let registry = Registry::start(store, clock.clone(), registry_options).await.map_err(failed("registry"))?;
+    let registry =
+        Registry::start(opened.store(), clock.clone(), registry_options).await.map_err(failed("registry"))?;
     let local: Arc<dyn Client> = Arc::new(LocalClient::new(registry.clone(), "apiserver"));
     if let Err(error) = dns::publish(&local, &DnsOptions::default(), &service_range).await {
         // Nodes serve names all the same.
@@ -137,9 +144,7 @@ pub async fn apiserver(options: ApiserverOptions, cancel: CancellationToken) -> 
     let signing = signing::manager(local, authority, clock, signing, seed.wrapping_add(1));
     tokio::join!(server.serve(cancel.clone()), signing.run(cancel));
     registry.stop().await;
-    if let Some(store) = embedded {
-        store.close().await;
-    }
+    opened.close().await;
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Installs the Debian packages that the tests use, without starting or touching any service.
+//! Installs the Debian packages that the tests and the build of all features use, without starting or touching any service.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::{Result, find_program, run};
 
-/// Programs that the tests use and the packages that have them.
+/// Programs that the tests and the build use and the packages that have them.
 const PROGRAMS: &[(&str, &str)] = &[
     ("runc", "runc"),
     ("strace", "strace"),
@@ -20,7 +20,13 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("bindfs", "bindfs"),
     ("curl", "curl"),
     ("docker-registry", "docker-registry"),
+    ("etcd", "etcd-server"),
+    ("etcdctl", "etcd-client"),
+    ("protoc", "protobuf-compiler"),
 ];
+
+/// Files that builds use and the packages that have them.
+const FILES: &[(&str, &str)] = &[("/usr/include/google/protobuf/descriptor.proto", "libprotobuf-dev")];
 
 /// Forbids `invoke-rc.d` to start services while it lives.
 struct PolicyRcD;
@@ -51,8 +57,9 @@ impl Drop for PolicyRcD {
 
 /// Installs what is missing if this is root on a machine with apt; otherwise the tests say what they skip.
 pub(crate) fn missing_packages() -> Result<()> {
-    let missing: Vec<_> =
-        PROGRAMS.iter().filter(|(program, _)| find_program(program).is_none()).map(|(_, package)| *package).collect();
+    let programs = PROGRAMS.iter().filter(|(program, _)| find_program(program).is_none());
+    let files = FILES.iter().filter(|(file, _)| !Path::new(file).exists());
+    let missing: Vec<_> = programs.chain(files).map(|(_, package)| *package).collect();
     if missing.is_empty() {
         return Ok(());
     }

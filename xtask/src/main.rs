@@ -28,6 +28,8 @@ struct Options {
 enum Chore {
     /// Install what the tests need, run all of them, and end with `N passed, N failed, N skipped`
     Test(test::Options),
+    /// Install what the tests and the build of all features need, as `test` does too
+    Install,
     /// Check the facade with each feature alone, with none, and with all
     Features,
     /// Check licences, bans and sources of the dependencies
@@ -41,6 +43,7 @@ enum Chore {
 fn main() -> ExitCode {
     let done = match Options::parse().chore {
         Chore::Test(options) => test::run(&options),
+        Chore::Install => install::missing_packages(),
         Chore::Features => features::run(),
         Chore::Deny => deny::run(),
         Chore::Plot(options) => plot::run(&options),

@@ -148,6 +148,20 @@ impl History {
         }
     }
 
+    /// Wakes the watches that have not named the last revision yet, so that they do, however few revisions passed them by. For
+    /// an implementation that learns of commits after they were acknowledged: somebody may be waiting for just this revision.
+    pub fn tell_progress(&self) {
+        let wakers: Vec<Waker> = {
+            let mut ring = self.lock();
+            let revision = ring.revision;
+            let untold = ring.watchers.values_mut().filter(|watcher| watcher.progress < revision);
+            untold.filter_map(|watcher| watcher.waker.take()).collect()
+        };
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+
     /// What keys under `prefix` held at `revision`, for those that changed after `revision` and not after `until`:
     /// `None` if the key was absent. Laid over a listing as of `until`, this gives the listing as of `revision`.
     ///

@@ -83,3 +83,18 @@ async fn dropping_the_store_ends_its_watches_and_its_task() {
     tokio::task::yield_now().await;
     assert_eq!(clock.sleepers(), 0);
 }
+
+#[tokio::test]
+async fn a_watch_that_few_revisions_passed_by_names_them_when_it_is_told_to() {
+    let history = History::new(1, HistoryLimits::default());
+    let mut watch = history.watch("/a", 1).unwrap();
+    assert_eq!(watch.next().await, Some(Ok(WatchEvent::Progress(1))));
+    let waiting = async { watch.next().await };
+    let elsewhere = async {
+        let change = Change { key: "/b".into(), value: Some("".into()), previous: None, revision: 2, created: 2 };
+        history.publish(vec![Commit { revision: 2, changes: vec![change] }]);
+        history.tell_progress();
+    };
+    let (told, ()) = futures::join!(waiting, elsewhere);
+    assert_eq!(told, Some(Ok(WatchEvent::Progress(2))));
+}
