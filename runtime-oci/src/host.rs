@@ -100,17 +100,19 @@ impl Host {
     }
 
     pub(crate) fn list(&self) -> io::Result<Vec<Sandbox>> {
-        let mut sandboxes = Vec::new();
-        for directory in disk::directories(&self.sandboxes())? {
-            let Some(record) = disk::noted::<SandboxRecord>(&directory.join("sandbox.json"))? else { continue };
-            match self.sandbox(&directory, record) {
-                Ok(sandbox) => sandboxes.push(sandbox),
-                // It was removed while we looked.
-                Err(_) if !directory.join("sandbox.json").exists() => {}
-                Err(error) => return Err(error),
-            }
+        let directories = disk::directories(&self.sandboxes())?;
+        directories.iter().filter_map(|directory| self.look(directory).transpose()).collect()
+    }
+
+    /// The sandbox that has this directory, if there is one.
+    pub(crate) fn look(&self, directory: &Path) -> io::Result<Option<Sandbox>> {
+        let Some(record) = disk::noted::<SandboxRecord>(&directory.join("sandbox.json"))? else { return Ok(None) };
+        match self.sandbox(directory, record) {
+            Ok(sandbox) => Ok(Some(sandbox)),
+            // It was removed while we looked.
+            Err(_) if !directory.join("sandbox.json").exists() => Ok(None),
+            Err(error) => Err(error),
         }
-        Ok(sandboxes)
     }
 
     pub(crate) fn sandbox(&self, directory: &Path, record: SandboxRecord) -> io::Result<Sandbox> {

@@ -241,6 +241,12 @@ impl Runtime for OciRuntime {
         self.with(|host| host.list().map_err(failed("list sandboxes"))).await
     }
 
+    async fn sandbox(&self, pod_uid: &str) -> Result<Option<Sandbox>, Error> {
+        disk::check_name("pod uid", pod_uid)?;
+        let directory = self.host.sandbox_directory(pod_uid);
+        self.with(move |host| host.look(&directory).map_err(failed("look at a sandbox"))).await
+    }
+
     async fn events(&self) -> Result<BoxStream<'static, Event>, Error> {
         events::stream(&self.host).map_err(failed("watch for events"))
     }

@@ -116,11 +116,10 @@ impl Worker {
             let (shared, known) = (&self.shared, &self.observed.remembered);
             let (pod, pending) = resize::grant(&pod, known, &shared.allocatable, || shared.pods.list());
             self.observed.pending = pending;
-            match self.shared.sandboxes.get(&uid).await {
+            match self.shared.runtime.sandbox(&uid).await {
                 Ok(sandbox) => self.observed.sandbox = sandbox,
                 Err(error) => {
                     tracing::warn!(pod = full_name(&pod), %error, "cannot look at the runtime");
-                    self.shared.sandboxes.changed();
                     let pause = self.shared.clock.sleep(LOOK_AGAIN);
                     if cancel.run_until_cancelled(pause).await.is_none() {
                         return pod;
