@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -45,6 +46,8 @@ pub(crate) struct Host {
     /// Held while something of a pod is made or removed, by the pod's uid: an operation that nobody waits for any more may
     /// still be at work when it is asked for again.
     pub(crate) pods: Mutex<BTreeMap<String, Arc<Mutex<()>>>>,
+    /// The shims that this process has started, by the pod's uid, until they are waited for. Others' are not its children.
+    pub(crate) shims: Mutex<BTreeMap<String, Child>>,
 }
 
 impl Host {

@@ -118,6 +118,7 @@ impl OciRuntime {
             clock,
             images: images.clone(),
             pods: Mutex::default(),
+            shims: Mutex::default(),
         });
         let sandboxes = host.sandboxes();
         for directory in [&host.events(), &host.runtime_root(), &sandboxes] {
