@@ -136,7 +136,9 @@ fn serve(directory: &Path) -> io::Result<()> {
         disk::note(&directory.join("init.json"), &init::start()?)?;
     }
     let mut signals = SigSet::empty();
-    for signal in [Signal::SIGCHLD, Signal::SIGHUP, Signal::SIGINT, Signal::SIGPIPE] {
+    // Not SIGPIPE, which is ignored here anyway: containers would begin with it blocked, and what writes to somebody who has
+    // left would go on for ever.
+    for signal in [Signal::SIGCHLD, Signal::SIGHUP, Signal::SIGINT] {
         signals.add(signal);
     }
     signals.thread_block()?;
