@@ -11,12 +11,21 @@ use longshore_core::runtime::PodRef;
 use longshore_network::{Bridge, Options};
 use serde_json::{Value, json};
 
-use crate::{BUSYBOX, Outcome};
+use crate::{BUSYBOX, Outcome, REST};
 
 pub(crate) struct Bare {
     pub(crate) run: Vec<Duration>,
     pub(crate) exec: Vec<Duration>,
     pub(crate) attach: Vec<Duration>,
+}
+
+impl Bare {
+    /// Adds what was measured at another time.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.run.extend(other.run);
+        self.exec.extend(other.exec);
+        self.attach.extend(other.attach);
+    }
 }
 
 /// Runs a program that must succeed.
@@ -30,15 +39,15 @@ pub(crate) fn call(program: &str, arguments: &[&str]) -> Outcome {
     }
 }
 
-/// A network for the pods of one node.
-pub(crate) async fn bridge(directory: &Path, instance: &str) -> Outcome<Bridge> {
-    let pods: IpNet = "10.99.0.0/21".parse()?;
+/// A network for the pods of one node, with these ranges of pods and of Services.
+pub(crate) async fn bridge(directory: &Path, instance: &str, [pods, services]: [&str; 2]) -> Outcome<Bridge> {
+    let pods: IpNet = pods.parse()?;
     let options = Options {
         instance: instance.to_owned(),
         state: directory.join("network"),
         pods,
         cluster: vec![pods],
-        services: vec!["10.98.0.0/20".parse()?],
+        services: vec![services.parse()?],
         mtu: None,
     };
     Ok(Bridge::open(options).await?)
@@ -57,14 +66,16 @@ pub(crate) async fn measure(rounds: usize) -> Outcome<Bare> {
         let before = clock.elapsed();
         call("runc", &["--root", &root, "run", "--detach", "--bundle", &bundle, &id])?;
         bare.run.push(clock.elapsed() - before);
+        clock.sleep(REST).await;
         let before = clock.elapsed();
         let done = call("runc", &["--root", &root, "exec", &id, BUSYBOX, "true"]);
         bare.exec.push(clock.elapsed() - before);
         call("runc", &["--root", &root, "delete", "--force", &id])?;
         done?;
+        clock.sleep(REST).await;
     }
     let instance = format!("bb{:x}", std::process::id() & 0xffff);
-    let bridge = bridge(directory.path(), &instance).await?;
+    let bridge = bridge(directory.path(), &instance, ["10.97.0.0/21", "10.95.0.0/20"]).await?;
     let measured = attach(&bridge, rounds, &clock).await;
     bridge.clean_up().await?;
     bare.attach = measured?;

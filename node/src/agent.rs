@@ -19,7 +19,7 @@ use crate::peers::Peers;
 use crate::provisioner::Provisioner;
 use crate::proxy::Proxy;
 use crate::register::{self, Reporter};
-use crate::shared::{Sandboxes, Shared};
+use crate::shared::Shared;
 use crate::{Options, image_gc, lease, pods};
 
 /// The agent of one node; see the [crate](crate).
@@ -61,7 +61,6 @@ impl NodeAgent {
         });
         let shared = Shared {
             services: proxy.as_ref().map(|(proxy, _)| proxy.services.clone()),
-            sandboxes: Sandboxes::new(runtime.clone()),
             client,
             runtime,
             network,

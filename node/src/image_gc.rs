@@ -45,7 +45,7 @@ async fn collect(shared: &Shared, policy: ImageGc, known: &mut Known) -> Result<
     let images = shared.runtime.images();
     let text = |error: Error| error.to_string();
     let Some(disk) = images.disk().await.map_err(text)? else { return Ok(()) };
-    let sandboxes = shared.sandboxes.all().await.map_err(text)?;
+    let sandboxes = shared.runtime.list().await.map_err(text)?;
     let used = sandboxes.iter().flat_map(|sandbox| &sandbox.containers).map(|container| container.image.clone());
     let listed = images.list().await.map_err(text)?;
     let now = shared.clock.elapsed();

@@ -44,7 +44,6 @@ async fn try_remove(shared: &Shared, sandbox: &Sandbox, grace: Duration) -> Resu
     }
     shared.runtime.remove_sandbox(&pod.uid).await.map_err(|error| error.to_string())?;
     shared.network.detach(pod).await.map_err(|error| error.to_string())?;
-    shared.sandboxes.changed();
     if shared.is_real() {
         let logs = shared.options.pod_log_dir(&pod.namespace, &pod.name, &pod.uid);
         volumes::remove(shared.options.pod_dir(&pod.uid), Some(logs)).await.map_err(|error| error.to_string())?;

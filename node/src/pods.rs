@@ -125,7 +125,7 @@ impl Pods {
 
     async fn sandboxes(&self) -> Vec<Sandbox> {
         loop {
-            match self.shared.sandboxes.all().await {
+            match self.shared.runtime.list().await {
                 Ok(sandboxes) => return sandboxes,
                 Err(error) => tracing::warn!(%error, "cannot list what the runtime has, trying again"),
             }
@@ -240,7 +240,6 @@ impl Pods {
     }
 
     fn event(&self, event: &Event) {
-        self.shared.sandboxes.changed();
         let uid = match event {
             Event::Container(container) => &container.pod_uid,
             Event::Sandbox { pod_uid } => pod_uid,

@@ -1,8 +1,6 @@
 //! What all parts of an agent share.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use longshore_core::api::{Pod, ResourceList, Service};
 use longshore_core::client::Client;
@@ -10,8 +8,7 @@ use longshore_core::clock::Clock;
 use longshore_core::events::EventRecorder;
 use longshore_core::informer::Informer;
 use longshore_core::network::Network;
-use longshore_core::runtime::{Error, Info, Runtime, Sandbox};
-use tokio::sync::Mutex;
+use longshore_core::runtime::{Info, Runtime};
 
 use crate::Options;
 use crate::devices::Devices;
@@ -35,7 +32,6 @@ pub(crate) struct Shared {
     /// Services, where the agent watches them.
     pub(crate) services: Option<Informer<Service>>,
     pub(crate) recorder: EventRecorder,
-    pub(crate) sandboxes: Sandboxes,
 }
 
 impl Shared {
@@ -49,48 +45,5 @@ impl Shared {
         let (mut capacity, mut allocatable) = (self.capacity.clone(), self.allocatable.clone());
         self.devices.offer(&mut capacity, &mut allocatable);
         (capacity, allocatable)
-    }
-}
-
-/// What the runtime lists, read anew only when something may have changed: many pods that look at the same time
-/// share one listing.
-#[derive(Debug)]
-pub(crate) struct Sandboxes {
-    runtime: Arc<dyn Runtime>,
-    /// Counts what may have changed the runtime's state.
-    changes: AtomicU64,
-    /// The last listing and the count before it was made.
-    listed: Mutex<(Option<u64>, BTreeMap<String, Sandbox>)>,
-}
-
-impl Sandboxes {
-    pub(crate) fn new(runtime: Arc<dyn Runtime>) -> Self {
-        Self { runtime, changes: AtomicU64::new(0), listed: Mutex::default() }
-    }
-
-    /// Something happened: what was listed before is old.
-    pub(crate) fn changed(&self) {
-        self.changes.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// The sandbox of a pod, as it was at a moment not before the call.
-    pub(crate) async fn get(&self, uid: &str) -> Result<Option<Sandbox>, Error> {
-        self.look(|sandboxes| sandboxes.get(uid).cloned()).await
-    }
-
-    /// All sandboxes.
-    pub(crate) async fn all(&self) -> Result<Vec<Sandbox>, Error> {
-        self.look(|sandboxes| sandboxes.values().cloned().collect()).await
-    }
-
-    async fn look<T>(&self, look: impl FnOnce(&BTreeMap<String, Sandbox>) -> T) -> Result<T, Error> {
-        let mut listed = self.listed.lock().await;
-        let changes = self.changes.load(Ordering::SeqCst);
-        if listed.0 != Some(changes) {
-            let sandboxes = self.runtime.list().await?;
-            let by_uid = sandboxes.into_iter().map(|sandbox| (sandbox.pod.uid.clone(), sandbox)).collect();
-            *listed = (Some(changes), by_uid);
-        }
-        Ok(look(&listed.1))
     }
 }

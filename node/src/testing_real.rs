@@ -45,6 +45,10 @@ impl Runtime for Pretending {
         self.inner.list().await
     }
 
+    async fn sandbox(&self, pod_uid: &str) -> Result<Option<Sandbox>, Error> {
+        self.inner.sandbox(pod_uid).await
+    }
+
     async fn events(&self) -> Result<BoxStream<'static, Event>, Error> {
         self.inner.events().await
     }

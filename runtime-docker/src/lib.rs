@@ -167,6 +167,10 @@ impl Runtime for DockerRuntime {
         self.engine.list().await
     }
 
+    async fn sandbox(&self, pod_uid: &str) -> Result<Option<Sandbox>, Error> {
+        self.engine.sandbox(pod_uid).await
+    }
+
     async fn events(&self) -> Result<BoxStream<'static, Event>, Error> {
         events::stream(&self.engine).await
     }

@@ -97,6 +97,15 @@ impl Engine {
     pub(crate) async fn list(&self) -> Result<Vec<Sandbox>, Error> {
         let ids = self.ids(None).await?;
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| ids.contains(id));
+        self.sandboxes(ids).await
+    }
+
+    /// What of this there is of one pod.
+    pub(crate) async fn sandbox(&self, uid: &str) -> Result<Option<Sandbox>, Error> {
+        Ok(self.sandboxes(self.ids(Some(uid)).await?).await?.pop())
+    }
+
+    async fn sandboxes(&self, ids: Vec<String>) -> Result<Vec<Sandbox>, Error> {
         let found: Vec<_> = stream::iter(ids).map(|id| self.look(id)).buffered(ASKED_AT_ONCE).try_collect().await?;
         let (mut sandboxes, mut containers) = (Vec::new(), Vec::new());
         for found in found.into_iter().flatten() {

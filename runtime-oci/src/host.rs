@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -45,6 +46,8 @@ pub(crate) struct Host {
     /// Held while something of a pod is made or removed, by the pod's uid: an operation that nobody waits for any more may
     /// still be at work when it is asked for again.
     pub(crate) pods: Mutex<BTreeMap<String, Arc<Mutex<()>>>>,
+    /// The shims that this process has started, by the pod's uid, until they are waited for. Others' are not its children.
+    pub(crate) shims: Mutex<BTreeMap<String, Child>>,
 }
 
 impl Host {
@@ -100,17 +103,19 @@ impl Host {
     }
 
     pub(crate) fn list(&self) -> io::Result<Vec<Sandbox>> {
-        let mut sandboxes = Vec::new();
-        for directory in disk::directories(&self.sandboxes())? {
-            let Some(record) = disk::noted::<SandboxRecord>(&directory.join("sandbox.json"))? else { continue };
-            match self.sandbox(&directory, record) {
-                Ok(sandbox) => sandboxes.push(sandbox),
-                // It was removed while we looked.
-                Err(_) if !directory.join("sandbox.json").exists() => {}
-                Err(error) => return Err(error),
-            }
+        let directories = disk::directories(&self.sandboxes())?;
+        directories.iter().filter_map(|directory| self.look(directory).transpose()).collect()
+    }
+
+    /// The sandbox that has this directory, if there is one.
+    pub(crate) fn look(&self, directory: &Path) -> io::Result<Option<Sandbox>> {
+        let Some(record) = disk::noted::<SandboxRecord>(&directory.join("sandbox.json"))? else { return Ok(None) };
+        match self.sandbox(directory, record) {
+            Ok(sandbox) => Ok(Some(sandbox)),
+            // It was removed while we looked.
+            Err(_) if !directory.join("sandbox.json").exists() => Ok(None),
+            Err(error) => Err(error),
         }
-        Ok(sandboxes)
     }
 
     pub(crate) fn sandbox(&self, directory: &Path, record: SandboxRecord) -> io::Result<Sandbox> {

@@ -118,6 +118,7 @@ impl OciRuntime {
             clock,
             images: images.clone(),
             pods: Mutex::default(),
+            shims: Mutex::default(),
         });
         let sandboxes = host.sandboxes();
         for directory in [&host.events(), &host.runtime_root(), &sandboxes] {
@@ -239,6 +240,12 @@ impl Runtime for OciRuntime {
 
     async fn list(&self) -> Result<Vec<Sandbox>, Error> {
         self.with(|host| host.list().map_err(failed("list sandboxes"))).await
+    }
+
+    async fn sandbox(&self, pod_uid: &str) -> Result<Option<Sandbox>, Error> {
+        disk::check_name("pod uid", pod_uid)?;
+        let directory = self.host.sandbox_directory(pod_uid);
+        self.with(move |host| host.look(&directory).map_err(failed("look at a sandbox"))).await
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Event>, Error> {

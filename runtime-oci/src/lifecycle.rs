@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::sync::PoisonError;
 
 use longshore_core::runtime::{
     Container, ContainerConfig, ContainerRef, ContainerState, Error, Resources, Sandbox, SandboxConfig,
@@ -62,15 +62,9 @@ impl Host {
             pod_uid: config.pod.uid.clone(),
         };
         disk::note(&directory.join("orders.json"), &orders)?;
-        let output = Command::new(&self.options.shim)
-            .args(["shim".as_ref(), "start".as_ref(), directory.as_os_str()])
-            .stdin(Stdio::null())
-            .output()?;
-        if output.status.success() {
-            Ok(())
-        } else {
-            Err(io::Error::other(String::from_utf8_lossy(&output.stdout).trim().to_owned()))
-        }
+        let shim = shim::start(&self.options.shim, directory)?;
+        self.shims.lock().unwrap_or_else(PoisonError::into_inner).insert(config.pod.uid.clone(), shim);
+        Ok(())
     }
 
     pub(crate) fn remove_sandbox(&self, uid: &str) -> Result<(), Error> {
@@ -85,6 +79,10 @@ impl Host {
         let directory = self.sandbox_directory(uid);
         if !cgroup::destroy(&self.pod_group(uid)) {
             return Err(failed(io::Error::other("its processes do not end")));
+        }
+        let shim = self.shims.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        if let Some(mut shim) = shim {
+            shim.wait().map_err(failed)?;
         }
         if !directory.exists() {
             return Ok(());

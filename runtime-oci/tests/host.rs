@@ -91,6 +91,18 @@ fn a_killed_process_is_told_of_at_once() {
 }
 
 #[test]
+fn a_container_begins_with_no_signal_blocked() {
+    on_a_node(async |node, runtime, image| {
+        runtime.create_sandbox(&sandbox(node, "pod")).await.unwrap();
+        let look = "grep SigBlk /proc/self/status; exec sleep 1000000";
+        let config = container(&image, "pod", "main", look);
+        start(&runtime, &config).await;
+        let log = logged(node, &config.container, "SigBlk:").await;
+        assert!(log.contains("SigBlk:\t0000000000000000"), "{log}");
+    });
+}
+
+#[test]
 fn a_killed_shim_is_told_of_and_takes_its_containers_along() {
     on_a_node(async |node, runtime, image| {
         runtime.create_sandbox(&sandbox(node, "pod")).await.unwrap();

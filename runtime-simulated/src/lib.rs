@@ -140,6 +140,11 @@ impl Runtime for SimulatedRuntime {
         Ok(self.host.lock().sandboxes.iter().map(|(uid, sandbox)| sandbox.view(uid)).collect())
     }
 
+    async fn sandbox(&self, pod_uid: &str) -> Result<Option<Sandbox>, Error> {
+        self.host.settle();
+        Ok(self.host.lock().sandboxes.get(pod_uid).map(|sandbox| sandbox.view(pod_uid)))
+    }
+
     async fn events(&self) -> Result<BoxStream<'static, Event>, Error> {
         let state = (self.host.clone(), self.host.subscribe());
         let events = stream::unfold(state, |(host, mut receiver)| async move {

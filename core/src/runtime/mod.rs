@@ -602,6 +602,13 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
     /// [`Error::Failed`].
     async fn list(&self) -> Result<Vec<Sandbox>, Error>;
 
+    /// The sandbox of a pod with its containers; `None` if there is none. What it costs should not depend on how many others
+    /// there are.
+    ///
+    /// # Errors
+    /// [`Error::Failed`].
+    async fn sandbox(&self, pod_uid: &str) -> Result<Option<Sandbox>, Error>;
+
     /// A stream of changes from now on.
     ///
     /// # Errors

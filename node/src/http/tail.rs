@@ -99,7 +99,7 @@ impl Tail {
 
     async fn has_ended(&self) -> bool {
         let wanted = &self.log.container;
-        match self.shared.sandboxes.get(&wanted.pod_uid).await {
+        match self.shared.runtime.sandbox(&wanted.pod_uid).await {
             Ok(Some(sandbox)) => {
                 let found = sandbox.containers.iter().find(|container| container.container == *wanted);
                 found.is_none_or(|container| matches!(container.state, ContainerState::Exited { .. }))

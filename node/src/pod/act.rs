@@ -69,7 +69,6 @@ pub(crate) async fn act(context: Context, step: Step) -> Outcome {
         Step::RemoveVolumes { logs } => remove_volumes(&context, logs).await,
         Step::DeleteObject => delete_object(&context).await,
     };
-    context.shared.sandboxes.changed();
     match result {
         Ok(()) => Outcome::Done,
         Err(problem) => {

@@ -62,7 +62,6 @@ pub(crate) async fn start(context: &Context, start: Start) -> Result<(), Problem
             return Err(Problem::new("RunContainerError", error.to_string()));
         }
     }
-    shared.sandboxes.changed();
     post_start(context, container, &config.container).await
 }
 
@@ -122,7 +121,7 @@ async fn target(context: &Context, container: &Container) -> Result<Option<Conta
     if wanted.is_empty() || context.pod.spec.share_process_namespace == Some(true) {
         return Ok(None);
     }
-    let sandbox = context.shared.sandboxes.get(context.uid()).await.map_err(|error| error.to_string())?;
+    let sandbox = context.shared.runtime.sandbox(context.uid()).await.map_err(|error| error.to_string())?;
     let containers = sandbox.into_iter().flat_map(|sandbox| sandbox.containers);
     let running = |of: &Made| of.container.name == *wanted && matches!(of.state, ContainerState::Running { .. });
     let found = containers.into_iter().find(running).map(|of| of.container);

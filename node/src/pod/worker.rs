@@ -70,6 +70,8 @@ pub(crate) struct Worker {
     probes: Probes,
     running: BTreeMap<Target, Running>,
     futures: FuturesUnordered<Abortable<BoxFuture<'static, Done>>>,
+    /// The version that the last report was about, and replaced: the next is about a newer one, as it will be seen soon.
+    replaced: Option<String>,
     /// Attempts whose back-off was reported in an event, by container.
     announced: BTreeMap<String, i32>,
     /// When volumes are refreshed, by the clock's `elapsed`.
@@ -99,6 +101,7 @@ impl Worker {
             probes: Probes::default(),
             running: BTreeMap::new(),
             futures: FuturesUnordered::new(),
+            replaced: None,
             announced: BTreeMap::new(),
             refresh: None,
             told: None,
@@ -116,11 +119,10 @@ impl Worker {
             let (shared, known) = (&self.shared, &self.observed.remembered);
             let (pod, pending) = resize::grant(&pod, known, &shared.allocatable, || shared.pods.list());
             self.observed.pending = pending;
-            match self.shared.sandboxes.get(&uid).await {
+            match self.shared.runtime.sandbox(&uid).await {
                 Ok(sandbox) => self.observed.sandbox = sandbox,
                 Err(error) => {
                     tracing::warn!(pod = full_name(&pod), %error, "cannot look at the runtime");
-                    self.shared.sandboxes.changed();
                     let pause = self.shared.clock.sleep(LOOK_AGAIN);
                     if cancel.run_until_cancelled(pause).await.is_none() {
                         return pod;
@@ -245,7 +247,8 @@ impl Worker {
 
     fn report(&mut self, pod: &Arc<Pod>, change: Value, now: Timestamp) {
         let waits = self.observed.failures.get(&Target::Status).is_some_and(|failure| failure.until > now);
-        if waits || self.running.contains_key(&Target::Status) {
+        let outdated = self.replaced.is_some() && self.replaced == pod.metadata.resource_version;
+        if waits || outdated || self.running.contains_key(&Target::Status) {
             return;
         }
         let (base, write) = (pod.clone(), report::write(self.shared.clone(), pod.clone(), change));
@@ -291,7 +294,9 @@ impl Worker {
                 self.running.remove(&Target::Status);
                 let pod = self.wanted.borrow().pod.clone();
                 match result {
-                    Ok(_) => {
+                    Ok(written) => {
+                        let (old, new) = (&base.metadata.resource_version, &written.metadata.resource_version);
+                        self.replaced = old.clone().filter(|_| old != new);
                         self.observed.failures.remove(&Target::Status);
                         report::back_off_pulls(&self.shared.recorder, &pod, &mut self.observed.failures);
                     }

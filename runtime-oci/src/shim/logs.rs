@@ -6,7 +6,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
 use longshore_core::clock::Clock;
 use longshore_core::runtime::LogLimits;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -109,6 +108,9 @@ pub(super) fn complaint(said: &str) -> String {
 struct Log {
     path: PathBuf,
     file: File,
+    /// Entries that are not in the file yet: a container that writes much writes many lines at once.
+    pending: Vec<u8>,
+    /// Of the file with what is pending.
     size: u64,
     limits: LogLimits,
 }
@@ -120,17 +122,27 @@ impl Log {
         }
         let file = OpenOptions::new().create(true).append(true).open(path)?;
         let size = file.metadata()?.len();
-        Ok(Self { path: path.to_owned(), file, size, limits })
+        Ok(Self { path: path.to_owned(), file, pending: Vec::new(), size, limits })
     }
 
-    fn write(&mut self, entry: &[u8]) -> io::Result<()> {
-        let grown = self.size + entry.len() as u64;
-        if self.limits.max_bytes > 0 && self.size > 0 && grown > self.limits.max_bytes {
+    /// Adds an entry of these parts; it is in the file after [`Log::flush`].
+    fn add(&mut self, parts: &[&[u8]]) -> io::Result<()> {
+        let length = parts.iter().map(|part| part.len() as u64).sum::<u64>();
+        if self.limits.max_bytes > 0 && self.size > 0 && self.size + length > self.limits.max_bytes {
+            self.flush()?;
             self.rotate()?;
         }
-        self.file.write_all(entry)?;
-        self.size += entry.len() as u64;
-        Ok(())
+        parts.iter().for_each(|part| self.pending.extend_from_slice(part));
+        self.size += length;
+        // Lines may be short, and what stands before each is not.
+        if self.pending.len() > LINE_MAX { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let written = self.file.write_all(&self.pending);
+        // What a full disk does not take is lost, and not kept in memory.
+        self.pending.clear();
+        written
     }
 
     /// Begins a new file: every older one moves on by one, over the oldest.
@@ -168,12 +180,15 @@ impl Pipe {
                 Ok(0) | Err(_) => {
                     if !self.line.is_empty() {
                         let line = std::mem::take(&mut self.line);
-                        self.log(log, clock.now(), "F", &line);
+                        self.log(log, &stamp(clock), "F", &line);
+                        let _ = log.flush();
                     }
                     return false;
                 }
                 Ok(count) => count,
             };
+            // What is read at once was said at once, as far as anybody can tell.
+            let now = stamp(clock);
             attached.tell(self.kind, &buffer[..count]);
             for piece in buffer[..count].split_inclusive(|byte| *byte == b'\n') {
                 self.line.extend_from_slice(piece);
@@ -181,23 +196,28 @@ impl Pipe {
                 while self.line.len() > LINE_MAX {
                     let rest = self.line.split_off(LINE_MAX);
                     let part = std::mem::replace(&mut self.line, rest);
-                    self.log(log, clock.now(), "P", &part);
+                    self.log(log, &now, "P", &part);
                 }
                 if whole {
-                    let line = std::mem::take(&mut self.line);
-                    self.log(log, clock.now(), "F", &line);
+                    self.log(log, &now, "F", &self.line);
+                    self.line.clear();
                 }
             }
+            // A full disk must not stop the container.
+            let _ = log.flush();
         }
         true
     }
 
-    fn log(&self, log: &mut Log, now: Timestamp, tag: &str, line: &[u8]) {
-        let stream = if self.kind == Kind::Stderr { "stderr" } else { "stdout" };
-        let mut entry = format!("{now:.9} {stream} {tag} ").into_bytes();
-        entry.extend_from_slice(line);
-        entry.push(b'\n');
+    fn log(&self, log: &mut Log, now: &str, tag: &str, line: &[u8]) {
+        let stream = if self.kind == Kind::Stderr { " stderr " } else { " stdout " };
+        let parts = [now.as_bytes(), stream.as_bytes(), tag.as_bytes(), b" ", line, b"\n"];
         // A full disk must not stop the container.
-        let _ = log.write(&entry);
+        let _ = log.add(&parts);
     }
+}
+
+/// The time as it stands in logs.
+fn stamp(clock: &dyn Clock) -> String {
+    format!("{:.9}", clock.now())
 }

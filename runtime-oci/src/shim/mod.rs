@@ -14,7 +14,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 
 use longshore_core::clock::{Clock, SystemClock};
 use nix::errno::Errno;
@@ -51,15 +51,14 @@ pub(crate) struct Orders {
     pub(crate) pod_uid: String,
 }
 
-/// Runs the shim's side of a command line `PROGRAM shim (start|serve) DIRECTORY`; `args` is what follows `shim`.
+/// Runs the shim's side of a command line `PROGRAM shim serve DIRECTORY`; `args` is what follows `shim`.
 pub fn main(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
     let args: Vec<_> = args.into_iter().collect();
     let done = match args.as_slice() {
-        [verb, directory] if verb == "start" => start(Path::new(directory)),
         [verb, directory] if verb == "serve" => serve(Path::new(directory)),
         [verb] if verb == "hold" => init::hold(),
         [verb] if verb == "init" => init::run(),
-        _ => Err(io::Error::other("usage: shim start|serve DIRECTORY; it is started by the node agent")),
+        _ => Err(io::Error::other("usage: shim serve DIRECTORY; it is started by the node agent")),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -71,9 +70,9 @@ pub fn main(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
     }
 }
 
-/// Starts the serving process as nobody's child and waits until it is ready.
-fn start(directory: &Path) -> io::Result<()> {
-    let mut child = Command::new(std::env::current_exe()?)
+/// Starts a shim and waits until it is ready. It is the caller's child, and goes on when that ends.
+pub(crate) fn start(program: &Path, directory: &Path) -> io::Result<Child> {
+    let mut shim = Command::new(program)
         .args(["shim".as_ref(), "serve".as_ref(), directory.as_os_str()])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -81,14 +80,16 @@ fn start(directory: &Path) -> io::Result<()> {
         .current_dir("/")
         .spawn()?;
     let mut answer = String::new();
-    if let Some(mut stdout) = child.stdout.take() {
+    if let Some(mut stdout) = shim.stdout.take() {
         stdout.read_to_string(&mut answer)?;
     }
-    match answer.trim() {
-        "ready" => Ok(()),
-        "" => Err(io::Error::other("it ended before it was ready")),
-        reason => Err(io::Error::other(reason.to_owned())),
-    }
+    let reason = match answer.trim() {
+        "ready" => return Ok(shim),
+        "" => "it ended before it was ready",
+        reason => reason,
+    };
+    shim.wait()?;
+    Err(io::Error::other(reason.to_owned()))
 }
 
 /// What is said of a container that is not there any more.
@@ -135,7 +136,9 @@ fn serve(directory: &Path) -> io::Result<()> {
         disk::note(&directory.join("init.json"), &init::start()?)?;
     }
     let mut signals = SigSet::empty();
-    for signal in [Signal::SIGCHLD, Signal::SIGHUP, Signal::SIGINT, Signal::SIGPIPE] {
+    // Not SIGPIPE, which is ignored here anyway: containers would begin with it blocked, and what writes to somebody who has
+    // left would go on for ever.
+    for signal in [Signal::SIGCHLD, Signal::SIGHUP, Signal::SIGINT] {
         signals.add(signal);
     }
     signals.thread_block()?;

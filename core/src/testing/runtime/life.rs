@@ -32,6 +32,11 @@ pub async fn clause_1_list_shows_what_was_made(subject: Subject) {
     assert_eq!(listed.len(), 2);
     assert_eq!(listed[0].containers, [container]);
     assert_eq!(listed[1].containers, []);
+    // Each can be asked for alone.
+    for sandbox in listed {
+        assert_eq!(runtime.sandbox(&sandbox.pod.uid).await.unwrap(), Some(sandbox));
+    }
+    assert_eq!(runtime.sandbox("c").await.unwrap(), None);
 }
 
 /// Sandboxes and containers outlive whoever made them.

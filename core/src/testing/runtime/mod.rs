@@ -291,8 +291,7 @@ impl Subject {
 
     /// A container, if there is one of this name.
     async fn find(&self, name: &ContainerRef) -> Option<Container> {
-        let sandboxes = self.runtime.list().await.unwrap();
-        let sandbox = sandboxes.into_iter().find(|sandbox| sandbox.pod.uid == name.pod_uid)?;
+        let sandbox = self.runtime.sandbox(&name.pod_uid).await.unwrap()?;
         sandbox.containers.into_iter().find(|container| container.container == *name)
     }
 

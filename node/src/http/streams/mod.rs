@@ -97,7 +97,7 @@ fn failed(error: &longshore_core::runtime::Error) -> Refusal {
 }
 
 async fn sandbox_is_gone(shared: &Shared, uid: &str) -> Result<bool, Refusal> {
-    let sandbox = shared.sandboxes.get(uid).await.map_err(|error| failed(&error))?;
+    let sandbox = shared.runtime.sandbox(uid).await.map_err(|error| failed(&error))?;
     Ok(sandbox.is_none_or(|sandbox| !sandbox.ready))
 }
 
@@ -117,7 +117,7 @@ fn wanted(query: &[(String, String)], own: bool) -> Result<Wanted, Refusal> {
 async fn running(shared: &Shared, namespace: &str, pod: &str, container: &str) -> Result<ContainerRef, Refusal> {
     let pod = shared.pods.get(namespace, pod).ok_or_else(no_pod)?;
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-    let sandbox = shared.sandboxes.get(uid).await.map_err(|error| failed(&error))?;
+    let sandbox = shared.runtime.sandbox(uid).await.map_err(|error| failed(&error))?;
     let containers = sandbox.into_iter().flat_map(|sandbox| sandbox.containers);
     let mut running = containers.filter(|of| matches!(of.state, ContainerState::Running { .. }));
     let found = running.find(|of| of.container.name == container);
