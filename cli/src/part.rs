@@ -15,7 +15,7 @@ use longshore_cluster::{
 use longshore_core::go_duration;
 
 use crate::device_plugin::OfferOptions;
-use crate::dns::Dns;
+use crate::dns::{ClusterNames, Dns};
 use crate::output::say;
 use crate::{Place, signals};
 
@@ -37,6 +37,8 @@ pub(crate) struct ApiserverOptions {
     /// Addresses of Services
     #[arg(long, value_name = "RANGE", default_value = "10.96.0.0/16")]
     service_range: AddressRange,
+    #[command(flatten)]
+    names: ClusterNames,
     /// What to do about fields that nothing acts on yet and that it would be unsafe to ignore
     #[arg(long, value_name = "refuse|warn", default_value = "refuse")]
     unsupported: Unsupported,
@@ -234,6 +236,8 @@ pub(crate) async fn apiserver(options: ApiserverOptions) -> Result<ExitCode, Err
         listen: options.listen,
         addresses: options.addresses,
         service_range: options.service_range,
+        cluster_domain: options.names.cluster_domain,
+        cluster_dns: options.names.cluster_dns,
         unsupported: options.unsupported,
         certificate_life: options.signing.life(),
     };

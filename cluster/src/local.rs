@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster_info::ClusterInfo;
 use crate::control_plane::{ControlPlane, ControlPlaneOptions};
 use crate::data_dir::{DataDir, Lock, Settings};
-use crate::dns::{self, DnsOptions};
+use crate::dns::{self, DnsAddress, DnsOptions};
 use crate::machine;
 use crate::manifests::{self, Entry};
 use crate::parts::Parts;
@@ -195,11 +195,18 @@ impl Cluster {
         let called = machine::called(settings.address);
         control.registry().advertise(called).await.map_err(failed("API server"))?;
         directory.record(&settings)?;
+        let address = if runtime == RuntimeKind::Simulated.as_str() {
+            None
+        } else {
+            dns::publish(&client, &options.dns, &services).await?
+        };
         let url = format!("https://{called}");
         let info = ClusterInfo {
             server: url.clone(),
             authority: authority.certificate().to_owned(),
             service_range: settings.service_range.clone(),
+            domain: settings.cluster_domain.clone(),
+            dns: address.map_or(options.dns.address, DnsAddress::At),
         };
         info.publish(client.clone()).await.map_err(failed("API server"))?;
         let admin = authority.issue_client("admin", &["system:masters"]).map_err(failed("certificates"))?;
@@ -217,11 +224,6 @@ impl Cluster {
         });
         step(format!("API: {url}"));
 
-        let address = if runtime == RuntimeKind::Simulated.as_str() {
-            None
-        } else {
-            dns::publish(&client, &options.dns, &services).await?
-        };
         let dns = address.map(|address| (&options.dns, address));
         let (seed, demo, lease) = (seed, options.demo, options.node_monitor_grace_period);
         let choices = machine::Choices { seed, demo, lease, dns, offer: &options.offer };
