@@ -190,6 +190,37 @@ fn pods_of_two_machines_reach_each_other_move_and_outlive_their_agents() {
 }
 
 #[test]
+fn an_agent_that_stood_still_gives_up_what_others_have_got() {
+    on_own_network(&["runc", "nft", "busybox", "kubectl", "ip", "nsenter"], || {
+        let fleet = Fleet::start(2);
+        let (control, worker) = (&fleet.control, &fleet.workers[1]);
+        let patient = WEB.replace("terminationGracePeriodSeconds: 0", "terminationGracePeriodSeconds: 1");
+        control.ask(&["apply", "-f", &control.write("web.yaml", &patient)]);
+        let before = placed(control, &["worker-1", "worker-2"]);
+        let instance = worker.machine.instance();
+        let servers = || processes(&instance, "/bin/busybox httpd ");
+        let taints = || control.ask(&["get", "node", "worker-2", "-o", "jsonpath={.spec.taints[*].key}"]);
+
+        worker.suspend(true);
+        is_ready(control, "worker-2", "Unknown");
+        eventually("it is tainted", || taints().contains("node.kubernetes.io/unreachable").then_some(()));
+        let others = placed(control, &["worker-1", "worker-1"]);
+        assert!(others.contains(&before[0]) && !others.contains(&before[1]), "who ran well stays: {others:?}");
+        assert_eq!(servers().len(), 1, "nobody is there to end it");
+        let all = || control.ask(&["get", "pods", "-o", "name"]).lines().count();
+        assert_eq!(all(), 3, "whether it ended only its node can say");
+
+        worker.suspend(false);
+        is_ready(control, "worker-2", "True");
+        eventually("what has moved ends", || (servers().is_empty() && all() == 2).then_some(()));
+        eventually("it is as good as others", || taints().is_empty().then_some(()));
+        assert_eq!(placed(control, &["worker-1", "worker-1"]), others, "nothing moves back");
+        control.ask(&["scale", "deployment/web", "--replicas=3"]);
+        placed(control, &["worker-1", "worker-1", "worker-2"]);
+    });
+}
+
+#[test]
 fn a_cluster_of_parts_takes_machines_by_token_and_tells_them_its_names() {
     on_own_network(&["runc", "nft", "busybox", "kubectl", "ip", "nsenter"], || {
         let mut machines = machines(3);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use longshore_core::api::pod::PodPhase;
-use longshore_core::api::{Lease, Node, Pod, Secret};
+use longshore_core::api::{ConditionStatus, Lease, Node, Pod, Secret};
 use longshore_core::client::Target;
 use longshore_core::client::params::PostParams;
 use longshore_core::clock::Clock;
@@ -404,6 +404,28 @@ async fn a_running_container_is_given_other_resources() {
             let main = status(&pod, "main");
             assert_eq!(main.allocated_resources["cpu"], "1500m".parse().unwrap());
             assert_eq!(main.restart_count, 1);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_node_that_stood_still_says_that_it_is_well_again() {
+    let world = World::new();
+    world
+        .with(async {
+            world.pass(Duration::from_secs(15)).await;
+            let target = Target { kind: KindType::of::<Node>(), namespace: "", name: "n1" };
+            world.server.modify(target, |object| {
+                let node = object.as_any_mut().downcast_mut::<Node>().unwrap();
+                let ready = node.status.conditions.iter_mut().find(|condition| condition.type_ == "Ready").unwrap();
+                ready.status = ConditionStatus::Unknown;
+            });
+            world.clock.advance(Duration::from_secs(60));
+            world.settle().await;
+            let node = world.node();
+            let ready = node.status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
+            assert_eq!(ready.status, ConditionStatus::True);
+            assert_eq!(world.clock.elapsed(), Duration::from_secs(75), "it does not wait for its next report");
         })
         .await;
 }
