@@ -19,6 +19,7 @@ use crate::peers::Peers;
 use crate::provisioner::Provisioner;
 use crate::proxy::Proxy;
 use crate::register::{self, Reporter};
+use crate::room::Room;
 use crate::shared::{Sandboxes, Shared};
 use crate::{Options, image_gc, lease, pods};
 
@@ -71,6 +72,7 @@ impl NodeAgent {
             capacity,
             allocatable,
             devices: Devices::default(),
+            room: Room::default(),
             pods,
             recorder,
         };

@@ -51,6 +51,7 @@ mod pull_secrets;
 #[cfg(test)]
 mod real_tests;
 mod register;
+mod room;
 mod shared;
 mod sources;
 mod sysctls;

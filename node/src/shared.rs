@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 
 use crate::Options;
 use crate::devices::Devices;
+use crate::room::Room;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -30,6 +31,7 @@ pub(crate) struct Shared {
     /// What of it pods may use.
     pub(crate) allocatable: ResourceList,
     pub(crate) devices: Devices,
+    pub(crate) room: Room,
     /// The pods of this node.
     pub(crate) pods: Informer<Pod>,
     /// Services, where the agent watches them.
