@@ -17,7 +17,7 @@ use super::act::{Context, Outcome, Problem, act};
 use super::container_status::full_name;
 use super::events::Events;
 use super::observed::{Disk, Failure, Net, Observed, Target};
-use super::plan::{Step, ending, plan};
+use super::plan::{Step, Why, ending, plan};
 use super::status::{Facts, status};
 use super::{report, resize};
 use crate::probes::check::{Place, check};
@@ -210,7 +210,12 @@ impl Worker {
     fn launch(&mut self, pod: &Arc<Pod>, step: Step) {
         let target = step.target();
         let stop = match &step {
-            Step::Stop { deadline, .. } => Some(*deadline),
+            Step::Stop { deadline, container, why } => {
+                if *why != Why::PodEnds {
+                    self.observed.stopped.insert(container.name.clone(), container.attempt);
+                }
+                Some(*deadline)
+            }
             _ => None,
         };
         if let Some(running) = self.running.get(&target) {
