@@ -249,7 +249,8 @@ fn a_cluster_of_parts_takes_machines_by_token_and_tells_them_its_names() {
         workers[0].start(&[]);
         let mut api = control.longshore(&["apiserver"]);
         let port = invited_port(&workers[0].machine);
-        let api = Part::start(api.args(["--listen", &format!("0.0.0.0:{port}"), "--cluster-dns", "10.96.0.53"]), "serving");
+        let api =
+            Part::start(api.args(["--listen", &format!("0.0.0.0:{port}"), "--cluster-dns", "10.96.0.53"]), "serving");
         is_ready(&control, "worker-1", "True");
         names_resolve(&control, "corp.internal");
         for worker in &mut workers {
