@@ -431,9 +431,10 @@ async fn a_resize_waits_until_there_is_room_and_then_happens_at_once() {
             let holds = |name: &str, cpu: &str| {
                 let cpu = cpu.parse().unwrap();
                 world.pod(name).filter(|pod| {
-                    pod.status.container_statuses.first().is_some_and(|main| {
-                        main.ready && main.allocated_resources.get("cpu") == Some(&cpu)
-                    })
+                    pod.status
+                        .container_statuses
+                        .first()
+                        .is_some_and(|main| main.ready && main.allocated_resources.get("cpu") == Some(&cpu))
                 })
             };
             let deferred = |name: &str| {

@@ -25,12 +25,7 @@ impl Room {
     }
 
     /// Gives a new pod what it asks for, or says why it is not taken.
-    pub(crate) fn admit(
-        &self,
-        pod: &Arc<Pod>,
-        node: Option<&Node>,
-        allocatable: &ResourceList,
-    ) -> Result<(), Refusal> {
+    pub(crate) fn admit(&self, pod: &Arc<Pod>, node: Option<&Node>, allocatable: &ResourceList) -> Result<(), Refusal> {
         let mut pods = self.pods();
         admission::admit(pod, node, allocatable, pods.values())?;
         pods.insert(uid(pod).to_owned(), pod.clone());
