@@ -300,7 +300,8 @@ fn a_refused_pod_is_only_reported() {
 #[test]
 fn what_was_stopped_to_be_started_again_is_whatever_code_it_ended_with() {
     let policy = json!([{"resourceName": "memory", "restartPolicy": "RestartContainer"}]);
-    let main = json!({"name": "main", "image": "web", "resources": {"limits": {"memory": "1Gi"}}, "resizePolicy": policy});
+    let main =
+        json!({"name": "main", "image": "web", "resources": {"limits": {"memory": "1Gi"}}, "resizePolicy": policy});
     let pod = pod(json!({"restartPolicy": "OnFailure", "containers": [main]}));
     check(&pod, &observed(&pod, vec![container("main", 0, 0, running())]), &[stop("main", 30, Why::Resize)]);
     let mut seen = observed(&pod, vec![container("main", 0, 0, exited(0, 9))]);
