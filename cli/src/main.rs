@@ -13,6 +13,7 @@ mod part;
 mod signals;
 mod token;
 mod up;
+mod upkeep;
 mod view;
 mod what_if;
 

@@ -17,6 +17,7 @@ use longshore_core::go_duration;
 use crate::device_plugin::OfferOptions;
 use crate::dns::{ClusterNames, Dns};
 use crate::output::say;
+use crate::upkeep::UpkeepOptions;
 use crate::{Place, signals};
 
 /// Options of `apiserver`.
@@ -183,6 +184,8 @@ pub(crate) struct NodeOptions {
     node_lease_duration: Duration,
     #[command(flatten)]
     offer: OfferOptions,
+    #[command(flatten)]
+    upkeep: UpkeepOptions,
 }
 
 /// Options of `certificate`.
@@ -286,6 +289,7 @@ pub(crate) async fn node(options: NodeOptions) -> Result<ExitCode, Error> {
         lease_duration: options.node_lease_duration,
         dns: options.dns.options(),
         offer: options.offer.offer(),
+        upkeep: options.upkeep.upkeep(),
     };
     signals::until_asked(async |cancel| remote::node(options, cancel).await).await.map(|()| ExitCode::SUCCESS)
 }

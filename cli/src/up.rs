@@ -12,6 +12,7 @@ use longshore_cluster::{Cluster, Error, Progress, RuntimeKind, StoreKind, Unsupp
 use crate::device_plugin::OfferOptions;
 use crate::dns::Dns;
 use crate::part::{MonitorOptions, SigningOptions, scheduler_configuration};
+use crate::upkeep::UpkeepOptions;
 use crate::{Place, install, output, signals};
 
 /// How long workloads may take to become ready.
@@ -60,6 +61,8 @@ pub(crate) struct Options {
     monitor: MonitorOptions,
     #[command(flatten)]
     offer: OfferOptions,
+    #[command(flatten)]
+    upkeep: UpkeepOptions,
     /// Go on in the background once everything is ready
     #[arg(long)]
     detach: bool,
@@ -115,6 +118,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Error> {
             certificate_life: options.signing.life(),
             node_monitor_grace_period: Some(options.monitor.node_monitor_grace_period),
             offer: options.offer.offer(),
+            upkeep: options.upkeep.upkeep(),
         };
         let mut cluster = Cluster::start(up, observer).await?;
         let ready = tokio::select! {

@@ -30,6 +30,7 @@ mod status;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod tokens;
+pub mod upkeep;
 mod waiting;
 mod what_if;
 

@@ -30,6 +30,7 @@ use crate::manifests::{self, Entry};
 use crate::parts::Parts;
 use crate::progress::{Observer, Progress};
 use crate::signing::{self, SigningOptions};
+use crate::upkeep::Upkeep;
 use crate::waiting::{self, Awaited};
 use crate::{Error, Offer, demo, random, requirements};
 
@@ -121,6 +122,8 @@ pub struct UpOptions {
     pub node_monitor_grace_period: Option<Duration>,
     /// What each node offers beyond what its machine tells.
     pub offer: Offer,
+    /// How each node keeps house.
+    pub upkeep: Upkeep,
 }
 
 /// A cluster that runs. Dropping it aborts the control plane; pods go on.
@@ -226,7 +229,7 @@ impl Cluster {
 
         let dns = address.map(|address| (&options.dns, address));
         let (seed, demo, lease) = (seed, options.demo, options.node_monitor_grace_period);
-        let choices = machine::Choices { seed, demo, lease, dns, offer: &options.offer };
+        let choices = machine::Choices { seed, demo, lease, dns, offer: &options.offer, upkeep: &options.upkeep };
         let names = machine::start_nodes(&mut control, &directory, &settings, &clock, choices).await?;
         let mut awaited: Vec<_> = names.iter().map(|name| Awaited::new(KindType::of::<Node>(), "", name)).collect();
         step(format!("nodes: {} ({})", settings.nodes, settings.runtime));
@@ -396,6 +399,7 @@ mod tests {
             certificate_life: None,
             node_monitor_grace_period: None,
             offer: Offer::default(),
+            upkeep: Upkeep::default(),
         }
     }
 

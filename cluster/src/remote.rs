@@ -47,6 +47,7 @@ use crate::local::{RuntimeKind, StoreKind, failed, open_store};
 use crate::process::ProcessMetrics;
 pub use crate::serving::Part;
 use crate::signing::{self, SigningOptions};
+use crate::upkeep::Upkeep;
 use crate::{Error, Offer, machine, random, serving};
 
 /// Addresses of Services where neither the options nor the cluster say.
@@ -406,6 +407,8 @@ pub struct NodeAloneOptions {
     pub lease_duration: Duration,
     /// What the node offers beyond what its machine tells.
     pub offer: Offer,
+    /// How the node keeps house.
+    pub upkeep: Upkeep,
 }
 
 /// Who the node of a process is.
@@ -476,6 +479,7 @@ pub async fn node(options: NodeAloneOptions, cancel: CancellationToken) -> Resul
     node.lease_duration = options.lease_duration;
     node.lease_interval = options.lease_duration / 4;
     options.offer.apply(&mut node);
+    options.upkeep.apply(&mut node)?;
     let agent = match options.runtime {
         RuntimeKind::Oci | RuntimeKind::Docker => {
             let services = settings.service_range.parse().map_err(failed("service range"))?;

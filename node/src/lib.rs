@@ -64,3 +64,4 @@ mod volumes;
 pub use agent::NodeAgent;
 pub use options::{ImageGc, Options};
 pub use proxy::service_ports;
+pub use sysctls::parse as parse_sysctl;
