@@ -31,6 +31,7 @@ mod agent;
 pub mod devices;
 mod dns;
 mod env;
+mod env_file;
 mod expand;
 mod files;
 pub mod http;
