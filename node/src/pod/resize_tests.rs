@@ -28,7 +28,7 @@ fn granted(pod: &Arc<Pod>, others: &[Arc<Pod>]) -> (String, Option<Pending>) {
 fn what_fits_is_granted_and_what_does_not_waits() {
     let other = pod("b", cpu("2", "2"), Value::Null);
     let asks = |request: &str| pod("a", cpu(request, "9"), cpu("1", "1"));
-    assert_eq!(granted(&asks("2"), &[other.clone()]), ("2".into(), None));
+    assert_eq!(granted(&asks("2"), std::slice::from_ref(&other)), ("2".into(), None));
     let (present, pending) = granted(&asks("3"), &[other]);
     let pending = pending.unwrap();
     assert_eq!((present.as_str(), pending.reason), ("1", "Deferred"));
