@@ -60,6 +60,7 @@ mod sysctls;
 mod testing;
 #[cfg(test)]
 mod testing_real;
+mod topology;
 mod volumes;
 
 pub use agent::NodeAgent;
