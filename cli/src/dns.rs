@@ -5,16 +5,25 @@ use std::net::SocketAddr;
 use clap::Args;
 use longshore_cluster::dns::{DnsAddress, DnsOptions, Domain, PodNames, StubDomain, parse_server, parse_ttl};
 
+/// What all nodes have in common: those that join learn it from the cluster.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Names")]
+pub(crate) struct ClusterNames {
+    /// Domain of the cluster's names [default: what the cluster has, at first cluster.local]
+    #[arg(long, value_name = "DOMAIN")]
+    pub(crate) cluster_domain: Option<Domain>,
+    /// Address of the cluster's DNS, out of those of Services; `none` gives pods the machine's DNS [default: what the cluster has,
+    /// at first the tenth]
+    #[arg(long, value_name = "ADDRESS|none", hide_default_value = true, default_value = "tenth")]
+    pub(crate) cluster_dns: DnsAddress,
+}
+
 /// How names are resolved.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Names")]
 pub(crate) struct Dns {
-    /// Domain of the cluster's names [default: cluster.local, or what was recorded]
-    #[arg(long, value_name = "DOMAIN")]
-    cluster_domain: Option<Domain>,
-    /// Address of the cluster's DNS, out of those of Services; `none` gives pods the machine's DNS [default: the tenth]
-    #[arg(long, value_name = "ADDRESS|none", hide_default_value = true, default_value = "tenth", value_parser = address)]
-    cluster_dns: DnsAddress,
+    #[command(flatten)]
+    cluster: ClusterNames,
     /// Who answers names that are not the cluster's; may be given several times [default: as /etc/resolv.conf says]
     #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = parse_server)]
     dns_upstream: Vec<SocketAddr>,
@@ -29,15 +38,11 @@ pub(crate) struct Dns {
     dns_pods: PodNames,
 }
 
-fn address(text: &str) -> Result<DnsAddress, String> {
-    if text == "tenth" { Ok(DnsAddress::Tenth) } else { text.parse() }
-}
-
 impl Dns {
     pub(crate) fn options(self) -> DnsOptions {
         DnsOptions {
-            address: self.cluster_dns,
-            domain: self.cluster_domain,
+            address: self.cluster.cluster_dns,
+            domain: self.cluster.cluster_domain,
             ttl: self.dns_ttl,
             pod_names: self.dns_pods,
             upstreams: self.dns_upstream,

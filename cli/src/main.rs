@@ -14,6 +14,7 @@ mod signals;
 mod store;
 mod token;
 mod up;
+mod upkeep;
 mod view;
 mod what_if;
 

@@ -15,9 +15,10 @@ use longshore_cluster::{
 use longshore_core::go_duration;
 
 use crate::device_plugin::OfferOptions;
-use crate::dns::Dns;
+use crate::dns::{ClusterNames, Dns};
 use crate::output::say;
 use crate::store::{CompactionOptions, EtcdOptions};
+use crate::upkeep::UpkeepOptions;
 use crate::{Place, signals};
 
 /// Options of `apiserver`.
@@ -38,6 +39,8 @@ pub(crate) struct ApiserverOptions {
     /// Addresses of Services
     #[arg(long, value_name = "RANGE", default_value = "10.96.0.0/16")]
     service_range: AddressRange,
+    #[command(flatten)]
+    names: ClusterNames,
     /// What to do about fields that nothing acts on yet and that it would be unsafe to ignore
     #[arg(long, value_name = "refuse|warn", default_value = "refuse")]
     unsupported: Unsupported,
@@ -186,6 +189,8 @@ pub(crate) struct NodeOptions {
     node_lease_duration: Duration,
     #[command(flatten)]
     offer: OfferOptions,
+    #[command(flatten)]
+    upkeep: UpkeepOptions,
 }
 
 /// Options of `certificate`.
@@ -240,6 +245,8 @@ pub(crate) async fn apiserver(options: ApiserverOptions) -> Result<ExitCode, Err
         listen: options.listen,
         addresses: options.addresses,
         service_range: options.service_range,
+        cluster_domain: options.names.cluster_domain,
+        cluster_dns: options.names.cluster_dns,
         unsupported: options.unsupported,
         certificate_life: options.signing.life(),
     };
@@ -288,6 +295,7 @@ pub(crate) async fn node(options: NodeOptions) -> Result<ExitCode, Error> {
         lease_duration: options.node_lease_duration,
         dns: options.dns.options(),
         offer: options.offer.offer(),
+        upkeep: options.upkeep.upkeep(),
     };
     signals::until_asked(async |cancel| remote::node(options, cancel).await).await.map(|()| ExitCode::SUCCESS)
 }

@@ -13,6 +13,7 @@ use crate::device_plugin::OfferOptions;
 use crate::dns::Dns;
 use crate::part::{MonitorOptions, SigningOptions, scheduler_configuration};
 use crate::store::{CompactionOptions, EtcdOptions};
+use crate::upkeep::UpkeepOptions;
 use crate::{Place, install, output, signals};
 
 /// How long workloads may take to become ready.
@@ -65,6 +66,8 @@ pub(crate) struct Options {
     etcd: EtcdOptions,
     #[command(flatten)]
     compaction: CompactionOptions,
+    #[command(flatten)]
+    upkeep: UpkeepOptions,
     /// Go on in the background once everything is ready
     #[arg(long)]
     detach: bool,
@@ -121,6 +124,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Error> {
             certificate_life: options.signing.life(),
             node_monitor_grace_period: Some(options.monitor.node_monitor_grace_period),
             offer: options.offer.offer(),
+            upkeep: options.upkeep.upkeep(),
         };
         let mut cluster = Cluster::start(up, observer).await?;
         let ready = tokio::select! {

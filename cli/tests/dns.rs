@@ -7,7 +7,7 @@ mod common;
 use std::net::UdpSocket;
 use std::process::Command;
 
-use common::{Machine, eventually, on_own_network, run};
+use common::{Machine, eventually, on_own_network, resolve, run};
 
 const PROGRAMS: &[&str] = &["runc", "nft", "busybox", "kubectl", "ip"];
 
@@ -67,18 +67,6 @@ fn play_upstream() -> u16 {
         }
     });
     port
-}
-
-/// What `nslookup` says in a pod, once it answers.
-#[track_caller]
-fn resolve(machine: &Machine, pod: &str, name: &str, expected: &str) {
-    eventually(&format!("{name} in {pod} leads to {expected}"), || {
-        let output = machine.kubectl(&["exec", pod, "--", "nslookup", name]).output().unwrap();
-        // What comes before is the server's own address.
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let (_, answer) = text.split_once("\n\n")?;
-        answer.contains(expected).then_some(())
-    });
 }
 
 #[test]

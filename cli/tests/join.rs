@@ -7,8 +7,8 @@ mod common;
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use common::lan::{Fleet, address, invitation, machines};
-use common::{Machine, Part, eventually, on_own_network, processes, run, texts};
+use common::lan::{Fleet, address, invitation, join, machines};
+use common::{Machine, Part, certificate, eventually, on_own_network, processes, resolve, run, texts};
 
 const WEB: &str = r#"
 apiVersion: apps/v1
@@ -40,6 +40,29 @@ metadata: { name: web }
 spec: { type: NodePort, selector: { app: web }, ports: [{ port: 80, targetPort: 8080 }] }
 "#;
 
+const PEERS: &str = r"
+apiVersion: v1
+kind: Service
+metadata: { name: peers }
+spec: { clusterIP: None, selector: { app: peers }, ports: [{ port: 80 }] }
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: { name: peer }
+spec:
+  serviceName: peers
+  replicas: 2
+  podManagementPolicy: Parallel
+  selector: { matchLabels: { app: peers } }
+  template:
+    metadata: { labels: { app: peers } }
+    spec:
+      terminationGracePeriodSeconds: 0
+      topologySpreadConstraints:
+      - { maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: { matchLabels: { app: peers } } }
+      containers: [{ name: main, image: 'longshore.local/demo:1', command: [sleep, '3600'] }]
+";
+
 /// Name, node and address of the pods that run and are meant to.
 fn pods(control: &Machine) -> Vec<[String; 3]> {
     let path = "jsonpath={range .items[*]}{.metadata.deletionTimestamp}|{.status.conditions[?(@.type=='Ready')].status}|\
@@ -54,11 +77,35 @@ fn pods(control: &Machine) -> Vec<[String; 3]> {
 
 /// Waits until the pods are on these nodes.
 #[track_caller]
-fn placed(control: &Machine, nodes: [&str; 2]) -> Vec<[String; 3]> {
+fn placed(control: &Machine, nodes: &[&str]) -> Vec<[String; 3]> {
     eventually(&format!("pods on {nodes:?}"), || {
         let pods = pods(control);
         (pods.iter().map(|pod| pod[1].as_str()).collect::<Vec<_>>() == nodes).then_some(pods)
     })
+}
+
+/// Pods on two nodes find the Service and each other by name.
+#[track_caller]
+fn names_resolve(control: &Machine, domain: &str) {
+    control.ask(&["apply", "-f", &control.write("peers.yaml", PEERS)]);
+    control.ask(&["rollout", "status", "statefulset/peer", "--timeout=60s"]);
+    let ask = |path: &str, what: &[&str]| control.ask(&[&["get", "-o", &format!("jsonpath={path}")], what].concat());
+    let web = ask("{.spec.clusterIP}", &["service", "web"]);
+    let [(first, a), (second, b)] = ["peer-0", "peer-1"].map(|pod| {
+        let found = ask("{.spec.nodeName} {.status.podIP}", &["pod", pod]);
+        let (node, address) = found.split_once(' ').unwrap();
+        (node.to_owned(), address.to_owned())
+    });
+    assert_ne!(first, second, "they are on two nodes");
+    for pod in ["peer-0", "peer-1"] {
+        resolve(control, pod, &format!("web.default.svc.{domain}"), &web);
+        resolve(control, pod, &format!("peer-0.peers.default.svc.{domain}"), &a);
+        resolve(control, pod, &format!("peer-1.peers.default.svc.{domain}"), &b);
+        // What pods search by themselves.
+        resolve(control, pod, "web", &web);
+    }
+    control.ask(&["delete", "statefulset/peer", "service/peers"]);
+    control.ask(&["wait", "--for=delete", "pods", "-l", "app=peers", "--timeout=60s"]);
 }
 
 /// Who answers at a URL, out of many requests of one pod or machine.
@@ -80,7 +127,7 @@ fn pods_of_two_machines_reach_each_other_move_and_outlive_their_agents() {
         let mut fleet = Fleet::start(2);
         let control = &fleet.control;
         control.ask(&["apply", "-f", &control.write("web.yaml", WEB)]);
-        let found = placed(control, ["worker-1", "worker-2"]);
+        let found = placed(control, &["worker-1", "worker-2"]);
         let names: BTreeSet<String> = found.iter().map(|pod| pod[0].clone()).collect();
 
         // From pod to pod, from a pod to the Service, and from every machine to every machine's node port.
@@ -113,6 +160,8 @@ fn pods_of_two_machines_reach_each_other_move_and_outlive_their_agents() {
             }
         }
 
+        names_resolve(control, "cluster.local");
+
         // An agent that dies harms no pod, and needs no token to come back.
         let instance = fleet.workers[1].machine.instance();
         let servers = || processes(&instance, "/bin/busybox httpd ");
@@ -125,19 +174,100 @@ fn pods_of_two_machines_reach_each_other_move_and_outlive_their_agents() {
         assert_eq!(control.ask(&["exec", &found[1][0], "--", "cat", "/www/index.html"]), found[1][0]);
 
         control.ask(&["drain", "worker-1", "--timeout=60s"]);
-        placed(control, ["worker-2", "worker-2"]);
+        placed(control, &["worker-2", "worker-2"]);
         control.ask(&["uncordon", "worker-1"]);
 
         // A machine that is lost gives its pods up to the others; when it is back it knows that they are no longer its.
         fleet.workers[1].kill();
         is_ready(control, "worker-2", "Unknown");
-        placed(control, ["worker-1", "worker-1"]);
+        placed(control, &["worker-1", "worker-1"]);
         assert_eq!(servers().len(), 2, "nobody is there to end them");
         fleet.workers[1].start(&[]);
         is_ready(control, "worker-2", "True");
         eventually("what moved away ends", || servers().is_empty().then_some(()));
         assert_eq!(control.ask(&["get", "pods", "-o", "name"]).lines().count(), 2);
     });
+}
+
+#[test]
+fn an_agent_that_stood_still_gives_up_what_others_have_got() {
+    on_own_network(&["runc", "nft", "busybox", "kubectl", "ip", "nsenter"], || {
+        let fleet = Fleet::start(2);
+        let (control, worker) = (&fleet.control, &fleet.workers[1]);
+        let patient = WEB.replace("terminationGracePeriodSeconds: 0", "terminationGracePeriodSeconds: 1");
+        control.ask(&["apply", "-f", &control.write("web.yaml", &patient)]);
+        let before = placed(control, &["worker-1", "worker-2"]);
+        let instance = worker.machine.instance();
+        let servers = || processes(&instance, "/bin/busybox httpd ");
+        let taints = || control.ask(&["get", "node", "worker-2", "-o", "jsonpath={.spec.taints[*].key}"]);
+
+        worker.suspend(true);
+        is_ready(control, "worker-2", "Unknown");
+        eventually("it is tainted", || taints().contains("node.kubernetes.io/unreachable").then_some(()));
+        let others = placed(control, &["worker-1", "worker-1"]);
+        assert!(others.contains(&before[0]) && !others.contains(&before[1]), "who ran well stays: {others:?}");
+        assert_eq!(servers().len(), 1, "nobody is there to end it");
+        let all = || control.ask(&["get", "pods", "-o", "name"]).lines().count();
+        assert_eq!(all(), 3, "whether it ended only its node can say");
+
+        worker.suspend(false);
+        is_ready(control, "worker-2", "True");
+        eventually("what has moved ends", || (servers().is_empty() && all() == 2).then_some(()));
+        eventually("it is as good as others", || taints().is_empty().then_some(()));
+        assert_eq!(placed(control, &["worker-1", "worker-1"]), others, "nothing moves back");
+        control.ask(&["scale", "deployment/web", "--replicas=3"]);
+        placed(control, &["worker-1", "worker-1", "worker-2"]);
+    });
+}
+
+#[test]
+fn a_cluster_of_parts_takes_machines_by_token_and_tells_them_its_names() {
+    on_own_network(&["runc", "nft", "busybox", "kubectl", "ip", "nsenter"], || {
+        let mut machines = machines(3);
+        let control = machines.remove(0);
+        let images = Machine::new();
+        images.up(&["--demo"]);
+        let temp = tempfile::tempdir().unwrap();
+        let options = ["--listen", "0.0.0.0:0", "--cluster-domain", "corp.internal", "--cluster-dns", "10.96.0.53"];
+        let api = Part::start(control.longshore(&["apiserver"]).args(options), "serving");
+        let [scheduler, controllers] = ["scheduler", "controllers"].map(|part| {
+            let kubeconfig = certificate(&control, temp.path(), part, &[part]);
+            let mut command = control.command(env!("CARGO_BIN_EXE_longshore"));
+            Part::start(command.arg(part).arg("--kubeconfig").arg(kubeconfig), "became leader")
+        });
+        let mut workers = join(&control, machines, &images);
+        control.ask(&["apply", "-f", &control.write("web.yaml", WEB)]);
+        placed(&control, &["worker-1", "worker-2"]);
+        names_resolve(&control, "corp.internal");
+        let pod = pods(&control)[1][0].clone();
+        let written = control.ask(&["exec", &pod, "--", "cat", "/etc/resolv.conf"]);
+        assert!(written.contains("nameserver 10.96.0.53\n"), "{written}");
+
+        // An agent that starts while nobody can be asked knows it from before.
+        workers[0].kill();
+        api.stop();
+        workers[0].start(&[]);
+        let mut api = control.longshore(&["apiserver"]);
+        let port = invited_port(&workers[0].machine);
+        let api =
+            Part::start(api.args(["--listen", &format!("0.0.0.0:{port}"), "--cluster-dns", "10.96.0.53"]), "serving");
+        is_ready(&control, "worker-1", "True");
+        names_resolve(&control, "corp.internal");
+        for worker in &mut workers {
+            worker.kill();
+        }
+        for part in [scheduler, controllers, api] {
+            part.stop();
+        }
+    });
+}
+
+/// The port of the API server that a node knows.
+#[track_caller]
+fn invited_port(worker: &Machine) -> u16 {
+    let kubeconfig = std::fs::read_to_string(worker.data_dir().join("kubeconfig")).unwrap();
+    let (_, rest) = kubeconfig.split_once("https://192.0.2.1:").unwrap();
+    rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
 }
 
 /// What a command says that fails.

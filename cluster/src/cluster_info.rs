@@ -10,6 +10,7 @@ use longshore_core::client::params::PostParams;
 use longshore_core::client::{Api, Client, Error};
 use longshore_core::decode::{self, Format};
 
+use crate::dns::DnsAddress;
 use crate::remote::decoded;
 
 /// Namespace and name of the config map.
@@ -21,8 +22,10 @@ pub(crate) const PATH: &str = "/api/v1/namespaces/kube-public/configmaps/cluster
 /// Key of a kubeconfig that names server and authority, and no user.
 const KUBECONFIG: &str = "kubeconfig";
 
-/// Key of the addresses of Services, which every node has to know. Not kubeadm's.
+/// Keys of what every node has to know besides. Not kubeadm's.
 const SERVICE_RANGE: &str = "service-range";
+const CLUSTER_DOMAIN: &str = "cluster-domain";
+const CLUSTER_DNS: &str = "cluster-dns";
 
 /// Where a cluster is, and what its nodes have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +36,10 @@ pub(crate) struct ClusterInfo {
     pub(crate) authority: String,
     /// Addresses of Services.
     pub(crate) service_range: String,
+    /// Domain of the cluster's names; empty if it does not say.
+    pub(crate) domain: String,
+    /// Where pods find the cluster's DNS.
+    pub(crate) dns: DnsAddress,
 }
 
 impl ClusterInfo {
@@ -43,7 +50,12 @@ impl ClusterInfo {
     pub(crate) async fn publish(&self, client: Arc<dyn Client>) -> Result<(), Error> {
         let api: Api<ConfigMap> = Api::namespaced(client, PLACE.0);
         let kubeconfig = kubeconfig_of("", &self.server, &self.authority, Credentials::Nobody);
-        let data = [(KUBECONFIG, kubeconfig), (SERVICE_RANGE, self.service_range.clone())];
+        let data = [
+            (KUBECONFIG, kubeconfig),
+            (SERVICE_RANGE, self.service_range.clone()),
+            (CLUSTER_DOMAIN, self.domain.clone()),
+            (CLUSTER_DNS, self.dns.to_string()),
+        ];
         let data: BTreeMap<String, String> = data.map(|(key, text)| (key.to_owned(), text)).into();
         let mut map = ConfigMap { data, ..ConfigMap::default() };
         map.metadata.name = Some(PLACE.1.to_owned());
@@ -71,6 +83,37 @@ impl ClusterInfo {
             server: cluster["server"].as_str()?.to_owned(),
             authority: decoded(&cluster["certificate-authority-data"])?,
             service_range: map.data.get(SERVICE_RANGE).cloned().unwrap_or_default(),
+            domain: map.data.get(CLUSTER_DOMAIN).cloned().unwrap_or_default(),
+            dns: map.data.get(CLUSTER_DNS).and_then(|text| text.parse().ok()).unwrap_or_default(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_apiserver::{LocalClient, Options, Registry};
+    use longshore_core::clock::VirtualClock;
+    use longshore_core::store::MemoryStore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_published_is_read_and_published_again() {
+        let (store, clock) = (Arc::new(MemoryStore::new()), Arc::new(VirtualClock::new()));
+        let registry = Registry::start(store, clock, Options::new(1)).await.unwrap();
+        let client: Arc<dyn Client> = Arc::new(LocalClient::new(registry, "test"));
+        assert_eq!(ClusterInfo::fetch(client.clone()).await.unwrap(), None);
+        let mut info = ClusterInfo {
+            server: "https://192.0.2.1:6443".into(),
+            authority: "a certificate".into(),
+            service_range: "10.96.0.0/16".into(),
+            domain: "corp.internal".into(),
+            dns: DnsAddress::At([10, 96, 0, 10].into()),
+        };
+        for dns in [info.dns, DnsAddress::None] {
+            info.dns = dns;
+            info.publish(client.clone()).await.unwrap();
+            assert_eq!(ClusterInfo::fetch(client.clone()).await.unwrap().as_ref(), Some(&info));
+        }
     }
 }

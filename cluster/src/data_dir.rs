@@ -66,6 +66,9 @@ pub struct Settings {
     /// Domain of the cluster's names.
     #[serde(default = "default_domain")]
     pub cluster_domain: String,
+    /// Where pods find the cluster's DNS, as `--cluster-dns` has it; empty for the tenth address of Services.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cluster_dns: String,
 }
 
 /// The domain of clusters that were made before it was recorded, and of those that have no other.
@@ -88,6 +91,7 @@ impl Settings {
             service_range: String::new(),
             cluster_range: String::new(),
             cluster_domain: default_domain(),
+            cluster_dns: String::new(),
         }
     }
 }

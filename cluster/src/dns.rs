@@ -1,5 +1,6 @@
 //! The cluster's DNS: what is chosen for it, its server on a node, and the Service by which people know it.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -34,11 +35,22 @@ pub enum DnsAddress {
     None,
 }
 
+impl fmt::Display for DnsAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tenth => f.write_str("tenth"),
+            Self::At(address) => address.fmt(f),
+            Self::None => f.write_str("none"),
+        }
+    }
+}
+
 impl FromStr for DnsAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
+            "tenth" => Ok(Self::Tenth),
             "none" => Ok(Self::None),
             _ => text.parse().map(Self::At).map_err(|_| format!("{text:?} is neither an IP address nor none")),
         }
@@ -190,7 +202,9 @@ mod tests {
         let outside = DnsOptions { address: DnsAddress::At("192.0.2.1".parse().unwrap()), ..DnsOptions::default() };
         let error = publish(&client, &outside, &range).await.unwrap_err().to_string();
         assert!(error.contains("choose another --cluster-dns"), "{error}");
-        assert_eq!("none".parse(), Ok(DnsAddress::None));
+        for address in [DnsAddress::Tenth, DnsAddress::None, DnsAddress::At(range.at(11))] {
+            assert_eq!(address.to_string().parse(), Ok(address));
+        }
         assert!("some".parse::<DnsAddress>().unwrap_err().contains("neither an IP address nor none"));
     }
 }

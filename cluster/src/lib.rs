@@ -31,6 +31,7 @@ mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod tokens;
+pub mod upkeep;
 mod waiting;
 mod what_if;
 

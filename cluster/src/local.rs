@@ -21,13 +21,14 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster_info::ClusterInfo;
 use crate::control_plane::{ControlPlane, ControlPlaneOptions};
 use crate::data_dir::{DataDir, Lock, Settings};
-use crate::dns::{self, DnsOptions};
+use crate::dns::{self, DnsAddress, DnsOptions};
 use crate::machine;
 use crate::manifests::{self, Entry};
 use crate::parts::Parts;
 use crate::progress::{Observer, Progress};
 use crate::signing::{self, SigningOptions};
 use crate::store::{self, EtcdAccess, Opened, StoreKind};
+use crate::upkeep::Upkeep;
 use crate::waiting::{self, Awaited};
 use crate::{Error, Offer, demo, random, requirements};
 
@@ -111,6 +112,8 @@ pub struct UpOptions {
     pub node_monitor_grace_period: Option<Duration>,
     /// What each node offers beyond what its machine tells.
     pub offer: Offer,
+    /// How each node keeps house.
+    pub upkeep: Upkeep,
 }
 
 /// A cluster that runs. Dropping it aborts the control plane; pods go on.
@@ -185,11 +188,18 @@ impl Cluster {
         let called = machine::called(settings.address);
         control.registry().advertise(called).await.map_err(failed("API server"))?;
         directory.record(&settings)?;
+        let address = if runtime == RuntimeKind::Simulated.as_str() {
+            None
+        } else {
+            dns::publish(&client, &options.dns, &services).await?
+        };
         let url = format!("https://{called}");
         let info = ClusterInfo {
             server: url.clone(),
             authority: authority.certificate().to_owned(),
             service_range: settings.service_range.clone(),
+            domain: settings.cluster_domain.clone(),
+            dns: address.map_or(options.dns.address, DnsAddress::At),
         };
         info.publish(client.clone()).await.map_err(failed("API server"))?;
         let admin = authority.issue_client("admin", &["system:masters"]).map_err(failed("certificates"))?;
@@ -207,14 +217,9 @@ impl Cluster {
         });
         step(format!("API: {url}"));
 
-        let address = if runtime == RuntimeKind::Simulated.as_str() {
-            None
-        } else {
-            dns::publish(&client, &options.dns, &services).await?
-        };
         let dns = address.map(|address| (&options.dns, address));
         let (seed, demo, lease) = (seed, options.demo, options.node_monitor_grace_period);
-        let choices = machine::Choices { seed, demo, lease, dns, offer: &options.offer };
+        let choices = machine::Choices { seed, demo, lease, dns, offer: &options.offer, upkeep: &options.upkeep };
         let names = machine::start_nodes(&mut control, &directory, &settings, &clock, choices).await?;
         let mut awaited: Vec<_> = names.iter().map(|name| Awaited::new(KindType::of::<Node>(), "", name)).collect();
         step(format!("nodes: {} ({})", settings.nodes, settings.runtime));
@@ -375,6 +380,7 @@ mod tests {
             certificate_life: None,
             node_monitor_grace_period: None,
             offer: Offer::default(),
+            upkeep: Upkeep::default(),
         }
     }
 

@@ -19,6 +19,7 @@ use crate::dns::{DnsOptions, Domain};
 use crate::local::RuntimeKind;
 use crate::offer::plugin_directory;
 use crate::real::RealRuntime;
+use crate::upkeep::Upkeep;
 use crate::{Error, Offer, images};
 
 /// Addresses of one node's pods: 254.
@@ -110,6 +111,8 @@ pub(crate) struct Choices<'a> {
     pub(crate) dns: Option<(&'a DnsOptions, IpAddr)>,
     /// What nodes offer beyond what their machine tells.
     pub(crate) offer: &'a Offer,
+    /// How nodes keep house.
+    pub(crate) upkeep: &'a Upkeep,
 }
 
 /// Starts the agents of all nodes in the control plane's process, and says their names.
@@ -120,7 +123,7 @@ pub(crate) async fn start_nodes(
     clock: &Arc<dyn Clock>,
     choices: Choices<'_>,
 ) -> Result<Vec<String>, Error> {
-    let Choices { seed, demo, lease, dns, offer } = choices;
+    let Choices { seed, demo, lease, dns, offer, upkeep } = choices;
     let heard_of = |mut options: NodeOptions| {
         if let Some(lease) = lease {
             (options.lease_duration, options.lease_interval) = (lease, lease / 4);
@@ -133,6 +136,7 @@ pub(crate) async fn start_nodes(
         // Other nodes find this one where they find the API server.
         options.addresses = Some(called(settings.address).ip()).filter(|ip| !ip.is_loopback()).into_iter().collect();
         offer.apply(&mut options);
+        upkeep.apply(&mut options)?;
         let agent = real(control.client("kubelet"), directory, settings, clock, options, dns, demo).await?;
         control.start_node(&name, agent);
         return Ok(vec![name]);
@@ -147,6 +151,7 @@ pub(crate) async fn start_nodes(
         // So that claims are bound; there is nothing in a volume of theirs.
         options.provision = Some(true);
         offer.apply(&mut options);
+        upkeep.apply(&mut options)?;
         if settings.nodes > 1 {
             options.device_plugin_dir = options.device_plugin_dir.map(|directory| directory.join(&name));
         }

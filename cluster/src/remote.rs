@@ -39,7 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster_info::ClusterInfo;
 use crate::data_dir::{DataDir, Settings};
-use crate::dns::{self, DnsOptions};
+use crate::dns::{self, DnsAddress, DnsOptions, Domain};
 pub use crate::join::JoinOptions;
 use crate::join::identity::NodeIdentity;
 use crate::join::range::{pod_range, said_before};
@@ -48,6 +48,7 @@ use crate::process::ProcessMetrics;
 pub use crate::serving::Part;
 use crate::signing::{self, SigningOptions};
 use crate::store::{self, EtcdAccess, StoreKind};
+use crate::upkeep::Upkeep;
 use crate::{Error, Offer, machine, random, serving};
 
 /// Addresses of Services where neither the options nor the cluster say.
@@ -71,6 +72,10 @@ pub struct ApiserverOptions {
     pub addresses: Vec<IpAddr>,
     /// Addresses of Services.
     pub service_range: AddressRange,
+    /// Domain of the cluster's names; `None` for what was recorded, else `cluster.local`.
+    pub cluster_domain: Option<Domain>,
+    /// Where pods find the cluster's DNS.
+    pub cluster_dns: DnsAddress,
     /// What is done about fields that nothing acts on yet and that it would be unsafe to ignore.
     pub unsupported: Unsupported,
     /// How long certificates of nodes that join are valid; `None` for a year.
@@ -98,6 +103,9 @@ pub async fn apiserver(options: ApiserverOptions, cancel: CancellationToken) -> 
         settings.store = options.store.to_string();
     }
     let opened = store::open(&settings, directory, &options.etcd).await?;
+    if let Some(domain) = &options.cluster_domain {
+        settings.cluster_domain = domain.to_string();
+    }
     let seed = random::seed().map_err(failed("randomness"))?;
     let mut registry_options = RegistryOptions::new(seed);
     let service_range = options.service_range;
@@ -106,10 +114,16 @@ pub async fn apiserver(options: ApiserverOptions, cancel: CancellationToken) -> 
     let registry =
         Registry::start(opened.store(), clock.clone(), registry_options).await.map_err(failed("registry"))?;
     let local: Arc<dyn Client> = Arc::new(LocalClient::new(registry.clone(), "apiserver"));
-    if let Err(error) = dns::publish(&local, &DnsOptions::default(), &service_range).await {
-        // Nodes serve names all the same.
-        tracing::warn!(%error, "there is no Service for the cluster's DNS");
-    }
+    let dns = DnsOptions { address: options.cluster_dns, ..DnsOptions::default() };
+    let dns = match dns::publish(&local, &dns, &service_range).await {
+        Ok(address) => address.map_or(DnsAddress::None, DnsAddress::At),
+        Err(error) if options.cluster_dns == DnsAddress::Tenth => {
+            // Nodes serve names all the same.
+            tracing::warn!(%error, "there is no Service for the cluster's DNS");
+            DnsAddress::Tenth
+        }
+        Err(error) => return Err(error),
+    };
     let caller = authority.issue_client("kube-apiserver", &["system:masters"]).map_err(failed("certificates"))?;
     let tls = authority.client_tls(Some(&caller)).map_err(failed("certificates"))?;
     let schedulers = RemoteSchedulers::new(local.clone(), tls.clone());
@@ -134,6 +148,8 @@ pub async fn apiserver(options: ApiserverOptions, cancel: CancellationToken) -> 
         server: format!("https://{called}"),
         authority: authority.certificate().to_owned(),
         service_range: settings.service_range.clone(),
+        domain: settings.cluster_domain.clone(),
+        dns,
     };
     info.publish(local.clone()).await.map_err(failed("API server"))?;
     directory.record(&settings)?;
@@ -396,6 +412,8 @@ pub struct NodeAloneOptions {
     pub lease_duration: Duration,
     /// What the node offers beyond what its machine tells.
     pub offer: Offer,
+    /// How the node keeps house.
+    pub upkeep: Upkeep,
 }
 
 /// Who the node of a process is.
@@ -455,21 +473,7 @@ pub async fn node(options: NodeAloneOptions, cancel: CancellationToken) -> Resul
         settings.pod_range = pod_range(&api, &name, &settings.pod_range, &*clock).await?;
     }
     machine::choose_ranges(&mut settings).await?;
-    settings.service_range = match options.service_range {
-        Some(range) => range.to_string(),
-        None => {
-            let said = match ClusterInfo::fetch(client.clone()).await {
-                Ok(info) => Ok(info.map(|info| info.service_range).unwrap_or_default()),
-                Err(error) => said_before(error, &settings.service_range),
-            };
-            Some(said.map_err(failed("node"))?)
-                .filter(|range| !range.is_empty())
-                .unwrap_or_else(|| SERVICE_RANGE.to_owned())
-        }
-    };
-    if let Some(domain) = &options.dns.domain {
-        settings.cluster_domain = domain.to_string();
-    }
+    let dns = in_common(&options, &client, &mut settings).await?;
     directory.record(&settings)?;
     let address = SocketAddr::new(addresses.first().copied().unwrap_or([0, 0, 0, 0].into()), options.port);
     let listener = TcpListener::bind(address).await;
@@ -480,11 +484,11 @@ pub async fn node(options: NodeAloneOptions, cancel: CancellationToken) -> Resul
     node.lease_duration = options.lease_duration;
     node.lease_interval = options.lease_duration / 4;
     options.offer.apply(&mut node);
+    options.upkeep.apply(&mut node)?;
     let agent = match options.runtime {
         RuntimeKind::Oci | RuntimeKind::Docker => {
             let services = settings.service_range.parse().map_err(failed("service range"))?;
-            let address = options.dns.address(&services);
-            let dns = address.map(|address| (&options.dns, address));
+            let dns = dns.address(&services).map(|address| (&dns, address));
             machine::real(client, directory, &settings, &clock, node, dns, false).await?
         }
         RuntimeKind::Simulated => {
@@ -505,6 +509,40 @@ pub async fn node(options: NodeAloneOptions, cancel: CancellationToken) -> Resul
     };
     tokio::join!(agent.run(cancel.clone()), serve(listener, tls, service, cancel.clone()), renewing);
     Ok(())
+}
+
+/// Settles what all nodes of a cluster have in common, the options before what the cluster says, and returns how names are resolved.
+async fn in_common(
+    options: &NodeAloneOptions,
+    client: &Arc<dyn Client>,
+    settings: &mut Settings,
+) -> Result<DnsOptions, Error> {
+    match ClusterInfo::fetch(client.clone()).await {
+        Ok(info) => {
+            let said = |text: Option<&String>| text.filter(|text| !text.is_empty()).cloned();
+            settings.service_range =
+                said(info.as_ref().map(|info| &info.service_range)).unwrap_or_else(|| SERVICE_RANGE.to_owned());
+            if let Some(domain) = said(info.as_ref().map(|info| &info.domain)) {
+                settings.cluster_domain = domain;
+            }
+            settings.cluster_dns = info.map(|info| info.dns.to_string()).unwrap_or_default();
+        }
+        Err(_) if options.service_range.is_some() => {}
+        Err(error) => drop(said_before(error, &settings.service_range).map_err(failed("node"))?),
+    }
+    if let Some(range) = options.service_range {
+        settings.service_range = range.to_string();
+    }
+    if let Some(domain) = &options.dns.domain {
+        settings.cluster_domain = domain.to_string();
+    }
+    let mut dns = options.dns.clone();
+    if dns.address == DnsAddress::Tenth {
+        dns.address = settings.cluster_dns.parse().unwrap_or_default();
+    } else {
+        settings.cluster_dns = dns.address.to_string();
+    }
+    Ok(dns)
 }
 
 /// The addresses that a node is given, else the one that faces its API server.

@@ -19,6 +19,7 @@ use crate::peers::Peers;
 use crate::provisioner::Provisioner;
 use crate::proxy::Proxy;
 use crate::register::{self, Reporter};
+use crate::room::Room;
 use crate::shared::Shared;
 use crate::{Options, image_gc, lease, pods};
 
@@ -52,7 +53,7 @@ impl NodeAgent {
             let services: Informer<Service> = Informer::new(client.clone(), clock.clone(), all(), options.seed ^ 1);
             let slices: Informer<EndpointSlice> = Informer::new(client.clone(), clock.clone(), all(), options.seed ^ 2);
             let nodes: Informer<Node> = Informer::new(client.clone(), clock.clone(), all(), options.seed ^ 3);
-            (Proxy::new(services, slices), Peers::new(nodes))
+            (Proxy::new(services, slices, nodes.clone(), &options.node_name), Peers::new(nodes))
         });
         let provisioner = options.provision.unwrap_or(info.capabilities.real).then(|| {
             let all = Selection::default;
@@ -70,6 +71,7 @@ impl NodeAgent {
             capacity,
             allocatable,
             devices: Devices::default(),
+            room: Room::default(),
             pods,
             recorder,
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use longshore_core::api::pod::PodPhase;
-use longshore_core::api::{Lease, Node, Pod, Secret};
+use longshore_core::api::{ConditionStatus, Lease, Node, Pod, Secret};
 use longshore_core::client::Target;
 use longshore_core::client::params::PostParams;
 use longshore_core::clock::Clock;
@@ -404,6 +404,83 @@ async fn a_running_container_is_given_other_resources() {
             let main = status(&pod, "main");
             assert_eq!(main.allocated_resources["cpu"], "1500m".parse().unwrap());
             assert_eq!(main.restart_count, 1);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_resize_waits_until_there_is_room_and_then_happens_at_once() {
+    let mut world = World::new();
+    world.options.capacity = crate::testing::quantities(&[("cpu", "4"), ("memory", "8Gi")]);
+    world
+        .with(async {
+            let asks = |cpu: &str| {
+                let resources = json!({"requests": {"cpu": cpu}});
+                json!({"containers": [{"name": "main", "image": "web", "resources": resources}]})
+            };
+            for (name, cpu) in [("a", "1"), ("b", "1"), ("c", "2")] {
+                world.create(pod(name, asks(cpu))).await;
+            }
+            let resize = |name: &str, cpu: &str| {
+                let target = Target { kind: KindType::of::<Pod>(), namespace: "ns", name };
+                world.server.modify(target, |object| {
+                    let pod = object.as_any_mut().downcast_mut::<Pod>().unwrap();
+                    pod.spec.containers[0].resources.requests.insert("cpu".to_owned(), cpu.parse().unwrap());
+                });
+            };
+            let holds = |name: &str, cpu: &str| {
+                let cpu = cpu.parse().unwrap();
+                world.pod(name).filter(|pod| {
+                    pod.status
+                        .container_statuses
+                        .first()
+                        .is_some_and(|main| main.ready && main.allocated_resources.get("cpu") == Some(&cpu))
+                })
+            };
+            let deferred = |name: &str| {
+                let found = world.pod(name)?.status.conditions;
+                found.into_iter().find(|condition| condition.type_ == "PodResizePending")
+            };
+            world.until("all run", || holds("a", "1").and(holds("b", "1")).and(holds("c", "2"))).await;
+            resize("a", "2");
+            let condition = world.until("it is told", || deferred("a")).await;
+            assert_eq!(condition.reason, "Deferred");
+            let message = "Node didn't have enough resource: cpu, requested: 2000, used: 3000, capacity: 4000";
+            assert_eq!(condition.message, message);
+            // What another waits for is not taken: it counts with what it has.
+            resize("b", "2");
+            world.until("it is told", || deferred("b")).await;
+            let before = world.clock.elapsed();
+            resize("c", "1");
+            world.until("one of them has it", || holds("a", "2").or_else(|| holds("b", "2"))).await;
+            world.settle().await;
+            assert!(deferred("a").is_some() != deferred("b").is_some(), "and only one");
+            world.delete("c", 0);
+            world.until("both have it", || holds("a", "2").and(holds("b", "2"))).await;
+            assert!(world.clock.elapsed() - before < Duration::from_secs(1), "nobody looks again and again");
+            assert!(deferred("a").is_none() && deferred("b").is_none());
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_node_that_stood_still_says_that_it_is_well_again() {
+    let world = World::new();
+    world
+        .with(async {
+            world.pass(Duration::from_secs(15)).await;
+            let target = Target { kind: KindType::of::<Node>(), namespace: "", name: "n1" };
+            world.server.modify(target, |object| {
+                let node = object.as_any_mut().downcast_mut::<Node>().unwrap();
+                let ready = node.status.conditions.iter_mut().find(|condition| condition.type_ == "Ready").unwrap();
+                ready.status = ConditionStatus::Unknown;
+            });
+            world.clock.advance(Duration::from_secs(60));
+            world.settle().await;
+            let node = world.node();
+            let ready = node.status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
+            assert_eq!(ready.status, ConditionStatus::True);
+            assert_eq!(world.clock.elapsed(), Duration::from_secs(75), "it does not wait for its next report");
         })
         .await;
 }

@@ -101,6 +101,12 @@ async fn value_from(
     if let Some(selector) = &from.resource_field_ref {
         return sources::resource(pod, &container.name, selector, allocatable).map(Some);
     }
+    if let Some(selector) = &from.file_key_ref {
+        return match sources::file(place, selector) {
+            Ok(value) => Ok(Some(value)),
+            Err(missing) => missing.unless(selector.optional).map(|()| None),
+        };
+    }
     let namespace = sources.namespace().to_owned();
     let (data, kind, name, key, optional) = if let Some(selector) = &from.config_map_key_ref {
         (sources.config_map(&selector.name).await, "ConfigMap", &selector.name, &selector.key, selector.optional)
@@ -108,7 +114,7 @@ async fn value_from(
         (sources.secret(&selector.name).await, "Secret", &selector.name, &selector.key, selector.optional)
     } else {
         let message = format!(
-            "variable {}: this node reads values from fields, resources, ConfigMaps and Secrets",
+            "variable {}: this node reads values from fields, resources, ConfigMaps, Secrets and files",
             variable.name
         );
         return Err(Missing::failed(message));

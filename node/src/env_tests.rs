@@ -9,6 +9,10 @@ use super::*;
 use crate::testing::{World, pod, quantities};
 
 async fn environment_of(container: Value) -> Result<Environment, Missing> {
+    environment_in(std::path::Path::new("/nowhere"), container).await
+}
+
+async fn environment_in(directory: &std::path::Path, container: Value) -> Result<Environment, Missing> {
     let world = World::new();
     let map = json!({"metadata": {"name": "map"}, "data": {"a": "1", "with space": "2", "b=c": "3"}});
     let secret = json!({"metadata": {"name": "secret"}, "data": {"key": "c2VjcmV0"}});
@@ -18,7 +22,8 @@ async fn environment_of(container: Value) -> Result<Environment, Missing> {
     let container: Container = serde_json::from_value(container).unwrap();
     let mut pod = pod("p", json!({"serviceAccountName": "robot", "containers": [container]}));
     pod.metadata.labels = Some([("app".to_owned(), "web".to_owned())].into());
-    let place = Place { host_ips: vec!["1.1.1.1".into()], pod_ips: vec!["2.2.2.2".into(), "::2".into()] };
+    let (host_ips, pod_ips) = (vec!["1.1.1.1".into()], vec!["2.2.2.2".into(), "::2".into()]);
+    let place = Place { host_ips, pod_ips, directory: Some(directory.to_owned()) };
     let mut sources = Sources::new(Arc::new(world.server.clone()), "ns");
     let services = [("DB_SERVICE_HOST".to_owned(), "10.96.0.9".to_owned())].into();
     let allocatable = quantities(&[("cpu", "4"), ("memory", "1Gi")]);
@@ -139,4 +144,39 @@ MY_DB_SERVICE_PORT=5432
 MY_DB_SERVICE_PORT_X=53";
     assert_eq!(text.join("\n"), expected);
     assert_eq!(service_variables(&services, "ns", false).len(), 8);
+}
+
+#[tokio::test]
+async fn variables_come_from_files_that_containers_wrote_and_nothing_else_does() {
+    let pod = tempfile::tempdir().unwrap();
+    let volume = pod.path().join("volumes/config");
+    std::fs::create_dir_all(&volume).unwrap();
+    std::fs::write(pod.path().join("secret"), "A='of the node'").unwrap();
+    std::fs::write(volume.join("file"), "A='one'\nLONG='".to_owned() + &"x".repeat(40_000) + "'\nwrong").unwrap();
+    std::os::unix::fs::symlink("../../secret", volume.join("link")).unwrap();
+    nix::unistd::mkfifo(&volume.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let read = async |path: &str, key: &str, optional: bool| {
+        let from = json!({"volumeName": "config", "path": path, "key": key, "optional": optional});
+        let env = json!([{"name": "V", "valueFrom": {"fileKeyRef": from}}]);
+        let env = environment_in(pod.path(), json!({"name": "main", "env": env})).await;
+        env.map(|env| env.get("V").map(str::to_owned)).map_err(|missing| missing.message)
+    };
+    assert_eq!(read("file", "A", false).await, Ok(Some("one".to_owned())));
+    assert_eq!(read("absent", "A", true).await, Ok(None));
+    let missing = "couldn't parse env file: \"absent\" in volume \"config\": No such file or directory (os error 2)";
+    assert_eq!(read("absent", "A", false).await, Err(missing.to_owned()));
+    for (path, key, expected) in [
+        ("file", "B", "in volume \"config\": invalid environment variable format at line 3"),
+        ("file", "LONG", "environment variable value for key \"LONG\" exceeds maximum size of 32KB"),
+        ("link", "A", "couldn't parse env file: "),
+        ("pipe", "A", "it is no regular file"),
+        (".", "A", "it is no regular file"),
+    ] {
+        let error = read(path, key, true).await.unwrap_err();
+        assert!(error.contains(expected), "{path} {key}: {error}");
+    }
+    std::fs::write(volume.join("file"), "A='one'").unwrap();
+    assert_eq!(read("file", "B", true).await, Ok(None));
+    let missing = "environment variable key \"B\" not found in file \"file\"";
+    assert_eq!(read("file", "B", false).await, Err(missing.to_owned()));
 }

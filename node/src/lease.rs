@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
 use longshore_core::api::lease::LeaseSpec;
 use longshore_core::api::{Lease, Node};
@@ -44,6 +45,8 @@ async fn renew(shared: &Shared, reporter: &Reporter, last: Option<Arc<Lease>>) -
     };
     let mut lease = last.as_deref().cloned().unwrap_or_default();
     let now = MicroTime(shared.clock.now());
+    let patience = SignedDuration::try_from(shared.options.lease_duration).unwrap_or(SignedDuration::MAX);
+    let was_lost = lease.spec.renew_time.as_ref().is_some_and(|before| now.0.duration_since(before.0) > patience);
     let spec = &mut lease.spec;
     if spec.holder_identity.as_ref() != Some(name) {
         *spec = LeaseSpec { holder_identity: Some(name.clone()), ..LeaseSpec::default() };
@@ -56,7 +59,12 @@ async fn renew(shared: &Shared, reporter: &Reporter, last: Option<Arc<Lease>>) -
         metadata.owner_references = reporter.node().and_then(|node| owner(&node)).map(|owner| vec![owner]);
     }
     if last.is_some() {
-        return api.update(lease, &PostParams::default()).await;
+        let renewed = api.update(lease, &PostParams::default()).await?;
+        if was_lost {
+            // Others have written that nobody knows how the node is.
+            reporter.changed.notify_one();
+        }
+        return Ok(renewed);
     }
     lease.metadata = ObjectMeta {
         name: Some(name.clone()),

@@ -31,6 +31,7 @@ mod agent;
 pub mod devices;
 mod dns;
 mod env;
+mod env_file;
 mod expand;
 mod files;
 pub mod http;
@@ -51,6 +52,7 @@ mod pull_secrets;
 #[cfg(test)]
 mod real_tests;
 mod register;
+mod room;
 mod shared;
 mod sources;
 mod sysctls;
@@ -58,8 +60,10 @@ mod sysctls;
 mod testing;
 #[cfg(test)]
 mod testing_real;
+mod topology;
 mod volumes;
 
 pub use agent::NodeAgent;
 pub use options::{ImageGc, Options};
 pub use proxy::service_ports;
+pub use sysctls::parse as parse_sysctl;

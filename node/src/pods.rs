@@ -44,7 +44,6 @@ pub(crate) async fn run(shared: &Arc<Shared>, reporter: &Reporter, cancel: &Canc
             host_ips: shared.options.addresses.iter().map(ToString::to_string).collect(),
         },
         handles: BTreeMap::new(),
-        admitted: BTreeMap::new(),
         workers: JoinSet::new(),
         orphans: JoinSet::new(),
         stop: CancellationToken::new(),
@@ -61,8 +60,6 @@ struct Pods {
     facts: Facts,
     /// By uid.
     handles: BTreeMap<String, Handle>,
-    /// Pods that count against the node's resources, by uid.
-    admitted: BTreeMap<String, Arc<Pod>>,
     workers: JoinSet<Arc<Pod>>,
     orphans: JoinSet<()>,
     stop: CancellationToken,
@@ -196,8 +193,8 @@ impl Pods {
             if new {
                 refusal = self.refuse(reporter, &pod).await;
             }
-            if refusal.is_none() {
-                self.admitted.insert(uid(&pod).to_owned(), pod.clone());
+            if !new {
+                self.shared.room.keep(&pod);
             }
         }
         self.work_on(pod, false, Observed { net, refusal, ..Observed::default() });
@@ -226,7 +223,7 @@ impl Pods {
         sysctls::admit(pod, &shared.options.allowed_unsafe_sysctls)?;
         let tell = shared.devices.assign(pod)?;
         let node = admission::node(shared, reporter, pod).await;
-        admission::admit(pod, node.as_deref(), &shared.offer().1, self.admitted.values())?;
+        shared.room.admit(pod, node.as_deref(), &shared.offer().1)?;
         if let Some(note) = shared.devices.note(uid(pod)).filter(|_| tell) {
             admission::tell_devices(shared, pod, &note).await?;
         }
@@ -234,8 +231,8 @@ impl Pods {
     }
 
     /// What the pod took is free.
-    fn release(&mut self, uid: &str) {
-        self.admitted.remove(uid);
+    fn release(&self, uid: &str) {
+        self.shared.room.release(uid);
         self.shared.devices.release(uid);
     }
 

@@ -11,7 +11,7 @@ use longshore_core::api::endpoint_slice::{AddressType, Endpoint};
 use longshore_core::api::service::{
     CLUSTER_IP_NONE, ServiceAffinity, ServiceExternalTrafficPolicy, ServiceInternalTrafficPolicy, ServiceType,
 };
-use longshore_core::api::{EndpointSlice, Protocol, Service, service};
+use longshore_core::api::{EndpointSlice, Node, Protocol, Service, service};
 use longshore_core::informer::Informer;
 use longshore_core::network::{self, Backend, ServicePort};
 use tokio::sync::Notify;
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::pod::config;
 use crate::shared::Shared;
+use crate::topology::{self, Here};
 
 /// Label of a slice: the service that it belongs to.
 pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -40,18 +41,33 @@ const AFFINITY_DEFAULT: i32 = 10_800;
 pub(crate) struct Proxy {
     pub(crate) services: Informer<Service>,
     pub(crate) slices: Informer<EndpointSlice>,
+    /// For this node's zone; somebody else runs it.
+    nodes: Informer<Node>,
     /// Addresses of the cluster's DNS, and where it is on this node.
     dns: Option<(Vec<IpAddr>, SocketAddr)>,
     changed: Arc<Notify>,
 }
 
 impl Proxy {
-    pub(crate) fn new(services: Informer<Service>, slices: Informer<EndpointSlice>) -> Self {
+    pub(crate) fn new(
+        services: Informer<Service>,
+        slices: Informer<EndpointSlice>,
+        nodes: Informer<Node>,
+        node: &str,
+    ) -> Self {
         let changed = Arc::new(Notify::new());
         let (of_services, of_slices) = (changed.clone(), changed.clone());
         services.on_change(move |_| of_services.notify_one());
         slices.on_change(move |_| of_slices.notify_one());
-        Self { services, slices, dns: None, changed }
+        let (of_zone, own) = (changed.clone(), node.to_owned());
+        nodes.on_change(move |change| {
+            let zone = |node: Option<&Arc<Node>>| node.and_then(|node| topology::zone(node)).map(str::to_owned);
+            let is_own = change.object().metadata.name.as_ref() == Some(&own);
+            if is_own && zone(change.old()) != zone(change.current()) {
+                of_zone.notify_one();
+            }
+        });
+        Self { services, slices, nodes, dns: None, changed }
     }
 
     /// Has what is sent to port 53 of these addresses answered by this node's own server.
@@ -69,7 +85,10 @@ impl Proxy {
         self.slices.synced().await;
         let mut set = None;
         loop {
-            let mut ports = service_ports(&self.services.list(), &self.slices.list(), &shared.options.node_name);
+            let own = self.nodes.get("", &shared.options.node_name);
+            let here = Here { node: &shared.options.node_name, zone: own.as_deref().and_then(topology::zone) };
+            let slices = topology::near(self.slices.list(), &here);
+            let mut ports = service_ports(&self.services.list(), &slices, here.node);
             if let Some((addresses, server)) = &self.dns {
                 add_dns(&mut ports, addresses, *server);
             }

@@ -119,8 +119,10 @@ impl Reporter {
 
     /// Writes the status if it changed or if a heartbeat is due.
     async fn report(&self, shared: &Shared, heartbeat: bool) -> Result<(), Error> {
-        let Some(mut last) = self.node() else { return Ok(()) };
         let api: Api<Node> = Api::all(shared.client.clone());
+        // Others write into it as well: of a node that was silent for too long they say that nobody knows how it is.
+        let mut last = api.get(&shared.options.node_name).await?;
+        self.keep(last.clone());
         // Before the amounts: who sees these shall know the devices.
         let devices = shared.devices.annotation();
         if last.metadata.annotations.as_ref().and_then(|all| all.get(ANNOTATION)) != devices.as_ref() {

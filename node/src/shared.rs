@@ -12,6 +12,7 @@ use longshore_core::runtime::{Info, Runtime};
 
 use crate::Options;
 use crate::devices::Devices;
+use crate::room::Room;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -27,6 +28,7 @@ pub(crate) struct Shared {
     /// What of it pods may use.
     pub(crate) allocatable: ResourceList,
     pub(crate) devices: Devices,
+    pub(crate) room: Room,
     /// The pods of this node.
     pub(crate) pods: Informer<Pod>,
     /// Services, where the agent watches them.

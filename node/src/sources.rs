@@ -1,12 +1,16 @@
 //! Values from elsewhere that a pod is given: keys of ConfigMaps and Secrets, fields of its own, its resources.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use longshore_core::api::pod::{ObjectFieldSelector, ResourceFieldSelector};
+use longshore_core::api::pod::{FileKeySelector, ObjectFieldSelector, ResourceFieldSelector};
 use longshore_core::api::{ConfigMap, Pod, ResourceList, Secret};
 use longshore_core::client::{Api, Client};
 use longshore_core::downward;
+
+use crate::{env_file, volumes};
 
 /// Why a value cannot be had, in upstream's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +35,10 @@ impl Missing {
         if self.absent && optional == Some(true) { Ok(()) } else { Err(self) }
     }
 }
+
+/// Upstream's limits of what is read from a file: bytes of a key and of its value.
+const KEY_MAX: usize = 128;
+const VALUE_MAX: usize = 32 << 10;
 
 /// The bytes of a ConfigMap or Secret by key.
 pub(crate) type Data = BTreeMap<String, Vec<u8>>;
@@ -94,6 +102,8 @@ impl Sources {
 pub(crate) struct Place {
     pub(crate) host_ips: Vec<String>,
     pub(crate) pod_ips: Vec<String>,
+    /// The pod's directory, where its volumes are; `None` if files are not asked for, or containers only pretend.
+    pub(crate) directory: Option<PathBuf>,
 }
 
 /// A field of the pod as text.
@@ -114,6 +124,31 @@ pub(crate) fn field(pod: &Pod, place: &Place, selector: &ObjectFieldSelector) ->
         "status.podIPs" => place.pod_ips.join(","),
         _ => downward::field(pod, &path).map_err(wrong)?,
     })
+}
+
+/// The value of a key of a file with variables, which lies in a volume that containers may write.
+pub(crate) fn file(place: &Place, selector: &FileKeySelector) -> Result<String, Missing> {
+    let FileKeySelector { volume_name, path, key, .. } = selector;
+    let Some(directory) = &place.directory else { return Ok(String::new()) };
+    if key.len() > KEY_MAX {
+        return Err(Missing::failed(format!(
+            "environment variable key \"{key}\" exceeds maximum length of {KEY_MAX} characters"
+        )));
+    }
+    let unusable =
+        |reason: String| format!("couldn't parse env file: \"{path}\" in volume \"{volume_name}\": {reason}");
+    let text = volumes::read_text(directory, volume_name, path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Missing::absent(unusable(error.to_string())),
+        _ => Missing::failed(unusable(error.to_string())),
+    })?;
+    let found = env_file::value(&text, key).map_err(|reason| Missing::failed(unusable(reason)))?;
+    match found {
+        None => Err(Missing::absent(format!("environment variable key \"{key}\" not found in file \"{path}\""))),
+        Some(value) if value.len() > VALUE_MAX => {
+            Err(Missing::failed(format!("environment variable value for key \"{key}\" exceeds maximum size of 32KB")))
+        }
+        Some(value) => Ok(value.to_owned()),
+    }
 }
 
 /// An amount of a container's resources as text; `own` is the container that asks.

@@ -20,6 +20,9 @@ const SAFE: [&str; 12] = [
     "net.ipv4.tcp_wmem",
 ];
 
+/// Most characters of a name.
+const NAME_MAX: usize = 253;
+
 /// Which parameters belong to which of a pod's namespaces, by the beginnings of their names.
 const NAMESPACED: [(&str, &str); 5] =
     [("kernel.shm", "IPC"), ("kernel.msg", "IPC"), ("kernel.sem", "IPC"), ("fs.mqueue.", "IPC"), ("net.", "Net")];
@@ -34,6 +37,24 @@ pub(crate) fn admit(pod: &Pod, allowed: &[String]) -> Result<(), Refusal> {
         })?;
     }
     Ok(())
+}
+
+/// Reads what `Options::allowed_unsafe_sysctls` may hold: a name, or the beginning of names before a `*`.
+///
+/// # Errors
+/// In upstream's words: it is malformed, or belongs to the node rather than to a pod's namespaces.
+pub fn parse(pattern: &str) -> Result<String, String> {
+    let name = pattern.strip_suffix('*').unwrap_or(pattern);
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_./".contains(c);
+    if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(plain) || pattern.len() > NAME_MAX {
+        return Err(format!(
+            "sysctl \"{pattern}\" must have at most {NAME_MAX} characters and be a name such as net.core.somaxconn, or its beginning and *"
+        ));
+    }
+    match NAMESPACED.iter().any(|(beginning, _)| normal(name).starts_with(beginning)) {
+        true => Ok(pattern.to_owned()),
+        false => Err(format!("the sysctls \"{pattern}\" are not known to be namespaced")),
+    }
 }
 
 /// A name with dots between its parts, whichever separator it was written with.
@@ -103,5 +124,18 @@ mod tests {
         assert_eq!(admitted("net.ipv4.tcp_syncookies", "hostNetwork"), Err(message.to_owned()));
         let message = "forbidden sysctl: \"kernel.msgmax\" not allowed with host IPC enabled";
         assert_eq!(admitted("kernel.msgmax", "hostIPC"), Err(message.to_owned()));
+    }
+
+    #[test]
+    fn what_may_be_allowed_belongs_to_a_pods_namespaces() {
+        for good in ["net.core.somaxconn", "net/core/somaxconn", "kernel.msg*", "net.*"] {
+            assert_eq!(parse(good).as_deref(), Ok(good));
+        }
+        for node_s_own in ["vm.swappiness", "kernel.*", "kernel.panic"] {
+            assert_eq!(parse(node_s_own), Err(format!("the sysctls \"{node_s_own}\" are not known to be namespaced")));
+        }
+        for malformed in ["", "*", "net.*.x", "Net.core", "net core"] {
+            assert!(parse(malformed).unwrap_err().contains("must have at most 253 characters"), "{malformed}");
+        }
     }
 }

@@ -40,7 +40,8 @@ pub(crate) enum Fit {
     Must,
     /// Or it is noted without taking anything: whoever made the pod chose its node, and the agent there decides.
     May,
-    /// What is reported takes what it takes.
+    /// What is reported takes what it takes, and a resize what it asks for: the node's agent grants that when it fits, and until then
+    /// nobody else gets the room.
     Is,
 }
 

@@ -101,7 +101,7 @@ impl Registry {
         let known = open.seen.record.pods.get(&claim.uid);
         let fit = match write.operation {
             Operation::Create => Fit::May,
-            Operation::Update(Some(Subresource::Status)) | Operation::Delete => Fit::Is,
+            Operation::Update(Some(Subresource::Status | Subresource::Resize)) | Operation::Delete => Fit::Is,
             Operation::Update(_) => Fit::Must,
         };
         // Whoever runs, runs: the record says what is so.

@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd;
 use std::process::Command;
 
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::signal::Signal;
 
 use super::{Machine, Part, run};
 
@@ -82,6 +83,28 @@ impl Worker {
     pub(crate) fn kill(&mut self) {
         self.agent.take().expect("it runs").kill();
     }
+
+    /// Lets its agent stand still, as a machine does that is suspended, or go on.
+    #[track_caller]
+    pub(crate) fn suspend(&self, yes: bool) {
+        let signal = if yes { Signal::SIGSTOP } else { Signal::SIGCONT };
+        self.agent.as_ref().expect("it runs").signal(signal);
+    }
+}
+
+/// Machines that join a cluster by tokens as `worker-1` and up, with the images of a machine.
+#[track_caller]
+pub(crate) fn join(control: &Machine, machines: Vec<Machine>, images: &Machine) -> Vec<Worker> {
+    let join = |(number, machine): (usize, Machine)| {
+        let place = "runtime/images";
+        std::fs::create_dir_all(machine.data_dir().join("runtime")).unwrap();
+        let (from, to) = (images.data_dir().join(place), machine.data_dir().join(place));
+        run(Command::new("cp").arg("-a").args([from, to]));
+        let mut worker = Worker { agent: None, machine, name: format!("worker-{}", number + 1) };
+        worker.start(&invitation(control).iter().map(String::as_str).collect::<Vec<_>>());
+        worker
+    };
+    machines.into_iter().enumerate().map(join).collect()
 }
 
 /// A cluster of real containers over several machines.
@@ -103,16 +126,7 @@ impl Fleet {
         control.ask(&["delete", "deployment/web", "service/web", "job/hello"]);
         let own = control.ask(&["get", "nodes", "-o", "name"]);
         control.ask(&["cordon", &own]);
-        let join = |(number, machine): (usize, Machine)| {
-            let images = "runtime/images";
-            std::fs::create_dir_all(machine.data_dir().join("runtime")).unwrap();
-            let (from, to) = (control.data_dir().join(images), machine.data_dir().join(images));
-            run(Command::new("cp").arg("-a").args([from, to]));
-            let mut worker = Worker { agent: None, machine, name: format!("worker-{}", number + 1) };
-            worker.start(&invitation(&control).iter().map(String::as_str).collect::<Vec<_>>());
-            worker
-        };
-        let workers = machines.into_iter().enumerate().map(join).collect();
+        let workers = join(&control, machines, &control);
         Self { workers, control }
     }
 }

@@ -205,10 +205,16 @@ impl Part {
         self.child.wait().unwrap();
     }
 
+    /// Sends it a signal.
+    #[track_caller]
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
+    }
+
     /// Asks it to end, as a service manager does.
     #[track_caller]
     pub(crate) fn stop(mut self) {
-        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM).unwrap();
+        self.signal(Signal::SIGTERM);
         let status = eventually("the part ends", || self.child.try_wait().unwrap());
         assert!(status.success(), "{status}");
     }
@@ -233,6 +239,18 @@ pub(crate) fn part(subcommand: &str, kubeconfig: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_longshore"));
     command.arg(subcommand).arg("--kubeconfig").arg(kubeconfig);
     command
+}
+
+/// Waits until `nslookup` in a pod says that a name leads there.
+#[track_caller]
+pub(crate) fn resolve(machine: &Machine, pod: &str, name: &str, expected: &str) {
+    eventually(&format!("{name} in {pod} leads to {expected}"), || {
+        let output = machine.kubectl(&["exec", pod, "--", "nslookup", name]).output().expect("kubectl can be run");
+        // What comes before is the server's own address.
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let (_, answer) = text.split_once("\n\n")?;
+        answer.contains(expected).then_some(())
+    });
 }
 
 /// Process ids in an instance's control groups whose command lines start so.

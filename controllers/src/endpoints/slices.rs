@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use longshore_core::api::endpoint_slice::{AddressType, Endpoint, EndpointConditions, EndpointPort};
+use longshore_core::api::endpoint_slice::{
+    AddressType, Endpoint, EndpointConditions, EndpointHints, EndpointPort, ForNode, ForZone,
+};
 use longshore_core::api::pod::helpers::is_ready;
 use longshore_core::api::{EndpointSlice, Pod, Protocol, Service};
 use longshore_core::informer::ObjectKey;
@@ -87,15 +89,32 @@ fn identity(endpoint: &Endpoint) -> (String, Vec<String>) {
 fn endpoint(view: &View<'_>, service: &Service, pod: &Pod, addresses: Vec<String>) -> Endpoint {
     let (serving, terminating) = (is_ready(pod), pod.metadata.deletion_timestamp.is_some());
     let ready = service.spec.publish_not_ready_addresses || (serving && !terminating);
+    let (node_name, zone) = (node_name(pod), zone(view, pod));
+    let hints = if ready { hints(service, node_name.as_deref(), zone.as_deref()) } else { None };
     Endpoint {
         addresses,
         conditions: EndpointConditions { ready: Some(ready), serving: Some(serving), terminating: Some(terminating) },
         hostname: hostname(pod, service),
         target_ref: Some(target_ref(pod)),
-        node_name: node_name(pod),
-        zone: zone(view, pod),
+        node_name,
+        zone,
+        hints,
         ..Endpoint::default()
     }
+}
+
+/// For whom an endpoint is, where its service would rather have traffic stay near: its own zone, and its own node.
+fn hints(service: &Service, node: Option<&str>, zone: Option<&str>) -> Option<EndpointHints> {
+    let by_node = match service.spec.traffic_distribution.as_deref()? {
+        "PreferSameNode" => true,
+        // The former is the older name of the latter.
+        "PreferClose" | "PreferSameZone" => false,
+        _ => return None,
+    };
+    let node = node.filter(|_| by_node).map(|name| ForNode { name: name.to_owned() });
+    let zone = zone.map(|name| ForZone { name: name.to_owned() });
+    let hints = EndpointHints { for_zones: zone.into_iter().collect(), for_nodes: node.into_iter().collect() };
+    (hints != EndpointHints::default()).then_some(hints)
 }
 
 /// The endpoints that a service has, by the ports that they have in common.

@@ -270,3 +270,46 @@ fn changes_that_do_not_matter() {
     new.metadata.deletion_timestamp = Some(Time(world.clock.now()));
     assert!(matters(&old, &new));
 }
+
+#[tokio::test]
+async fn endpoints_of_a_service_that_would_have_traffic_stay_near_say_for_whom_they_are() {
+    let world = World::new(9);
+    world
+        .with_all(both, async {
+            let mut node = Node::default();
+            node.metadata.name = Some("node-0".into());
+            node.metadata.labels = Some([(ZONE.to_owned(), "z1".to_owned())].into());
+            world.create(node).await;
+            world.create(service(8080)).await;
+            add(&world, pod(&world, "a", "10.0.0.1", 8080, true)).await;
+            add(&world, pod(&world, "b", "10.0.0.2", 8080, false)).await;
+            let mut elsewhere = pod(&world, "c", "10.0.0.3", 8080, true);
+            elsewhere.spec.node_name = "node-1".into();
+            add(&world, elsewhere).await;
+            let hints = || {
+                let mut all: Vec<_> = slices(&world).into_iter().flat_map(|slice| slice.endpoints).collect();
+                all.sort_by(|a, b| a.addresses.cmp(&b.addresses));
+                let hints = all.into_iter().map(|endpoint| serde_json::to_value(endpoint.hints).unwrap());
+                hints.collect::<Vec<_>>()
+            };
+            let (zone, none) = (serde_json::json!([{"name": "z1"}]), serde_json::Value::Null);
+            for (wish, expected) in [
+                (Some("PreferClose"), [serde_json::json!({"forZones": zone}), none.clone(), none.clone()]),
+                (
+                    Some("PreferSameNode"),
+                    [
+                        serde_json::json!({"forZones": zone, "forNodes": [{"name": "node-0"}]}),
+                        none.clone(),
+                        serde_json::json!({"forNodes": [{"name": "node-1"}]}),
+                    ],
+                ),
+                (Some("PreferSameZone"), [serde_json::json!({"forZones": zone}), none.clone(), none.clone()]),
+                (None, [none.clone(), none.clone(), none.clone()]),
+            ] {
+                world.edit::<Service>("web", |service| service.spec.traffic_distribution = wish.map(str::to_owned));
+                world.settle().await;
+                assert_eq!(hints(), expected, "{wish:?}");
+            }
+        })
+        .await;
+}

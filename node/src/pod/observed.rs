@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
 use longshore_core::api::Pod;
+use longshore_core::api::pod::helpers::should_restart;
 use longshore_core::api::pod::{self, ContainerRestartPolicy, ContainerStatus, PodStatus};
 use longshore_core::runtime::{Container, ContainerState, Sandbox};
 
@@ -17,6 +18,9 @@ const BACKOFF_FIRST: u64 = 10;
 const BACKOFF_MAX: u64 = 300;
 /// A container that ran this long has left its crashes behind.
 const BACKOFF_RESET: SignedDuration = SignedDuration::from_mins(10);
+
+/// The exit code of what was killed.
+const KILLED: i32 = 137;
 
 /// What of a pod can be worked on, one operation at a time each.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,6 +101,8 @@ pub(crate) struct Observed {
     pub(crate) failures: BTreeMap<Target, Failure>,
     /// The end of the logs of containers that want it as their termination message, by container id.
     pub(crate) log_tails: BTreeMap<String, String>,
+    /// The attempts of containers that are stopped to be started again.
+    pub(crate) stopped: BTreeMap<String, u32>,
     pub(crate) refusal: Option<Refusal>,
     /// Why the pod's containers do not get the resources that they now ask for.
     pub(crate) pending: Option<Pending>,
@@ -114,11 +120,21 @@ pub(crate) struct Observed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ended {
     pub(crate) code: i32,
+    /// It was stopped to be started again.
+    pub(crate) stopped: bool,
     pub(crate) at: Option<Timestamp>,
     /// Seconds to wait after that before the next start.
     pub(crate) backoff: u64,
     /// Seconds to wait after the next attempt's end.
     pub(crate) next_backoff: u64,
+}
+
+impl Ended {
+    /// Whether the container is started again. One that was stopped for that has not done its work, whatever code it ended with.
+    pub(crate) fn restarts(&self, container: &pod::Container, spec: &pod::PodSpec) -> bool {
+        let code = if self.stopped && self.code == 0 { KILLED } else { self.code };
+        should_restart(container, spec, code)
+    }
 }
 
 /// Where a container is in its life, over all its attempts.
@@ -170,7 +186,8 @@ impl Observed {
                 let ran = started_at.map_or(SignedDuration::ZERO, |start| finished_at.duration_since(start));
                 let backoff = if ran >= BACKOFF_RESET { 0 } else { noted };
                 let next_backoff = if backoff == 0 { BACKOFF_FIRST } else { (backoff * 2).min(BACKOFF_MAX) };
-                Life::Ended(Ended { code: *code, at: Some(*finished_at), backoff, next_backoff })
+                let stopped = self.stopped.get(name) == Some(&container.container.attempt);
+                Life::Ended(Ended { code: *code, stopped, at: Some(*finished_at), backoff, next_backoff })
             }
         }
     }
@@ -189,9 +206,9 @@ impl Observed {
         let ended = status.state.terminated.as_ref().or(status.last_state.terminated.as_ref());
         let code = match (&status.state.running, ended) {
             (None, Some(ended)) => ended.exit_code,
-            _ => 137,
+            _ => KILLED,
         };
-        Life::Ended(Ended { code, at: None, backoff: 0, next_backoff: BACKOFF_FIRST })
+        Life::Ended(Ended { code, stopped: false, at: None, backoff: 0, next_backoff: BACKOFF_FIRST })
     }
 
     /// The number of the next attempt: one more than the runtime or the status knows of.

@@ -1,7 +1,6 @@
 //! Where a pod is in its life, from what its containers do.
 
 use longshore_core::api::Pod;
-use longshore_core::api::pod::helpers::should_restart;
 use longshore_core::api::pod::{PodPhase, RestartPolicy};
 
 use super::observed::{Life, Observed, is_sidecar};
@@ -14,7 +13,7 @@ pub(crate) fn phase(pod: &Pod, observed: &Observed) -> PodPhase {
         match observed.life(&init.name) {
             _ if is_sidecar(init) => initializing |= !observed.is_started(&init.name),
             Life::Ended(ended) if ended.code == 0 => {}
-            Life::Ended(ended) if !should_restart(init, spec, ended.code) => return PodPhase::Failed,
+            Life::Ended(ended) if !ended.restarts(init, spec) => return PodPhase::Failed,
             // A sandbox that was lost takes the record of its init containers with it.
             Life::Absent if lost_for_good(pod, observed, &init.name) => return PodPhase::Failed,
             _ => initializing = true,
@@ -25,7 +24,7 @@ pub(crate) fn phase(pod: &Pod, observed: &Observed) -> PodPhase {
         match observed.life_or_memory(&container.name) {
             Life::Absent | Life::Created(_) => waiting = true,
             Life::Running(_) => running = true,
-            Life::Ended(end) if should_restart(container, spec, end.code) => running = true,
+            Life::Ended(end) if end.restarts(container, spec) => running = true,
             Life::Ended(end) => {
                 ended += 1;
                 well += usize::from(end.code == 0);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use longshore_core::api::Pod;
 use longshore_core::api::pod;
-use longshore_core::api::pod::helpers::{is_terminal, should_restart};
+use longshore_core::api::pod::helpers::is_terminal;
 use longshore_core::runtime::{ContainerRef, ContainerState, Resources};
 
 use super::config::debugging_container;
@@ -230,7 +230,7 @@ impl Planner<'_> {
             } else if !initialized {
                 match self.observed.life(name) {
                     Life::Ended(ended) if ended.code == 0 => {}
-                    Life::Ended(ended) if !should_restart(init, &self.pod.spec, ended.code) => return false,
+                    Life::Ended(ended) if !ended.restarts(init, &self.pod.spec) => return false,
                     _ => {
                         self.container(init);
                         return false;
@@ -275,7 +275,7 @@ impl Planner<'_> {
             Life::Ended(ended) => {
                 // A regular init container runs again with a new sandbox, whatever came of it in the old one.
                 let fresh_init = self.observed.latest(name).is_none() && self.is_regular_init(name);
-                if !fresh_init && !should_restart(container, &self.pod.spec, ended.code) {
+                if !fresh_init && !ended.restarts(container, &self.pod.spec) {
                     return;
                 }
                 let at = ended.at.map(|at| after(at, Duration::from_secs(ended.backoff)));

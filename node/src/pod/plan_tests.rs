@@ -297,7 +297,23 @@ fn a_refused_pod_is_only_reported() {
     check(&pod, &seen, &[Step::RemoveVolumes { logs: true }]);
 }
 
-/// A node whose every operation works, as steps change it.
+#[test]
+fn what_was_stopped_to_be_started_again_is_whatever_code_it_ended_with() {
+    let policy = json!([{"resourceName": "memory", "restartPolicy": "RestartContainer"}]);
+    let main =
+        json!({"name": "main", "image": "web", "resources": {"limits": {"memory": "1Gi"}}, "resizePolicy": policy});
+    let pod = pod(json!({"restartPolicy": "OnFailure", "containers": [main]}));
+    check(&pod, &observed(&pod, vec![container("main", 0, 0, running())]), &[stop("main", 30, Why::Resize)]);
+    let mut seen = observed(&pod, vec![container("main", 0, 0, exited(0, 9))]);
+    assert_eq!(ending(&pod, &seen, NOW), Some(Ending::Finished), "it had done its work");
+    seen.stopped.insert("main".to_owned(), 0);
+    check(&pod, &seen, &[start("main", 1, 10)]);
+    // The next attempt's end is its own.
+    seen = observed(&pod, vec![container("main", 0, 0, exited(0, 9)), container("main", 1, 0, exited(0, 9))]);
+    seen.stopped.insert("main".to_owned(), 0);
+    assert_eq!(ending(&pod, &seen, NOW), Some(Ending::Finished));
+}
+
 #[test]
 fn a_debugging_container_runs_once_whatever_the_others_do() {
     let debugging = json!([{"name": "debug", "image": "web"}]);
@@ -319,6 +335,7 @@ fn a_debugging_container_runs_once_whatever_the_others_do() {
     check(&pod, &seen, &[]);
 }
 
+/// A node whose every operation works, as steps change it.
 struct Model {
     pod: Pod,
     seen: Observed,

@@ -25,14 +25,24 @@ pub(crate) struct Pending {
     pub(crate) message: String,
 }
 
-/// The pod with the resources that it has been granted, and why these are not what it asks for. `others` are the pods of the
-/// node.
+/// The pod with the resources that it has been granted, and why these are not what it asks for. `give` gives it what it asks for,
+/// or says why not.
 pub(crate) fn grant(
     pod: &Arc<Pod>,
     status: &PodStatus,
-    allocatable: &ResourceList,
-    others: impl FnOnce() -> Vec<Arc<Pod>>,
+    give: impl FnOnce(&Arc<Pod>) -> Result<(), Pending>,
 ) -> (Arc<Pod>, Option<Pending>) {
+    match held(pod, status).filter(|_| !is_terminal(pod)) {
+        None => (pod.clone(), None),
+        Some(held) => match give(pod) {
+            Ok(()) => (pod.clone(), None),
+            Err(pending) => (held, Some(pending)),
+        },
+    }
+}
+
+/// The pod with the resources that it was granted, if these are not what it asks for.
+pub(crate) fn held(pod: &Arc<Pod>, status: &PodStatus) -> Option<Arc<Pod>> {
     let mut granted = Pod::clone(pod);
     let mut differs = false;
     for container in resizable(&mut granted) {
@@ -48,13 +58,7 @@ pub(crate) fn grant(
             }
         }
     }
-    if !differs || is_terminal(pod) {
-        return (pod.clone(), None);
-    }
-    match fits(pod, allocatable, others()) {
-        Ok(()) => (pod.clone(), None),
-        Err(pending) => (Arc::new(granted), Some(pending)),
-    }
+    differs.then(|| Arc::new(granted))
 }
 
 fn resizable(pod: &mut Pod) -> impl Iterator<Item = &mut Container> {
@@ -81,7 +85,18 @@ fn set(list: &mut ResourceList, name: &str, amount: Option<Quantity>) {
     }
 }
 
-fn fits(pod: &Arc<Pod>, allocatable: &ResourceList, others: Vec<Arc<Pod>>) -> Result<(), Pending> {
+/// Whether a pod asks for more than it holds.
+pub(crate) fn grows(held: &Pod, pod: &Pod) -> bool {
+    let [held, asked] = [held, pod].map(|pod| pod_requests(pod, ResourceOptions::default()));
+    RESIZABLE.iter().any(|name| asked.get(*name) > held.get(*name))
+}
+
+/// Whether the node has what a pod asks for beside others.
+pub(crate) fn fits<'a>(
+    pod: &Pod,
+    allocatable: &ResourceList,
+    others: impl Iterator<Item = &'a Arc<Pod>> + Clone,
+) -> Result<(), Pending> {
     let requests = pod_requests(pod, ResourceOptions::default());
     for name in RESIZABLE {
         let (Some(request), Some(capacity)) = (requests.get(name), allocatable.get(name)) else { continue };
@@ -93,9 +108,7 @@ fn fits(pod: &Arc<Pod>, allocatable: &ResourceList, others: Vec<Arc<Pod>>) -> Re
             return Err(Pending { reason: "Infeasible", message });
         }
     }
-    let others = others.into_iter().filter(|other| other.metadata.uid != pod.metadata.uid && !is_terminal(other));
-    let others: Vec<_> = others.collect();
-    let fits = admission::fits(pod, allocatable, others.iter());
+    let fits = admission::fits(pod, allocatable, others);
     fits.map_err(|refusal| Pending { reason: "Deferred", message: refusal.message })
 }
 

@@ -20,7 +20,7 @@ fn cpu(request: &str, limit: &str) -> Value {
 
 fn granted(pod: &Arc<Pod>, others: &[Arc<Pod>]) -> (String, Option<Pending>) {
     let allocatable = quantities(&[("cpu", "4"), ("memory", "8Gi")]);
-    let (granted, pending) = grant(pod, &pod.status, &allocatable, || others.to_vec());
+    let (granted, pending) = grant(pod, &pod.status, |pod| fits(pod, &allocatable, others.iter()));
     (granted.spec.containers[0].resources.requests["cpu"].to_string(), pending)
 }
 
@@ -28,7 +28,7 @@ fn granted(pod: &Arc<Pod>, others: &[Arc<Pod>]) -> (String, Option<Pending>) {
 fn what_fits_is_granted_and_what_does_not_waits() {
     let other = pod("b", cpu("2", "2"), Value::Null);
     let asks = |request: &str| pod("a", cpu(request, "9"), cpu("1", "1"));
-    assert_eq!(granted(&asks("2"), &[other.clone(), asks("1")]), ("2".into(), None));
+    assert_eq!(granted(&asks("2"), std::slice::from_ref(&other)), ("2".into(), None));
     let (present, pending) = granted(&asks("3"), &[other]);
     let pending = pending.unwrap();
     assert_eq!((present.as_str(), pending.reason), ("1", "Deferred"));
@@ -69,4 +69,13 @@ fn what_is_in_force_is_told_until_it_is_as_granted() {
     let told = |present: &Resources| serde_json::to_value(in_force(&spec, present, Some(status))).unwrap();
     assert_eq!(told(&old), cpu("1", "1"));
     assert_eq!(told(&limits(&spec)), cpu("2", "3"));
+}
+
+#[test]
+fn only_what_grows_needs_room() {
+    let holds = pod("a", cpu("2", "2"), Value::Null);
+    assert!(grows(&holds, &pod("a", cpu("3", "3"), Value::Null)));
+    assert!(!grows(&holds, &pod("a", cpu("1", "3"), Value::Null)));
+    let memory = json!({"requests": {"cpu": "1", "memory": "1Gi"}});
+    assert!(grows(&holds, &pod("a", memory, Value::Null)));
 }

@@ -135,6 +135,7 @@ async fn variables(context: &Context, container: &Container) -> Result<Environme
     let place = Place {
         host_ips: shared.options.addresses.iter().map(ToString::to_string).collect(),
         pod_ips: context.addresses.iter().map(ToString::to_string).collect(),
+        directory: shared.is_real().then(|| shared.options.pod_dir(context.uid())),
     };
     let services = services(shared, pod).await?;
     environment(pod, container, &mut sources, &place, &shared.allocatable, &services).await

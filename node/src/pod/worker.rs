@@ -17,7 +17,7 @@ use super::act::{Context, Outcome, Problem, act};
 use super::container_status::full_name;
 use super::events::Events;
 use super::observed::{Disk, Failure, Net, Observed, Target};
-use super::plan::{Step, ending, plan};
+use super::plan::{Step, Why, ending, plan};
 use super::status::{Facts, status};
 use super::{report, resize};
 use crate::probes::check::{Place, check};
@@ -27,9 +27,6 @@ use crate::volumes::{self, usage};
 
 /// Wait before a look at a runtime that did not answer.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
-/// Wait before it is looked again whether there is room for what a pod asks for.
-const RESIZE_AGAIN: Duration = Duration::from_secs(30);
 
 /// The pod as its object has it now.
 #[derive(Debug, Clone)]
@@ -66,6 +63,8 @@ pub(crate) struct Worker {
     facts: Facts,
     wanted: watch::Receiver<Wanted>,
     wake: Arc<Notify>,
+    /// Tells when there may be room for what the pod asks for.
+    freed: watch::Receiver<u64>,
     observed: Observed,
     probes: Probes,
     running: BTreeMap<Target, Running>,
@@ -93,6 +92,7 @@ impl Worker {
     ) -> Self {
         observed.remembered = wanted.borrow().pod.status.clone();
         Self {
+            freed: shared.room.freed(),
             shared,
             facts,
             wanted,
@@ -117,7 +117,8 @@ impl Worker {
             let uid = pod.metadata.uid.clone().unwrap_or_default();
             self.observed.gone = gone;
             let (shared, known) = (&self.shared, &self.observed.remembered);
-            let (pod, pending) = resize::grant(&pod, known, &shared.allocatable, || shared.pods.list());
+            self.freed.borrow_and_update();
+            let (pod, pending) = resize::grant(&pod, known, |pod| shared.room.grant(pod, &shared.allocatable));
             self.observed.pending = pending;
             match self.shared.runtime.sandbox(&uid).await {
                 Ok(sandbox) => self.observed.sandbox = sandbox,
@@ -157,9 +158,7 @@ impl Worker {
             let measure = self.measure_usage(&pod, time.elapsed);
             let wake = plan.wake.into_iter().chain(self.observed.failures.get(&Target::Status).map(|f| f.until));
             let wake = wake.filter(|at| *at > time.now).map(|at| time.elapsed + until(time.now, at)).min();
-            // Who goes makes room, and nobody tells.
-            let deferred = self.observed.pending.as_ref().map(|_| time.elapsed + RESIZE_AGAIN);
-            let next = [wake, probe, refresh, measure, deferred].into_iter().flatten().min();
+            let next = [wake, probe, refresh, measure].into_iter().flatten().min();
             let pause = next.map(|at| at.saturating_sub(time.elapsed));
             if self.wait(pause, &cancel).await.is_none() {
                 return pod;
@@ -184,6 +183,7 @@ impl Worker {
                 self.observed.failures.remove(&Target::Status);
                 return changed.ok();
             }
+            Ok(()) = self.freed.changed(), if self.observed.pending.is_some() => return Some(()),
             () = self.wake.notified() => return Some(()),
             () = pause => return Some(()),
         };
@@ -212,7 +212,12 @@ impl Worker {
     fn launch(&mut self, pod: &Arc<Pod>, step: Step) {
         let target = step.target();
         let stop = match &step {
-            Step::Stop { deadline, .. } => Some(*deadline),
+            Step::Stop { deadline, container, why } => {
+                if *why != Why::PodEnds {
+                    self.observed.stopped.insert(container.name.clone(), container.attempt);
+                }
+                Some(*deadline)
+            }
             _ => None,
         };
         if let Some(running) = self.running.get(&target) {

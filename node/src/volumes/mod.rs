@@ -85,6 +85,7 @@ pub(crate) async fn prepare(shared: &Arc<Shared>, pod: &Pod, addresses: &[IpAddr
     let place = Place {
         host_ips: shared.options.addresses.iter().map(ToString::to_string).collect(),
         pod_ips: addresses.iter().map(ToString::to_string).collect(),
+        directory: None,
     };
     let directory = shared.options.pod_dir(pod.metadata.uid.as_deref().unwrap_or_default());
     let mut content = Content::default();
@@ -149,6 +150,12 @@ fn make(pod: &Pod, options: &Options, content: &Content, stamp: jiff::Timestamp)
 
 fn volume_path(pod_directory: &Path, volume: &str) -> PathBuf {
     pod_directory.join("volumes").join(volume)
+}
+
+/// Reads a file in a volume of the pod that has this directory. What containers put there is not believed: nothing leads out of the
+/// volume, nor is it waited for.
+pub(crate) fn read_text(pod_directory: &Path, volume: &str, path: &str) -> io::Result<String> {
+    sub_path::read_text(&volume_path(pod_directory, volume), path)
 }
 
 /// The mounts of a container, in the order of the spec.

@@ -4,7 +4,7 @@
 //! walked. So the path is opened by the kernel with the volume as its root, and what was opened is what is mounted.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path};
@@ -12,6 +12,9 @@ use std::path::{Component, Path};
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::Mode;
+
+/// Most bytes of a file that is read.
+const TEXT_MAX: u64 = 1 << 20;
 
 /// Mounts `sub_path` of `volume` at `bound`. A directory that is not there is made.
 pub(super) fn bind(volume: &Path, sub_path: &str, bound: &Path) -> io::Result<()> {
@@ -42,14 +45,14 @@ pub(super) fn open_inside(volume: &Path, sub_path: &str) -> io::Result<OwnedFd> 
         ));
     }
     let root = open(volume, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
-    match open_below(&root, sub_path) {
+    match open_below(&root, sub_path, OFlag::O_PATH) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         other => return other,
     }
     let mut done = String::new();
     for part in Path::new(sub_path).components() {
         let Component::Normal(name) = part else { continue };
-        let parent = open_below(&root, if done.is_empty() { "." } else { &done })?;
+        let parent = open_below(&root, if done.is_empty() { "." } else { &done }, OFlag::O_PATH)?;
         let made = nix::sys::stat::mkdirat(&parent, Path::new(name), Mode::from_bits_truncate(0o755));
         match made {
             Ok(()) => {
@@ -64,13 +67,31 @@ pub(super) fn open_inside(volume: &Path, sub_path: &str) -> io::Result<OwnedFd> 
         }
         done.push_str(&name.to_string_lossy());
     }
-    open_below(&root, sub_path)
+    open_below(&root, sub_path, OFlag::O_PATH)
 }
 
-fn open_below(root: &OwnedFd, path: &str) -> io::Result<OwnedFd> {
+/// Reads a regular file that lies in the volume.
+pub(super) fn read_text(volume: &Path, path: &str) -> io::Result<String> {
+    let root = open(volume, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    // Whoever opens a pipe in order to read waits for somebody who writes.
+    let file = fs::File::from(open_below(&root, path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?);
+    let unusable = |reason: &str| Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return unusable("it is no regular file");
+    }
+    if metadata.len() > TEXT_MAX {
+        return unusable("it is larger than 1 MiB");
+    }
+    let mut text = String::new();
+    file.take(TEXT_MAX).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn open_below(root: &OwnedFd, path: &str, flags: OFlag) -> io::Result<OwnedFd> {
     // Links are followed as the container would see them: none leads above the volume's root.
     let how = OpenHow::new()
-        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+        .flags(flags | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
     Ok(openat2(root, path, how)?)
 }

@@ -68,12 +68,10 @@ pub static FIELDS: &[Field] = &[
     pod("spec.volumes[*].projected.sources[*].serviceAccountToken", None, Refused, NO_TOKEN),
     pod("spec.volumes[*].emptyDir.medium", Some("HugePages"), Refused, "an emptyDir is on disk or in memory"),
     pod("spec.{containers}.volumeDevices", None, Refused, "there are no block devices for pods yet"),
-    pod("spec.{containers}.env[*].valueFrom.fileKeyRef", None, Refused, "variables do not come from files of a volume"),
     other("PersistentVolumeClaim", "spec.dataSourceRef", Refused, "volumes start empty"),
     // What works without.
     pod("spec.automountServiceAccountToken", Some("true"), Ignored, NO_TOKEN),
     other("Service", "spec.externalIPs", Ignored, "nodes take no traffic for these addresses yet"),
-    other("Service", "spec.trafficDistribution", Ignored, "all endpoints of a service are equal"),
     Field {
         kind: "StorageClass",
         path: "allowVolumeExpansion",
