@@ -36,9 +36,9 @@ pub(crate) async fn bridge(directory: &Path, instance: &str) -> Outcome<Bridge> 
     let options = Options {
         instance: instance.to_owned(),
         state: directory.join("network"),
-        pods,
+        pods: vec![pods],
         cluster: vec![pods],
-        services: vec!["10.98.0.0/20".parse()?],
+        services: vec!["10.98.0.0/16".parse()?],
         mtu: None,
     };
     Ok(Bridge::open(options).await?)

@@ -86,7 +86,7 @@ pub(crate) async fn bridge(directory: &DataDir, settings: &Settings) -> Result<B
     let options = BridgeOptions {
         instance: settings.instance.clone(),
         state: directory.join("network"),
-        pods,
+        pods: vec![pods],
         cluster: vec![pods],
         services: vec![range("serviceRange", &settings.service_range)?],
         mtu: None,
