@@ -44,6 +44,7 @@ mod orphans;
 mod peers;
 mod pod;
 mod pods;
+mod policies;
 mod probes;
 mod provisioner;
 mod proxy;
@@ -62,4 +63,5 @@ mod volumes;
 
 pub use agent::NodeAgent;
 pub use options::{ImageGc, Options};
+pub use policies::policies;
 pub use proxy::service_ports;

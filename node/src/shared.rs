@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 
 use crate::Options;
 use crate::devices::Devices;
+use crate::policies::Policies;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) pods: Informer<Pod>,
     /// Services, where the agent watches them.
     pub(crate) services: Option<Informer<Service>>,
+    /// What network policies mean for them, where the agent sees to that.
+    pub(crate) policies: Option<Policies>,
     pub(crate) recorder: EventRecorder,
     pub(crate) sandboxes: Sandboxes,
 }
