@@ -11,6 +11,7 @@ use longshore_cluster::{Cluster, Error, Progress, RuntimeKind, StoreKind, Unsupp
 
 use crate::device_plugin::OfferOptions;
 use crate::dns::Dns;
+use crate::network::Network;
 use crate::part::{MonitorOptions, SigningOptions, scheduler_configuration};
 use crate::{Place, install, output, signals};
 
@@ -52,6 +53,8 @@ pub(crate) struct Options {
     /// How pods are placed: Kubernetes' KubeSchedulerConfiguration
     #[arg(long, value_name = "FILE")]
     scheduler_config: Option<PathBuf>,
+    #[command(flatten)]
+    network: Network,
     #[command(flatten)]
     dns: Dns,
     #[command(flatten)]
@@ -105,6 +108,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Error> {
             store: options.store,
             runtime: options.runtime,
             docker_host: options.docker.socket,
+            network: options.network.options(),
             nodes: options.nodes,
             listen: options.listen,
             unsupported: options.unsupported,
