@@ -1,16 +1,19 @@
-//! Measures a node with real containers: `cargo bench --bench node -- [--pods 100] [--rounds 20] [--json]`, as root.
+//! Measures a node with real containers: `cargo bench --bench node -- [--pods 100] [--rounds 20] [--services 1000,10000] [--json]`, as
+//! root.
 //!
 //! - `bare`: what `runc run` and `runc exec` cost by themselves, and the connection of one network namespace to the bridge.
 //! - `start`: from the creation of a pod to its phase Running as a watcher sees it, one after the other, its image present;
 //!   `ratio` is how many times of `runc run` plus network that is.
 //! - `exec`: a command in a container through the runtime.
 //! - `crowd`: many pods created at once, until all run; then deleted at once, until nothing is left of them.
+//! - `nftables`: rules of so many Services with ten endpoints each; then one endpoint changes.
 //!
 //! Everything happens in a network namespace and a mount namespace of the bench's own, and is gone afterwards.
 
 #![allow(missing_docs, reason = "a program")]
 
 mod bare;
+mod nftables;
 mod pods;
 
 use std::process::ExitCode;
@@ -30,6 +33,7 @@ const BUSYBOX: &str = "/bin/busybox";
 struct Options {
     pods: usize,
     rounds: usize,
+    services: Vec<u16>,
     json: bool,
 }
 
@@ -56,6 +60,15 @@ fn run() -> Outcome {
     bare::call("mount", &["--make-rprivate", "/"])?;
     bare::call("ip", &["link", "set", "lo", "up"])?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    for size in &options.services {
+        let measured = runtime.block_on(nftables::measure(*size, options.rounds))?;
+        let figures = json!({
+            "services": size,
+            "endpoints": nftables::ENDPOINTS,
+            "set_up_ms": round(measured.set_up.as_secs_f64() * 1e3),
+        });
+        print(&options, "change of an endpoint", "nftables", &measured.changes, figures);
+    }
     let bare = runtime.block_on(bare::measure(options.rounds))?;
     print(&options, "runc run", "bare", &bare.run, json!({}));
     print(&options, "attach to the bridge", "bare", &bare.attach, json!({}));
@@ -82,17 +95,23 @@ fn run() -> Outcome {
 }
 
 fn read_options() -> Outcome<Options> {
-    let mut options = Options { pods: 100, rounds: 20, json: false };
+    let mut options = Options { pods: 100, rounds: 20, services: vec![1000, 10_000], json: false };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("{argument} wants a value"));
         match argument.as_str() {
             "--pods" => options.pods = value()?.parse()?,
             "--rounds" => options.rounds = value()?.parse()?,
+            "--services" => options.services = value()?.split(',').map(str::parse).collect::<Result<_, _>>()?,
             "--json" => options.json = true,
             // Cargo says so itself.
             "--bench" => {}
-            other => return Err(format!("unknown argument {other}: there are --pods N, --rounds N and --json").into()),
+            other => {
+                return Err(format!(
+                    "unknown argument {other}: there are --pods N, --rounds N, --services N,N and --json"
+                )
+                .into());
+            }
         }
     }
     if options.rounds == 0 || !(1..=1000).contains(&options.pods) {
