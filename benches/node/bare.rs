@@ -45,7 +45,7 @@ pub(crate) async fn bridge(directory: &Path, instance: &str, [pods, services]: [
     let options = Options {
         instance: instance.to_owned(),
         state: directory.join("network"),
-        pods,
+        pods: vec![pods],
         cluster: vec![pods],
         services: vec![services.parse()?],
         mtu: None,

@@ -1,5 +1,5 @@
-//! Measures a node with real containers, as root:
-//! `cargo bench --bench node -- [--pods 100,500] [--rounds 20] [--log-mib 1024] [--no-docker] [--json]`.
+//! Measures a node with real containers, as root: `cargo bench --bench node -- [--pods 100,500] [--rounds 20] [--log-mib 1024]
+//! [--services 1000,10000] [--no-docker] [--json]`.
 //!
 //! - `bare`: what `runc run` and `runc exec` cost by themselves, and the connection of one network namespace to the bridge,
 //!   before and after Longshore's own.
@@ -10,6 +10,7 @@
 //! - `logs`: one container writes so many MiB: how fast, the most that was on the disk meanwhile and what is kept of it.
 //! - `docker`: the same pods with a Docker Engine of the bench's own, beside `docker run` and `docker exec`; only where
 //!   there is `dockerd`.
+//! - `nftables`: rules of so many Services with ten endpoints each; then one endpoint changes.
 //!
 //! Everything happens in a network namespace and a mount namespace of the bench's own. It is an error if afterwards a
 //! process, a mount, a control group, an interface or a table is left.
@@ -20,6 +21,7 @@ mod bare;
 mod docker;
 mod left;
 mod logs;
+mod nftables;
 mod place;
 mod pods;
 
@@ -48,6 +50,7 @@ struct Options {
     rounds: usize,
     log_mib: usize,
     docker: bool,
+    services: Vec<u16>,
     json: bool,
 }
 
@@ -78,6 +81,15 @@ fn run() -> Outcome {
 }
 
 async fn measure(options: &Options) -> Outcome {
+    for size in &options.services {
+        let measured = nftables::measure(*size, options.rounds).await?;
+        let figures = json!({
+            "services": size,
+            "endpoints": nftables::ENDPOINTS,
+            "set_up_ms": round(measured.set_up.as_secs_f64() * 1e3),
+        });
+        print(options, "change of an endpoint", "nftables", &measured.changes, figures);
+    }
     let mut bare = bare::measure(options.rounds).await?;
     let place = Place::start(Wanted::Runc).await?;
     let measured = async {
@@ -152,7 +164,8 @@ async fn logs(options: &Options, place: &Place) -> Outcome {
 }
 
 fn read_options() -> Outcome<Options> {
-    let mut options = Options { pods: vec![100], rounds: 20, log_mib: 1024, docker: true, json: false };
+    let mut options =
+        Options { pods: vec![100], rounds: 20, log_mib: 1024, docker: true, services: vec![1000, 10_000], json: false };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("{argument} wants a value"));
@@ -161,11 +174,12 @@ fn read_options() -> Outcome<Options> {
             "--rounds" => options.rounds = value()?.parse()?,
             "--log-mib" => options.log_mib = value()?.parse()?,
             "--no-docker" => options.docker = false,
+            "--services" => options.services = value()?.split(',').map(str::parse).collect::<Result<_, _>>()?,
             "--json" => options.json = true,
             // Cargo says so itself.
             "--bench" => {}
             other => {
-                let known = "--pods N,N, --rounds N, --log-mib N, --no-docker and --json";
+                let known = "--pods N,N, --rounds N, --log-mib N, --services N,N, --no-docker and --json";
                 return Err(format!("unknown argument {other}: there are {known}").into());
             }
         }

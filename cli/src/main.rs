@@ -8,6 +8,7 @@ mod dns;
 mod explain;
 mod image;
 mod install;
+mod network;
 mod output;
 mod part;
 mod signals;

@@ -16,6 +16,7 @@ use longshore_core::go_duration;
 
 use crate::device_plugin::OfferOptions;
 use crate::dns::{ClusterNames, Dns};
+use crate::network::Network;
 use crate::output::say;
 use crate::store::{CompactionOptions, EtcdOptions};
 use crate::upkeep::UpkeepOptions;
@@ -183,6 +184,8 @@ pub(crate) struct NodeOptions {
     #[arg(long, value_name = "RANGE")]
     service_range: Option<AddressRange>,
     #[command(flatten)]
+    network: Network,
+    #[command(flatten)]
     dns: Dns,
     /// How long this node may be silent before others hold it for lost; it is heard of four times in it
     #[arg(long, value_name = "DURATION", default_value = "40s", value_parser = duration)]
@@ -290,6 +293,7 @@ pub(crate) async fn node(options: NodeOptions) -> Result<ExitCode, Error> {
         port: options.port,
         runtime: options.runtime,
         docker_host: options.docker.socket,
+        network: options.network.options(),
         pod_range: options.pod_range,
         service_range: options.service_range,
         lease_duration: options.node_lease_duration,

@@ -11,6 +11,7 @@ use longshore_cluster::{Cluster, Error, Progress, RuntimeKind, StoreKind, Unsupp
 
 use crate::device_plugin::OfferOptions;
 use crate::dns::Dns;
+use crate::network::Network;
 use crate::part::{MonitorOptions, SigningOptions, scheduler_configuration};
 use crate::store::{CompactionOptions, EtcdOptions};
 use crate::upkeep::UpkeepOptions;
@@ -54,6 +55,8 @@ pub(crate) struct Options {
     /// How pods are placed: Kubernetes' KubeSchedulerConfiguration
     #[arg(long, value_name = "FILE")]
     scheduler_config: Option<PathBuf>,
+    #[command(flatten)]
+    network: Network,
     #[command(flatten)]
     dns: Dns,
     #[command(flatten)]
@@ -114,6 +117,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Error> {
             etcd: options.etcd.access(Some(options.compaction))?,
             runtime: options.runtime,
             docker_host: options.docker.socket,
+            network: options.network.options(),
             nodes: options.nodes,
             listen: options.listen,
             unsupported: options.unsupported,

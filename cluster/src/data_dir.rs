@@ -52,6 +52,15 @@ pub struct Settings {
     /// Where the Docker Engine is that runs them; `None` for its usual socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub docker_host: Option<String>,
+    /// What connects pods: `bridge`, `cni`, `host` or `none`.
+    #[serde(default = "default_network")]
+    pub network: String,
+    /// Where CNI configurations are; `None` for the usual place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cni_configuration: Option<PathBuf>,
+    /// Where CNI plugins are; none for the usual places.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cni_plugins: Vec<PathBuf>,
     /// How many nodes.
     pub nodes: u32,
     /// Where the API listens.
@@ -76,6 +85,11 @@ fn default_domain() -> String {
     Domain::default().to_string()
 }
 
+/// Of records that are older than the choice, too.
+fn default_network() -> String {
+    crate::local::NetworkKind::Bridge.as_str().to_owned()
+}
+
 impl Settings {
     /// A record of the present format.
     pub(crate) fn new(instance: String, store: &str, runtime: &str, nodes: u32) -> Self {
@@ -85,6 +99,9 @@ impl Settings {
             store: store.to_owned(),
             runtime: runtime.to_owned(),
             docker_host: None,
+            network: default_network(),
+            cni_configuration: None,
+            cni_plugins: Vec::new(),
             nodes,
             address: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
             pod_range: String::new(),

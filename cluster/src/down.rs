@@ -6,7 +6,6 @@ use std::time::Duration;
 use futures::future::join_all;
 use longshore_core::clock::{Clock, SystemClock};
 use longshore_core::runtime::{Container, ContainerState, Runtime};
-use longshore_network::Bridge;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -83,8 +82,7 @@ async fn remove_pods(directory: &DataDir, settings: &Settings, step: &impl Fn(St
     stopped.into_iter().collect::<Result<Vec<()>, _>>().map_err(failed)?;
     real.clean_up().await?;
     machine::unmount_volumes(directory)?;
-    let purged = Bridge::purge(&settings.instance, directory.join("network")).await;
-    purged.map_err(|error| Error::Part { part: "network", reason: error.to_string() })
+    machine::purge_network(directory, settings).await
 }
 
 async fn stop_container(runtime: &dyn Runtime, container: &Container) -> Result<(), longshore_core::runtime::Error> {

@@ -42,7 +42,7 @@ pub use data_dir::{DataDir, Lock, Settings};
 pub use down::down;
 pub use error::Error;
 pub use explain::explain;
-pub use local::{Cluster, RuntimeKind, UpOptions};
+pub use local::{Cluster, NetworkKind, NetworkOptions, RuntimeKind, UpOptions};
 pub use longshore_apiserver::admission::Unsupported;
 pub use longshore_scheduler::config::Configuration as SchedulerConfiguration;
 pub use manifests::{Entry, apply, parse, read};

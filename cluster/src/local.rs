@@ -15,6 +15,8 @@ use longshore_core::api::{Node, Service};
 use longshore_core::client::Client;
 use longshore_core::clock::{Clock, SystemClock};
 use longshore_core::kind::{DynObject, KindType};
+#[cfg(doc)]
+use longshore_network::cni;
 use longshore_scheduler::config::Configuration;
 use tokio_util::sync::CancellationToken;
 
@@ -79,6 +81,61 @@ choice! {
     ]
 }
 
+choice! {
+    /// What connects pods.
+    NetworkKind, "network", [
+        /// A bridge of Longshore's own.
+        Bridge = "bridge",
+        /// The CNI plugins of this machine.
+        Cni = "cni",
+        /// Nothing: every pod uses the node's network. Services are not served, policies not enforced.
+        Host = "host",
+        /// Nothing: a pod has its loopback alone.
+        None = "none",
+    ]
+}
+
+/// How pods are connected; what is `None` or empty is as recorded, else as usual.
+#[derive(Debug, Clone, Default)]
+pub struct NetworkOptions {
+    /// What connects them; a bridge as usual. Pods that only pretend have no choice.
+    pub kind: Option<NetworkKind>,
+    /// Where CNI configurations are; [`cni::CONFIGURATION`] as usual.
+    pub cni_configuration: Option<PathBuf>,
+    /// Where CNI plugins are; [`cni::PLUGINS`] as usual.
+    pub cni_plugins: Vec<PathBuf>,
+}
+
+impl NetworkOptions {
+    /// Records the choice for a node that is made now or was made with these settings.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if there is nothing to choose.
+    pub(crate) fn settle(&self, settings: &mut Settings) -> Result<(), Error> {
+        if settings.runtime == RuntimeKind::Simulated.as_str() {
+            return match self.kind {
+                None => Ok(()),
+                Some(kind) => Err(Error::Missing {
+                    what: format!(
+                        "--network {kind} with --runtime simulated: pods that only pretend are not connected"
+                    ),
+                    remedy: "leave --network out, or choose another --runtime".to_owned(),
+                }),
+            };
+        }
+        if let Some(kind) = self.kind {
+            kind.as_str().clone_into(&mut settings.network);
+        }
+        if self.cni_configuration.is_some() {
+            settings.cni_configuration.clone_from(&self.cni_configuration);
+        }
+        if !self.cni_plugins.is_empty() {
+            settings.cni_plugins.clone_from(&self.cni_plugins);
+        }
+        Ok(())
+    }
+}
+
 /// What cluster to start.
 #[derive(Debug)]
 pub struct UpOptions {
@@ -92,6 +149,8 @@ pub struct UpOptions {
     pub runtime: Option<RuntimeKind>,
     /// Where the Docker Engine is, as in `DOCKER_HOST`; `None` for what was recorded, else its usual socket.
     pub docker_host: Option<String>,
+    /// How pods are connected.
+    pub network: NetworkOptions,
     /// How many nodes; `None` for what was recorded, else one.
     pub nodes: Option<u32>,
     /// Where the API listens; port 0 for what was recorded, else a free one.
@@ -310,6 +369,7 @@ fn settle(directory: &DataDir, options: &UpOptions) -> Result<Settings, Error> {
             for (option, recorded, asked) in [
                 ("store", settings.store.clone(), store.map(StoreKind::to_string)),
                 ("runtime", settings.runtime.clone(), runtime.map(str::to_owned)),
+                ("network", settings.network.clone(), options.network.kind.map(|kind| kind.to_string())),
                 ("nodes", settings.nodes.to_string(), nodes),
                 ("docker-socket", docker_host(settings.docker_host.clone()), asked_host(&settings.runtime)),
                 ("cluster-domain", settings.cluster_domain.clone(), domain),
@@ -339,6 +399,7 @@ fn settle(directory: &DataDir, options: &UpOptions) -> Result<Settings, Error> {
             settings
         }
     };
+    options.network.settle(&mut settings)?;
     if settings.nodes == 0 {
         let (what, remedy) = ("a cluster without nodes runs nothing".to_owned(), "use --nodes 1 or more".to_owned());
         return Err(Error::Missing { what, remedy });
@@ -370,6 +431,7 @@ mod tests {
             etcd: EtcdAccess::default(),
             runtime: None,
             docker_host: None,
+            network: NetworkOptions::default(),
             nodes: None,
             listen: None,
             scheduler: Configuration::default(),

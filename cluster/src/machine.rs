@@ -1,6 +1,6 @@
 //! The nodes of a cluster on this machine, and what they stand on: runtime, network, volumes.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use longshore_core::client::Client;
 use longshore_core::clock::Clock;
-use longshore_network::{Bridge, Options as BridgeOptions, ranges};
+use longshore_core::network::Network;
+use longshore_network::{Bridge, Cni, HostNetwork, NoNetwork, Options as BridgeOptions, cni, ranges};
 use longshore_node::{NodeAgent, Options as NodeOptions};
 use longshore_runtime_simulated::{Options as SimulatedOptions, SimulatedNetwork, SimulatedRuntime};
 use nix::mount::{MntFlags, umount2};
@@ -16,7 +17,7 @@ use nix::mount::{MntFlags, umount2};
 use crate::control_plane::ControlPlane;
 use crate::data_dir::{DataDir, Settings};
 use crate::dns::{DnsOptions, Domain};
-use crate::local::RuntimeKind;
+use crate::local::{NetworkKind, RuntimeKind};
 use crate::offer::plugin_directory;
 use crate::real::RealRuntime;
 use crate::upkeep::Upkeep;
@@ -81,18 +82,70 @@ pub(crate) fn range(name: &str, text: &str) -> Result<IpNet, Error> {
     text.parse().map_err(|error| Error::Part { part: "network", reason: format!("{name} {text}: {error}") })
 }
 
-/// The network of real pods. Opening it puts right what a crash left half-made.
-pub(crate) async fn bridge(directory: &DataDir, settings: &Settings) -> Result<Bridge, Error> {
-    let pods = range("podRange", &settings.pod_range)?;
-    let options = BridgeOptions {
-        instance: settings.instance.clone(),
-        state: directory.join("network"),
-        pods,
-        cluster: vec![pods],
-        services: vec![range("serviceRange", &settings.service_range)?],
-        mtu: None,
+/// Opens the network of a node with real pods, which puts right what a crash left half-made, and tells the agent of it. Answers
+/// where pods reach their node, if they reach Services.
+async fn network(
+    directory: &DataDir,
+    settings: &Settings,
+    options: &mut NodeOptions,
+) -> Result<(Arc<dyn Network>, Option<IpAddr>), Error> {
+    let kind = settings.network.parse().map_err(|reason| Error::Part { part: "network", reason })?;
+    let (instance, state) = (settings.instance.clone(), directory.join("network"));
+    let services = vec![range("serviceRange", &settings.service_range)?];
+    let mut bridge = None;
+    if kind == NetworkKind::Bridge {
+        let pods = vec![range("podRange", &settings.pod_range)?];
+        let (instance, state, services) = (instance.clone(), state.clone(), services.clone());
+        let opened = BridgeOptions { instance, state, cluster: pods.clone(), pods, services, mtu: None };
+        bridge = Some(Bridge::open(opened).await.map_err(network_failed)?);
+        options.pod_cidrs = vec![settings.pod_range.clone()];
+    }
+    if options.addresses.is_empty() {
+        let gateway = bridge.as_ref().map(Bridge::gateway);
+        options.addresses = vec![own_address().or(gateway).unwrap_or(Ipv4Addr::LOCALHOST.into())];
+    }
+    let addresses = options.addresses.clone();
+    Ok(match (kind, bridge) {
+        (_, Some(bridge)) => {
+            let gateway = bridge.gateway();
+            (Arc::new(bridge), Some(gateway))
+        }
+        (NetworkKind::Host, None) => {
+            (options.host_network, options.proxy) = (true, Some(false));
+            (Arc::new(HostNetwork::new(addresses)), None)
+        }
+        (NetworkKind::None, None) => {
+            options.proxy = Some(false);
+            (Arc::new(NoNetwork::new()), None)
+        }
+        (NetworkKind::Cni | NetworkKind::Bridge, None) => {
+            let cni = cni::Options {
+                instance,
+                state,
+                configuration: settings.cni_configuration.clone().unwrap_or_else(|| cni::CONFIGURATION.into()),
+                plugins: match settings.cni_plugins.as_slice() {
+                    [] => cni::PLUGINS.iter().map(PathBuf::from).collect(),
+                    plugins => plugins.to_vec(),
+                },
+                // Plugins know where pods' addresses come from, and tell nobody.
+                cluster: Vec::new(),
+                services,
+            };
+            // Pods reach the node at its own address.
+            (Arc::new(Cni::open(cni).await.map_err(network_failed)?), addresses.first().copied())
+        }
+    })
+}
+
+/// Removes what connected a node's pods.
+pub(crate) async fn purge_network(directory: &DataDir, settings: &Settings) -> Result<(), Error> {
+    let (instance, records) = (&settings.instance, directory.join("network"));
+    let purged = match settings.network.parse() {
+        Ok(NetworkKind::Host | NetworkKind::None) => return Ok(()),
+        Ok(NetworkKind::Cni) => Cni::purge(instance, records).await,
+        Ok(NetworkKind::Bridge) | Err(_) => Bridge::purge(instance, records).await,
     };
-    Bridge::open(options).await.map_err(network_failed)
+    purged.map_err(network_failed)
 }
 
 fn node_directory(directory: &DataDir) -> PathBuf {
@@ -178,20 +231,16 @@ pub(crate) async fn real(
     if demo {
         images::make_demo(&runtime).await?;
     }
-    let bridge = bridge(directory, settings).await?;
-    if options.addresses.is_empty() {
-        options.addresses = vec![own_address().unwrap_or_else(|| bridge.gateway())];
-    }
-    options.pod_cidrs = vec![settings.pod_range.clone()];
+    let (network, node) = network(directory, settings, &mut options).await?;
     options.device_plugin_dir.get_or_insert_with(|| plugin_directory(&options.root_dir));
     options.cluster_domain.clone_from(&settings.cluster_domain);
-    let Some((dns, address)) = dns else {
-        return Ok(NodeAgent::new(client, runtime.runtime(), Arc::new(bridge), clock.clone(), options));
+    let Some(((dns, address), node)) = dns.zip(node) else {
+        return Ok(NodeAgent::new(client, runtime.runtime(), network, clock.clone(), options));
     };
     let domain: Domain = settings.cluster_domain.parse().map_err(|reason| Error::Part { part: "DNS", reason })?;
-    let server = dns.serve(domain, (bridge.gateway(), address), clock, options.seed).await?;
+    let server = dns.serve(domain, (node, address), clock, options.seed).await?;
     options.cluster_dns = vec![address];
-    Ok(NodeAgent::new(client, runtime.runtime(), Arc::new(bridge), clock.clone(), options).with_dns(server))
+    Ok(NodeAgent::new(client, runtime.runtime(), network, clock.clone(), options).with_dns(server))
 }
 
 /// The agent of a node whose pods only pretend, with addresses of `pods`.

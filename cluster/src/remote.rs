@@ -43,7 +43,7 @@ use crate::dns::{self, DnsAddress, DnsOptions, Domain};
 pub use crate::join::JoinOptions;
 use crate::join::identity::NodeIdentity;
 use crate::join::range::{pod_range, said_before};
-use crate::local::{RuntimeKind, failed};
+use crate::local::{NetworkOptions, RuntimeKind, failed};
 use crate::process::ProcessMetrics;
 pub use crate::serving::Part;
 use crate::signing::{self, SigningOptions};
@@ -401,6 +401,8 @@ pub struct NodeAloneOptions {
     pub runtime: RuntimeKind,
     /// Where the Docker Engine is, as in `DOCKER_HOST`; `None` for what was recorded, else its usual socket.
     pub docker_host: Option<String>,
+    /// How its pods are connected.
+    pub network: NetworkOptions,
     /// Addresses of this node's pods; `None` for those that the cluster gives it, or, with a kubeconfig, for a range that is free on
     /// this machine.
     pub pod_range: Option<String>,
@@ -434,7 +436,18 @@ pub async fn node(options: NodeAloneOptions, cancel: CancellationToken) -> Resul
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let seed = random::seed().map_err(failed("randomness"))?;
     let mut settings = match directory.settings()? {
-        Some(settings) => settings,
+        Some(settings) => {
+            if let Some(asked) = options.network.kind.filter(|asked| asked.as_str() != settings.network) {
+                let (recorded, asked) = (settings.network, asked.to_string());
+                return Err(Error::OtherSettings {
+                    directory: directory.path().into(),
+                    option: "network",
+                    recorded,
+                    asked,
+                });
+            }
+            settings
+        }
         None => {
             let instance = random::instance().map_err(failed("randomness"))?;
             Settings::new(instance, "none", options.runtime.as_str(), 1)
@@ -445,6 +458,7 @@ pub async fn node(options: NodeAloneOptions, cancel: CancellationToken) -> Resul
         let (recorded, asked) = (settings.runtime, options.runtime.to_string());
         return Err(Error::OtherSettings { directory: directory.path().into(), option: "runtime", recorded, asked });
     }
+    options.network.settle(&mut settings)?;
     if options.docker_host.is_some() {
         settings.docker_host.clone_from(&options.docker_host);
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use longshore_cluster::testing::Cluster;
 use longshore_core::api::pod_group::POD_GROUP_LABEL;
-use longshore_core::api::{Job, PodGroup};
+use longshore_core::api::{Job, Node, PodGroup};
 use longshore_core::client::params::{ListParams, PostParams};
 use longshore_core::kind::Kind;
 use longshore_core::store::{MemoryStore, Store};
@@ -22,7 +22,7 @@ async fn create<K: Kind>(cluster: &Cluster, value: Value) {
 async fn gang(cluster: &Cluster, name: &str, pods: u32) {
     let spec = json!({ "minMember": pods, "scheduleTimeoutSeconds": 20 });
     create::<PodGroup>(cluster, json!({ "metadata": { "name": name }, "spec": spec })).await;
-    let node = cluster.api::<longshore_core::api::Node>("").get("node-1").await.unwrap();
+    let node = cluster.until("", "node-1", |node: &Node| node.status.allocatable.contains_key("cpu")).await;
     let cpu = node.status.allocatable["cpu"].milli_value() * 6 / 10;
     let container = json!({
         "name": "c", "image": "work:1", "command": ["sleep", "30"],

@@ -6,10 +6,14 @@
 //! 2. **Detach frees.** After [`Network::detach`] nothing of the pod is left on the node and its address can be given
 //!    again; detaching an unknown pod succeeds, also when its network namespace is gone.
 //! 3. **State is on the node.** [`Network::attached`] finds what an earlier process attached.
-//! 4. **Services are replaced as a whole.** [`Network::set_services`] takes the full table; the implementation changes only what
-//!    differs, in one step: traffic sees the old table or the new one. Connections that are open stay open.
+//! 4. **Services and policies are replaced as a whole.** [`Network::set_services`] and [`Network::set_policies`] take the full
+//!    table; the implementation changes only what differs, in one step: traffic sees the old table or the new one. Connections
+//!    that are open stay open.
 //! 5. **Names that are global to the host** carry the instance's id, so that clusters on one machine keep apart and
 //!    [`Network::clean_up`] removes its own and nothing else.
+//! 6. **Policies are judged where pods are.** Traffic is judged with the addresses that it has between two pods, after a
+//!    Service led it to one of them. A pod always reaches itself, and its node always reaches it. A network that leaves policies
+//!    to somebody else says so in its documentation.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -75,6 +79,8 @@ pub struct Backend {
     pub port: u16,
     /// Whether the pod is on this node.
     pub local: bool,
+    /// Whether it is on its way out and takes only what must stay on this node, which has no better one.
+    pub fallback: bool,
 }
 
 /// One port of one service, resolved to addresses: all that a proxy needs to know.
@@ -84,8 +90,13 @@ pub struct ServicePort {
     pub name: String,
     /// Protocol.
     pub protocol: Protocol,
-    /// Addresses at which the service answers: cluster IPs and external IPs.
+    /// Addresses at which the service answers: cluster IPs and external IPs. Of a family of which there is none, nothing is
+    /// served.
     pub addresses: Vec<IpAddr>,
+    /// Addresses of load balancers that pass traffic on without changing where it goes.
+    pub balancers: Vec<IpAddr>,
+    /// Who may use `balancers`; everybody if empty.
+    pub balancer_sources: Vec<IpNet>,
     /// Port at those addresses.
     pub port: u16,
     /// Port at which every node answers, if any.
@@ -96,8 +107,63 @@ pub struct ServicePort {
     pub internal_local: bool,
     /// Whether traffic from outside goes to local backends only, keeping the client's address.
     pub external_local: bool,
-    /// Ready backends, sorted. None means that connections are refused.
+    /// Backends, sorted. None means that connections are refused; none on this node, where traffic must stay on it, that they
+    /// are dropped.
     pub backends: Vec<Backend>,
+}
+
+/// A network policy, resolved to addresses: what it means for the pods of this node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// `namespace/name`.
+    pub name: String,
+    /// Addresses of this node's pods that it is about, sorted. What reaches them, or what they reach, must be allowed by one of
+    /// the policies that say something about that direction.
+    pub pods: Vec<IpAddr>,
+    /// What may reach them; `None` if the policy is not about that. An empty list allows nothing.
+    pub ingress: Option<Vec<Allowed>>,
+    /// What they may reach; `None` if the policy is not about that.
+    pub egress: Option<Vec<Allowed>>,
+}
+
+/// Traffic that a policy allows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allowed {
+    /// The policy's pods that it is about; `None` for all. Ports of one name may have other numbers in other pods.
+    pub pods: Option<Vec<IpAddr>>,
+    /// The other end; `None` for anybody.
+    pub others: Option<Others>,
+    /// Ports of the receiving end; `None` for all, and for what has no ports.
+    pub ports: Option<Vec<PortRange>>,
+}
+
+/// The other end of traffic: any of these.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Others {
+    /// Addresses of pods, sorted.
+    pub pods: Vec<IpAddr>,
+    /// Ranges of addresses.
+    pub blocks: Vec<Block>,
+}
+
+/// A range of addresses without some parts of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Block {
+    /// The range.
+    pub range: IpNet,
+    /// The parts.
+    pub except: Vec<IpNet>,
+}
+
+/// Ports of a protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PortRange {
+    /// Protocol.
+    pub protocol: Protocol,
+    /// First port.
+    pub first: u16,
+    /// Last port.
+    pub last: u16,
 }
 
 /// The way to another node's pods.
@@ -167,6 +233,12 @@ pub trait Network: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`Error::Failed`]; the old table then stays.
     async fn set_services(&self, services: &[ServicePort]) -> Result<(), Error>;
+
+    /// Makes exactly these policies hold for this node's pods. They are sorted by name.
+    ///
+    /// # Errors
+    /// [`Error::Failed`]; the old ones then stay.
+    async fn set_policies(&self, policies: &[Policy]) -> Result<(), Error>;
 
     /// Makes exactly these nodes' pods reachable.
     ///

@@ -1,6 +1,7 @@
 //! Pod networks and the service proxy of a node: implementations of [`longshore_core::network::Network`].
 //!
 //! - [`Bridge`]: an address of its own for every pod, Services through nftables.
+//! - [`Cni`]: whatever CNI plugins make, Services as with the bridge.
 //! - [`HostNetwork`]: every pod has the node's addresses.
 //! - [`NoNetwork`]: no pod has any.
 //!
@@ -9,13 +10,17 @@
 //! [`ranges`] finds address ranges that nothing on the machine uses yet.
 
 pub mod bridge;
+pub mod cni;
 mod disk;
 pub mod dns;
 mod docker;
+mod family;
+mod names;
 mod netlink;
 mod nft;
 mod plain;
 pub mod ranges;
 
 pub use bridge::{Bridge, Options};
+pub use cni::Cni;
 pub use plain::{HostNetwork, NoNetwork};

@@ -3,17 +3,16 @@
 use std::fmt::Display;
 use std::fs::File;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use futures::TryStreamExt;
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use longshore_core::network::Error;
 use nix::libc;
 use nix::sched::{CloneFlags, setns};
-use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags};
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteScope};
 use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkUnspec, LinkVeth, RouteMessageBuilder};
@@ -177,46 +176,58 @@ impl Netlink {
         Ok(link.index)
     }
 
-    pub(crate) async fn add_address(&self, index: u32, address: Ipv4Addr, prefix: u8) -> Result<(), Error> {
-        let done = self.0.address().add(index, address.into(), prefix).replace().execute().await;
-        done.map_err(refused(format!("give address {address}/{prefix} to interface {index}")))
+    pub(crate) async fn add_address(&self, index: u32, address: IpAddr, prefix: u8) -> Result<(), Error> {
+        let mut request = self.0.address().add(index, address, prefix).replace();
+        if address.is_ipv6() {
+            // Addresses are given once: nobody needs to look for a second owner, which takes a second.
+            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        }
+        request.execute().await.map_err(refused(format!("give address {address}/{prefix} to interface {index}")))
     }
 
-    /// The IPv4 addresses and the interfaces that have them.
-    pub(crate) async fn addresses(&self) -> Result<Vec<(u32, Ipv4Net)>, Error> {
+    /// All addresses and the interfaces that have them.
+    pub(crate) async fn addresses(&self) -> Result<Vec<(u32, IpNet)>, Error> {
         let messages: Vec<_> =
             self.0.address().get().execute().try_collect().await.map_err(refused("list addresses"))?;
         let address = |message: rtnetlink::packet_route::address::AddressMessage| {
             let (index, prefix) = (message.header.index, message.header.prefix_len);
             message.attributes.into_iter().find_map(|attribute| match attribute {
-                AddressAttribute::Local(IpAddr::V4(address)) => Some((index, Ipv4Net::new(address, prefix).ok()?)),
+                AddressAttribute::Local(address @ IpAddr::V4(_))
+                | AddressAttribute::Address(address @ IpAddr::V6(_)) => {
+                    Some((index, IpNet::new(address, prefix).ok()?))
+                }
                 _ => None,
             })
         };
         Ok(messages.into_iter().filter_map(address).collect())
     }
 
-    /// The IPv4 routes that are no default routes.
+    /// The routes that are no default routes.
     pub(crate) async fn routes(&self) -> Result<Vec<Route>, Error> {
-        let mut filter = RouteMessageBuilder::<Ipv4Addr>::new().build();
-        filter.header.table = 0;
-        let messages: Vec<_> =
-            self.0.route().get(filter).execute().try_collect().await.map_err(refused("list routes"))?;
+        let mut messages = Vec::new();
+        for mut filter in
+            [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()]
+        {
+            filter.header.table = 0;
+            let found: Vec<_> =
+                self.0.route().get(filter).execute().try_collect().await.map_err(refused("list routes"))?;
+            messages.extend(found);
+        }
         let route = |message: rtnetlink::packet_route::route::RouteMessage| {
             let mut interface = None;
-            let mut destination = None;
+            let mut destination: Option<IpAddr> = None;
             for attribute in &message.attributes {
                 match attribute {
-                    RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = Some(*address),
+                    RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = Some((*address).into()),
+                    RouteAttribute::Destination(RouteAddress::Inet6(address)) => destination = Some((*address).into()),
                     RouteAttribute::Oif(index) => interface = Some(*index),
                     _ => {}
                 }
             }
-            let destination = Ipv4Net::new(destination?, message.header.destination_prefix_length).ok()?;
-            (message.header.address_family == AddressFamily::Inet && destination.prefix_len() > 0)
-                .then_some(Route { destination: destination.into(), interface })
+            let destination = IpNet::new(destination?, message.header.destination_prefix_length).ok()?;
+            (destination.prefix_len() > 0).then_some(Route { destination, interface })
         };
-        Ok(messages.iter().cloned().filter_map(route).collect())
+        Ok(messages.into_iter().filter_map(route).collect())
     }
 
     /// The largest packet of the interface that the default route goes through.
@@ -234,39 +245,45 @@ impl Netlink {
     }
 
     /// Adds or replaces a route through an interface, to what is directly on it.
-    pub(crate) async fn add_link_route(&self, index: u32, to: Ipv4Net, source: Option<Ipv4Addr>) -> Result<(), Error> {
-        let mut route = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(to.addr(), to.prefix_len())
-            .output_interface(index)
-            .scope(RouteScope::Link);
+    pub(crate) async fn add_link_route(&self, index: u32, to: IpNet, source: Option<IpAddr>) -> Result<(), Error> {
+        let operation = format!("add the route to {to} on interface {index}");
+        let mut route = destination(to, &operation)?.output_interface(index).scope(match to {
+            IpNet::V4(_) => RouteScope::Link,
+            // IPv6 knows no other.
+            IpNet::V6(_) => RouteScope::Universe,
+        });
         if let Some(source) = source {
-            route = route.pref_source(source);
+            route = route.pref_source(source).map_err(failed(operation.as_str()))?;
         }
-        let done = self.0.route().add(route.build()).replace().execute().await;
-        done.map_err(refused(format!("add the route to {to} on interface {index}")))
+        self.0.route().add(route.build()).replace().execute().await.map_err(refused(operation))
     }
 
-    /// Adds or replaces a route by way of a gateway.
-    pub(crate) async fn add_route(&self, to: Ipv4Net, gateway: Ipv4Addr) -> Result<(), Error> {
-        let route = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(to.addr(), to.prefix_len())
-            .gateway(gateway)
-            .build();
-        let done = self.0.route().add(route).replace().execute().await;
-        done.map_err(refused(format!("add the route to {to} via {gateway}")))
+    /// Adds or replaces a route by way of a gateway of the same family.
+    pub(crate) async fn add_route(&self, to: IpNet, gateway: IpAddr) -> Result<(), Error> {
+        let operation = format!("add the route to {to} via {gateway}");
+        let route = destination(to, &operation)?.gateway(gateway).map_err(failed(operation.as_str()))?.build();
+        self.0.route().add(route).replace().execute().await.map_err(refused(operation))
     }
 
-    pub(crate) async fn delete_route(&self, to: Ipv4Net, gateway: Ipv4Addr) -> Result<(), Error> {
-        let mut route = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(to.addr(), to.prefix_len())
-            .gateway(gateway)
-            .build();
+    pub(crate) async fn delete_route(&self, to: IpNet, gateway: IpAddr) -> Result<(), Error> {
+        let operation = format!("remove the route to {to}");
+        let mut route = destination(to, &operation)?.gateway(gateway).map_err(failed(operation.as_str()))?.build();
         route.header.scope = RouteScope::NoWhere;
         match self.0.route().del(route).execute().await {
-            Err(error) if errno(&error) != libc::ESRCH => Err(refused(format!("remove the route to {to}"))(error)),
+            Err(error) if errno(&error) != libc::ESRCH => Err(refused(operation)(error)),
             _ => Ok(()),
         }
     }
+}
+
+fn destination(to: IpNet, operation: &str) -> Result<RouteMessageBuilder<IpAddr>, Error> {
+    RouteMessageBuilder::<IpAddr>::new().destination_prefix(to.addr(), to.prefix_len()).map_err(failed(operation))
+}
+
+/// Brings up a network namespace's loopback.
+pub(crate) fn loopback(namespace: &Path) -> Result<(), Error> {
+    let namespace = open_namespace(namespace)?;
+    inside(&namespace, || run(async |netlink| netlink.set_up("lo").await.map(drop)))
 }
 
 /// Opens a network namespace.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use longshore_core::network::{Attach, Attached, Error, Network, Peer, ServicePort};
+use longshore_core::network::{Attach, Attached, Error, Network, Peer, Policy, ServicePort};
 use longshore_core::runtime::PodRef;
 
 /// Who is attached. Nothing of it is on the node, so it is known only as long as this lives; clones share it.
@@ -23,7 +23,7 @@ impl Pods {
     }
 }
 
-/// Every pod uses the node's network and has its addresses, as with `hostNetwork: true`. Services are not served.
+/// Every pod uses the node's network and has its addresses, as with `hostNetwork: true`. Services are not served, policies not enforced.
 #[derive(Debug, Clone)]
 pub struct HostNetwork {
     addresses: Vec<IpAddr>,
@@ -37,8 +37,8 @@ impl HostNetwork {
     }
 }
 
-/// No pod has an address: for runtimes without real processes, and for work that needs no network. Services are not
-/// served.
+/// No pod has an address, only its own loopback: for runtimes without real processes, and for work that needs no network.
+/// Services are not served, policies not enforced.
 #[derive(Debug, Clone, Default)]
 pub struct NoNetwork {
     pods: Pods,
@@ -51,13 +51,30 @@ impl NoNetwork {
     }
 }
 
+impl HostNetwork {
+    async fn connect(&self, _: &Attach) -> Result<&[IpAddr], Error> {
+        Ok(&self.addresses)
+    }
+}
+
+impl NoNetwork {
+    async fn connect(&self, request: &Attach) -> Result<&[IpAddr], Error> {
+        let namespace = request.network_namespace.clone();
+        // A runtime without namespaces has none to name.
+        if !namespace.as_os_str().is_empty() {
+            crate::bridge::blocking(move || crate::netlink::loopback(&namespace)).await?;
+        }
+        Ok(&[])
+    }
+}
+
 macro_rules! plain_network {
-    ($type:ty, $addresses:expr) => {
+    ($type:ty) => {
         #[async_trait]
         impl Network for $type {
             async fn attach(&self, request: &Attach) -> Result<Attached, Error> {
-                let addresses: fn(&Self) -> &[IpAddr] = $addresses;
-                Ok(self.pods.attach(&request.pod, addresses(self)))
+                let addresses = self.connect(request).await?;
+                Ok(self.pods.attach(&request.pod, addresses))
             }
 
             async fn detach(&self, pod: &PodRef) -> Result<(), Error> {
@@ -70,6 +87,10 @@ macro_rules! plain_network {
             }
 
             async fn set_services(&self, _services: &[ServicePort]) -> Result<(), Error> {
+                Ok(())
+            }
+
+            async fn set_policies(&self, _policies: &[Policy]) -> Result<(), Error> {
                 Ok(())
             }
 
@@ -89,5 +110,5 @@ macro_rules! plain_network {
     };
 }
 
-plain_network!(HostNetwork, |network| &network.addresses);
-plain_network!(NoNetwork, |_| &[]);
+plain_network!(HostNetwork);
+plain_network!(NoNetwork);

@@ -1,20 +1,20 @@
 //! Finds address ranges that nothing on the machine uses.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use longshore_core::network::Error;
 
 use crate::netlink;
 
-/// Every IPv4 range that the machine has a route to or an address in; default routes are none.
+/// Every range that the machine has a route to or an address in; default routes are none.
 ///
 /// # Errors
 /// [`Error::Failed`] if the kernel does not answer.
 pub async fn taken() -> Result<Vec<IpNet>, Error> {
     crate::bridge::blocking(|| {
         netlink::run(async |netlink| {
-            let addresses = netlink.addresses().await?.into_iter().map(|(_, net)| IpNet::from(net.trunc()));
+            let addresses = netlink.addresses().await?.into_iter().map(|(_, net)| net.trunc());
             Ok(addresses.chain(netlink.routes().await?.into_iter().map(|route| route.destination)).collect())
         })
     })
@@ -43,17 +43,20 @@ pub fn overlap(a: &IpNet, b: &IpNet) -> bool {
     a.contains(&b.network()) || b.contains(&a.network())
 }
 
-/// The IPv4 part of ranges: all that [`crate::Bridge`] serves.
-pub(crate) fn v4(ranges: &[IpNet]) -> Vec<Ipv4Net> {
-    let v4 = |range: &IpNet| match range {
-        IpNet::V4(range) => Some(range.trunc()),
-        IpNet::V6(_) => None,
+/// The address that many after a range's first; `None` if it is outside, or the last (IPv4's broadcast address).
+pub(crate) fn nth(range: IpNet, n: u32) -> Option<IpAddr> {
+    let address = match range.network() {
+        IpAddr::V4(first) => IpAddr::from(Ipv4Addr::from(u32::from(first).checked_add(n)?)),
+        IpAddr::V6(first) => IpAddr::from(Ipv6Addr::from(u128::from(first).checked_add(n.into())?)),
     };
-    ranges.iter().filter_map(v4).collect()
+    (range.contains(&address) && address != range.broadcast()).then_some(address)
 }
 
-/// The address that many after a range's first; `None` if it is outside, or the last (the broadcast address).
-pub(crate) fn nth(range: Ipv4Net, n: u32) -> Option<Ipv4Addr> {
-    let address = Ipv4Addr::from(u32::from(range.network()).checked_add(n)?);
-    (range.contains(&address) && address != range.broadcast()).then_some(address)
+/// How many addresses one is after its range's first.
+pub(crate) fn place(range: IpNet, address: IpAddr) -> Option<u32> {
+    match (range.network(), address) {
+        (IpAddr::V4(first), IpAddr::V4(address)) => u32::from(address).checked_sub(first.into()),
+        (IpAddr::V6(first), IpAddr::V6(address)) => u128::from(address).checked_sub(first.into())?.try_into().ok(),
+        _ => None,
+    }
 }

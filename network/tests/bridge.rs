@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 
 use longshore_core::network::{Network, Peer, Protocol};
 use longshore_network::{Bridge, ranges};
-use support::{Namespace, ask, on_a_machine, pod, run, seen, service, who};
+use support::{Namespace, ask, on_a_machine, pod, run, seen, service, traces, who};
 
 /// Who answers when asked often enough to hear from everybody.
 async fn answers(from: Option<&Namespace>, to: &str) -> BTreeSet<String> {
@@ -132,6 +132,36 @@ fn a_node_port_answers_at_every_address_of_the_node() {
 }
 
 #[test]
+fn external_addresses_lead_to_services_from_everywhere() {
+    on_a_machine(async |machine| {
+        let outside = machine.neighbour();
+        let bridge = machine.open().await;
+        let (a, client) = (pod(&bridge, "a").await, pod(&bridge, "client").await);
+        let mut web = service("default/web:http", "10.101.0.1", &[&a]);
+        web.addresses.push("203.0.113.7".parse().unwrap());
+        web.balancers = vec!["203.0.113.8".parse().unwrap()];
+        bridge.set_services(std::slice::from_ref(&web)).await.unwrap();
+        run("ip route add default via 192.0.2.2");
+        for address in ["203.0.113.7:8080", "203.0.113.8:8080"] {
+            assert_eq!(outside.ask(address).await.unwrap(), "a 10.1.0.1", "{address}");
+            assert_eq!(who(&client.namespace.ask(address).await.unwrap()), "a", "{address}");
+            assert_eq!(who(&ask(address).await.unwrap()), "a", "{address}");
+        }
+        // A load balancer's sources are nobody else's business.
+        web.balancer_sources = vec!["198.51.100.0/24".parse().unwrap()];
+        bridge.set_services(std::slice::from_ref(&web)).await.unwrap();
+        assert!(outside.ask("203.0.113.8:8080").await.is_err());
+        assert!(outside.ask("203.0.113.7:8080").await.is_ok());
+        web.balancer_sources = vec!["192.0.2.0/24".parse().unwrap()];
+        web.backends.clear();
+        bridge.set_services(std::slice::from_ref(&web)).await.unwrap();
+        for address in ["203.0.113.7:8080", "203.0.113.8:8080"] {
+            assert_eq!(outside.ask(address).await.unwrap_err().kind(), ErrorKind::ConnectionRefused, "{address}");
+        }
+    });
+}
+
+#[test]
 fn a_change_leaves_open_connections_alone() {
     on_a_machine(async |machine| {
         let bridge = machine.open().await;
@@ -211,8 +241,9 @@ fn udp_and_host_ports() {
         let client = pod(&bridge, "client").await;
         let mut service = service("kube-system/dns:dns", "10.101.0.10", &[]);
         service.protocol = Protocol::Udp;
-        let backend = |local| longshore_core::network::Backend { address: attached.addresses[0], port: 53, local };
-        service.backends = vec![backend(true)];
+        let backend =
+            longshore_core::network::Backend { address: attached.addresses[0], port: 53, local: true, fallback: false };
+        service.backends = vec![backend];
         bridge.set_services(&[service]).await.unwrap();
         assert_eq!(client.namespace.ask_udp("10.101.0.10:8080").await.unwrap(), "dns 10.1.0.3");
         // Who calls from elsewhere keeps its address at a host port.
@@ -376,11 +407,4 @@ fn others_interfaces_are_never_touched() {
         Bridge::purge("test", machine.directory.path().join("test")).await.unwrap();
         assert!(run("ip link").contains("lstest-br"));
     });
-}
-
-/// All that a network could leave on a machine.
-fn traces() -> String {
-    // Flags and link-local addresses come and go by themselves.
-    let links: Vec<String> = run("ip -o link").lines().map(|line| line.split(':').nth(1).unwrap().to_owned()).collect();
-    [links.join(" "), run("ip -4 route show table all"), run("nft list tables"), run("iptables -S")].join("\n")
 }

@@ -5,12 +5,12 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use longshore_core::network::Network;
 use longshore_core::testing::network::{Namespaces, Subject};
-use longshore_network::{Bridge, HostNetwork, NoNetwork, Options};
+use longshore_network::{Bridge, Cni, HostNetwork, NoNetwork, Options, cni};
 use support::{Namespace, run};
 
 #[derive(Default)]
@@ -27,29 +27,66 @@ impl Namespaces for Threads {
     fn destroy(&self, path: PathBuf) {
         self.0.lock().unwrap().remove(&path).unwrap().end();
     }
+
+    fn run(&self, path: &Path, work: Box<dyn FnOnce() + Send>) {
+        self.0.lock().unwrap()[path].run_now(work);
+    }
 }
 
+/// One range is the smaller: its own address, the network's and the broadcast address are not for pods.
 async fn bridge() -> Result<Subject, String> {
+    bridge_of(&["10.1.0.0/28"], &["10.101.0.0/16"]).await
+}
+
+async fn dual_stack() -> Result<Subject, String> {
+    support::missing_v6().map_or(Ok(()), Err)?;
+    bridge_of(&["10.1.0.0/28", "fd01::/64"], &["10.101.0.0/16", "fd02::/112"]).await
+}
+
+async fn bridge_of(pods: &[&str], services: &[&str]) -> Result<Subject, String> {
     support::missing().map_or(Ok(()), Err)?;
-    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+    support::own_machine();
     run("ip link set lo up");
     let directory = tempfile::tempdir().unwrap();
     let options = Options {
         instance: "suite".into(),
         state: directory.path().join("network"),
-        // Its own address, the network's and the broadcast address are not for pods.
-        pods: "10.1.0.0/28".parse().unwrap(),
+        pods: pods.iter().map(|range| range.parse().unwrap()).collect(),
         cluster: Vec::new(),
-        services: vec!["10.101.0.0/16".parse().unwrap()],
+        services: services.iter().map(|range| range.parse().unwrap()).collect(),
         mtu: Some(1400),
     };
     let open = |options: Options| async { Arc::new(Bridge::open(options).await.unwrap()) as Arc<dyn Network> };
     let mut subject = Subject::new(open(options.clone()).await);
     subject.namespaces = Some(Box::new(Threads::default()));
     subject.addresses = Some(13);
+    subject.policies = true;
     subject.reopen = Some(Box::new(move || Box::pin(open(options.clone()))));
     subject.keep.push(Box::new(directory));
     Ok(subject)
+}
+
+async fn cni() -> Result<Subject, String> {
+    support::missing_plugins().map_or(Ok(()), Err)?;
+    support::own_machine();
+    run("ip link set lo up");
+    let directory = tempfile::tempdir().unwrap();
+    let options = support::cni_options(directory.path(), &["10.1.0.0/28"]);
+    let open = |options: cni::Options| async { Arc::new(Cni::open(options).await.unwrap()) as Arc<dyn Network> };
+    let mut subject = Subject::new(open(options.clone()).await);
+    subject.namespaces = Some(Box::new(Threads::default()));
+    subject.addresses = Some(13);
+    subject.reopen = Some(Box::new(move || Box::pin(open(options.clone()))));
+    subject.keep.push(Box::new(directory));
+    Ok(subject)
+}
+
+mod plugins {
+    longshore_core::network_conformance!(super::cni);
+}
+
+mod two_families {
+    longshore_core::network_conformance!(super::dual_stack);
 }
 
 mod bridge {
@@ -67,5 +104,10 @@ mod host {
 mod none {
     use super::*;
 
-    longshore_core::network_conformance!(|| async { Ok(Subject::new(Arc::new(NoNetwork::new()))) });
+    longshore_core::network_conformance!(|| async {
+        support::missing().map_or(Ok(()), Err)?;
+        let mut subject = Subject::new(Arc::new(NoNetwork::new()));
+        subject.namespaces = Some(Box::new(Threads::default()));
+        Ok(subject)
+    });
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use longshore_core::api::{EndpointSlice, Namespace, Node, Pod, Service};
+use longshore_core::api::{EndpointSlice, Namespace, NetworkPolicy, Node, Pod, Service};
 use longshore_core::client::Client;
 use longshore_core::clock::Clock;
 use longshore_core::events::{EventWriter, events};
@@ -16,6 +16,7 @@ use crate::devices::Devices;
 use crate::dns::Dns;
 use crate::http::NodeService;
 use crate::peers::Peers;
+use crate::policies::Policies;
 use crate::provisioner::Provisioner;
 use crate::proxy::Proxy;
 use crate::register::{self, Reporter};
@@ -55,6 +56,14 @@ impl NodeAgent {
             let nodes: Informer<Node> = Informer::new(client.clone(), clock.clone(), all(), options.seed ^ 3);
             (Proxy::new(services, slices, nodes.clone(), &options.node_name), Peers::new(nodes))
         });
+        let policies = proxy.as_ref().map(|_| {
+            let all = Selection::default;
+            let policies: Informer<NetworkPolicy> =
+                Informer::new(client.clone(), clock.clone(), all(), options.seed ^ 6);
+            let pods: Informer<Pod> = Informer::new(client.clone(), clock.clone(), all(), options.seed ^ 7);
+            let namespaces: Informer<Namespace> = Informer::new(client.clone(), clock.clone(), all(), options.seed ^ 8);
+            Policies::new(policies, pods, namespaces)
+        });
         let provisioner = options.provision.unwrap_or(info.capabilities.real).then(|| {
             let all = Selection::default;
             let claims = Informer::new(client.clone(), clock.clone(), all(), options.seed ^ 4);
@@ -73,6 +82,7 @@ impl NodeAgent {
             devices: Devices::default(),
             room: Room::default(),
             pods,
+            policies,
             recorder,
         };
         Self { shared: Arc::new(shared), reporter: Reporter::default(), proxy, provisioner, dns: None, events: writer }
@@ -111,8 +121,8 @@ impl NodeAgent {
         let Self { shared, reporter, proxy, provisioner, dns, events } = self;
         let shared = &shared;
         let proxy = async {
-            if let Some((proxy, peers)) = &proxy {
-                tokio::join!(proxy.run(shared, &cancel), peers.run(shared, &cancel));
+            if let (Some((proxy, peers)), Some(policies)) = (&proxy, &shared.policies) {
+                tokio::join!(proxy.run(shared, &cancel), peers.run(shared, &cancel), policies.run(shared, &cancel));
             }
         };
         let provisioner = async {

@@ -17,7 +17,7 @@ use longshore_core::client::params::{
 use longshore_core::client::{Bind, Client, Deleted, DynList, Error as ClientError, Scope, Target, WatchStream};
 use longshore_core::connection::Connection;
 use longshore_core::kind::{AnyObject, DynObject, Subresource};
-use longshore_core::network::{Attach, Attached, Error as NetworkError, Network, Peer, ServicePort};
+use longshore_core::network::{Attach, Attached, Error as NetworkError, Network, Peer, Policy, ServicePort};
 use longshore_core::runtime::{
     Container, ContainerConfig, ContainerRef, Error, Event, ExecRequest, Images, Info, PodRef, Runtime, Sandbox,
     SandboxConfig, Session, Usage,
@@ -136,6 +136,10 @@ impl Network for Mortal<dyn Network> {
 
     async fn set_services(&self, services: &[ServicePort]) -> Result<(), NetworkError> {
         self.inner.set_services(services).await
+    }
+
+    async fn set_policies(&self, policies: &[Policy]) -> Result<(), NetworkError> {
+        self.inner.set_policies(policies).await
     }
 
     async fn set_peers(&self, peers: &[Peer]) -> Result<(), NetworkError> {

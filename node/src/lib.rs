@@ -45,6 +45,7 @@ mod orphans;
 mod peers;
 mod pod;
 mod pods;
+mod policies;
 mod probes;
 mod provisioner;
 mod proxy;
@@ -65,5 +66,6 @@ mod volumes;
 
 pub use agent::NodeAgent;
 pub use options::{ImageGc, Options};
+pub use policies::policies;
 pub use proxy::service_ports;
 pub use sysctls::parse as parse_sysctl;

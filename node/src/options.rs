@@ -61,7 +61,9 @@ pub struct Options {
     pub check_interval: Duration,
     /// Time between refreshes of the volumes of running pods; 60 s by default.
     pub volume_interval: Duration,
-    /// Whether the agent programmes Services, and the ways to other nodes' pods, into the network; `None`, the default:
+    /// Whether every pod uses the node's network, as with `hostNetwork: true`; not by default.
+    pub host_network: bool,
+    /// Whether the agent programmes Services, policies and the ways to other nodes' pods into the network; `None`, the default:
     /// if the containers are real.
     pub proxy: Option<bool>,
     /// When images that nobody uses are removed.
@@ -123,6 +125,7 @@ impl Options {
             status_interval: Duration::from_secs(300),
             check_interval: Duration::from_secs(10),
             volume_interval: Duration::from_secs(60),
+            host_network: false,
             proxy: None,
             image_gc: ImageGc::default(),
             provision: None,

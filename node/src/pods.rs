@@ -75,7 +75,7 @@ impl Pods {
         let attached = self.attached().await;
         let mut first = Vec::new();
         while let Some(change) = changes.try_next() {
-            first.extend(change.current().cloned());
+            first.extend(change.current().map(|pod| self.taken(pod)));
         }
         let has_sandbox = |pod: &Arc<Pod>| sandboxes.iter().any(|sandbox| sandbox.pod.uid == uid(pod));
         // What runs already keeps its place; then first come, first served.
@@ -161,28 +161,42 @@ impl Pods {
         match change.current() {
             Some(pod) => match self.handles.get(uid(pod)) {
                 Some(handle) => {
-                    handle.wanted.send_replace(Wanted { pod: pod.clone(), gone: false });
+                    handle.wanted.send_replace(Wanted { pod: self.taken(pod), gone: false });
                     if is_terminal(pod) {
                         // Nothing of it runs any more: what it took is free for the next.
                         self.release(uid(pod));
                     }
                 }
-                None => self.begin(reporter, pod.clone(), false, Net::Detached).await,
+                None => self.begin(reporter, self.taken(pod), false, Net::Detached).await,
             },
             // One that had ended goes without a word before; its logs are still there.
             None if !self.handles.contains_key(uid(change.object())) => {
                 if self.shared.is_real() {
-                    self.work_on(change.object().clone(), true, Observed { net: Net::Detached, ..Observed::default() });
+                    self.work_on(
+                        self.taken(change.object()),
+                        true,
+                        Observed { net: Net::Detached, ..Observed::default() },
+                    );
                 }
             }
             None => {
-                let last = change.object().clone();
+                let last = self.taken(change.object());
                 self.release(uid(&last));
                 if let Some(handle) = self.handles.get(uid(&last)) {
                     handle.wanted.send_replace(Wanted { pod: last, gone: true });
                 }
             }
         }
+    }
+
+    /// A pod as this node takes it.
+    fn taken(&self, pod: &Arc<Pod>) -> Arc<Pod> {
+        if !self.shared.options.host_network || pod.spec.host_network {
+            return pod.clone();
+        }
+        let mut pod = (**pod).clone();
+        pod.spec.host_network = true;
+        Arc::new(pod)
     }
 
     /// Starts a worker. A pod that the node has not taken before must fit.

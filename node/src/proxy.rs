@@ -151,7 +151,7 @@ fn add_dns(ports: &mut Vec<ServicePort>, addresses: &[IpAddr], server: SocketAdd
             (port.port, port.protocol) == (DNS_PORT, protocol)
                 && port.addresses.iter().any(|address| addresses.contains(address))
         };
-        let backends = vec![Backend { address: server.ip(), port: server.port(), local: true }];
+        let backends = vec![Backend { address: server.ip(), port: server.port(), local: true, fallback: false }];
         match ports.iter_mut().find(|port| is_here(port)) {
             Some(port) if port.backends.is_empty() => port.backends = backends,
             Some(_) => {}
@@ -159,6 +159,8 @@ fn add_dns(ports: &mut Vec<ServicePort>, addresses: &[IpAddr], server: SocketAdd
                 name: format!("node/{name}"),
                 protocol,
                 addresses: addresses.to_vec(),
+                balancers: Vec::new(),
+                balancer_sources: Vec::new(),
                 port: DNS_PORT,
                 node_port: None,
                 affinity_seconds: None,
@@ -189,35 +191,47 @@ fn resolve(
     });
     let internal_local = spec.internal_traffic_policy == Some(ServiceInternalTrafficPolicy::Local);
     let external_local = from_outside && spec.external_traffic_policy == ServiceExternalTrafficPolicy::Local;
+    let balancers = balancers(service, addresses);
     let candidates = candidates(port, addresses, slices, node);
     Some(ServicePort {
         name: format!("{}/{}:{label}", part(&service.metadata.namespace), part(&service.metadata.name)),
         protocol: config::protocol(&port.protocol),
         addresses: addresses.to_vec(),
+        balancers,
+        balancer_sources: spec.load_balancer_source_ranges.iter().filter_map(|text| text.trim().parse().ok()).collect(),
         port: u16::try_from(port.port).ok()?,
         node_port: has_node_port.then(|| u16::try_from(port.node_port).ok()).flatten().filter(|port| *port > 0),
         affinity_seconds: affinity,
         internal_local,
         external_local,
-        backends: choose(candidates, internal_local || external_local),
+        backends: choose(&candidates, internal_local || external_local),
     })
 }
 
-/// Cluster IPs, external IPs and addresses of load balancers.
+/// Cluster IPs and external IPs.
 fn addresses(service: &Service) -> Vec<IpAddr> {
     let spec = &service.spec;
     if spec.cluster_ip.is_empty() || spec.cluster_ip == CLUSTER_IP_NONE {
         return Vec::new();
     }
     let cluster = if spec.cluster_ips.is_empty() { std::slice::from_ref(&spec.cluster_ip) } else { &spec.cluster_ips };
-    let balancers = service.status.load_balancer.ingress.iter().map(|ingress| &ingress.ip);
     let mut addresses: Vec<IpAddr> = Vec::new();
-    for address in cluster.iter().chain(&spec.external_ips).chain(balancers).filter_map(|text| text.parse().ok()) {
+    for address in cluster.iter().chain(&spec.external_ips).filter_map(|text| text.parse().ok()) {
         if !addresses.contains(&address) {
             addresses.push(address);
         }
     }
     addresses
+}
+
+/// Addresses of load balancers that leave the address where it is; the others send to the node's ports.
+fn balancers(service: &Service, others: &[IpAddr]) -> Vec<IpAddr> {
+    if service.spec.type_ != ServiceType::LoadBalancer {
+        return Vec::new();
+    }
+    let points = service.status.load_balancer.ingress.iter();
+    let kept = points.filter(|point| point.ip_mode.as_deref() != Some("Proxy"));
+    kept.filter_map(|point| point.ip.parse().ok()).filter(|address| !others.contains(address)).collect()
 }
 
 struct Candidate {
@@ -259,22 +273,29 @@ fn candidate(endpoint: &Endpoint, address: IpAddr, port: u16, node: &str) -> Can
     let ready = conditions.ready != Some(false);
     let serving = conditions.serving.unwrap_or(ready);
     Candidate {
-        backend: Backend { address, port, local: endpoint.node_name.as_deref() == Some(node) },
+        backend: Backend { address, port, local: endpoint.node_name.as_deref() == Some(node), fallback: false },
         ready,
         leaving: serving && conditions.terminating == Some(true),
     }
 }
 
-/// The backends that take traffic. Where some traffic stays on the node, a node whose own pods are all on their way out
-/// uses them as long as they serve.
-fn choose(candidates: Vec<Candidate>, stays_local: bool) -> Vec<Backend> {
-    let any_ready = candidates.iter().any(|candidate| candidate.ready);
-    let local_ready = candidates.iter().any(|candidate| candidate.ready && candidate.backend.local);
-    let chosen = candidates.into_iter().filter(|candidate| {
-        let needed = !any_ready || (stays_local && candidate.backend.local && !local_ready);
-        candidate.ready || (candidate.leaving && needed)
-    });
-    let mut backends: Vec<Backend> = chosen.map(|candidate| candidate.backend).collect();
+/// The backends that take traffic, for each family as if there were no other. Where some traffic stays on the node, a node
+/// whose own pods are all on their way out uses them for it as long as they serve.
+fn choose(candidates: &[Candidate], stays_local: bool) -> Vec<Backend> {
+    let mut backends = Vec::new();
+    for v4 in [true, false] {
+        let family = || candidates.iter().filter(move |candidate| candidate.backend.address.is_ipv4() == v4);
+        let any_ready = family().any(|candidate| candidate.ready);
+        let local_ready = family().any(|candidate| candidate.ready && candidate.backend.local);
+        backends.extend(family().filter_map(|candidate| {
+            let backend = candidate.backend;
+            if candidate.ready || (candidate.leaving && !any_ready) {
+                return Some(backend);
+            }
+            let needed = stays_local && backend.local && !local_ready;
+            (candidate.leaving && needed).then_some(Backend { fallback: true, ..backend })
+        }));
+    }
     backends.sort();
     // Two slices may name one endpoint while it moves between them.
     backends.dedup_by_key(|backend| (backend.address, backend.port));

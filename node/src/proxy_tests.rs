@@ -24,7 +24,8 @@ fn endpoint(address: &str, node: &str, ready: bool, serving: bool, terminating: 
 
 fn backends(ports: &[ServicePort]) -> Vec<String> {
     let text = |backend: &Backend| {
-        format!("{}:{}{}", backend.address, backend.port, if backend.local { " local" } else { "" })
+        let place = if backend.local { " local" } else { "" };
+        format!("{}:{}{place}{}", backend.address, backend.port, if backend.fallback { " fallback" } else { "" })
     };
     ports.iter().flat_map(|port| &port.backends).map(text).collect()
 }
@@ -84,7 +85,7 @@ fn endpoints_on_their_way_out_serve_when_nobody_else_does() {
     for (policy, endpoints, expected) in [
         ("Cluster", json!([leaving, dead]), &["10.0.0.1:8080 local"][..]),
         ("Cluster", json!([leaving, dead, ready]), &["10.0.0.3:8080"]),
-        ("Local", json!([leaving, dead, ready]), &["10.0.0.1:8080 local", "10.0.0.3:8080"]),
+        ("Local", json!([leaving, dead, ready]), &["10.0.0.1:8080 local fallback", "10.0.0.3:8080"]),
     ] {
         let slices = [slice("a", json!([{"port": 8080}]), endpoints)];
         let table = service_ports(&[service(spec(policy))], &slices, "n1");
@@ -101,4 +102,44 @@ fn internal_traffic_can_stay_on_the_node() {
     assert!(table[0].internal_local);
     assert!(!table[0].external_local, "nothing comes from outside");
     assert!(table[0].backends.is_empty(), "another protocol is another port");
+}
+
+#[test]
+fn addresses_of_load_balancers_stand_by_themselves() {
+    let object = json!({
+        "metadata": {"namespace": "ns", "name": "web"},
+        "spec": {
+            "clusterIP": "10.96.0.1", "type": "LoadBalancer", "ports": [{"port": 80}],
+            "loadBalancerSourceRanges": ["192.0.2.0/24", " fd00::/8"],
+        },
+        "status": {"loadBalancer": {"ingress": [
+            {"ip": "203.0.113.1"}, {"ip": "203.0.113.2", "ipMode": "Proxy"}, {"hostname": "example.com"},
+        ]}},
+    });
+    let table = service_ports(&[Arc::new(serde_json::from_value(object).unwrap())], &[], "n1");
+    assert_eq!(table[0].addresses.len(), 1);
+    assert_eq!(table[0].balancers, ["203.0.113.1".parse::<IpAddr>().unwrap()]);
+    let sources: Vec<String> = table[0].balancer_sources.iter().map(ToString::to_string).collect();
+    assert_eq!(sources, ["192.0.2.0/24", "fd00::/8"]);
+}
+
+#[test]
+fn endpoints_of_somebody_elses_making_count_like_ours() {
+    // A service without a selector: whoever made the slice says who answers.
+    let service = service(json!({"clusterIP": "10.96.0.1", "ports": [{"port": 80}]}));
+    let slices = [slice(
+        "by-hand",
+        json!([{"name": "", "port": 9376, "protocol": "TCP"}]),
+        json!([{"addresses": ["192.0.2.42"]}]),
+    )];
+    assert_eq!(backends(&service_ports(&[service], &slices, "n1")), ["192.0.2.42:9376"]);
+}
+
+#[test]
+fn families_choose_for_themselves() {
+    let spec = json!({"clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1", "fd02::1"], "ports": [{"port": 80}]});
+    let four = slice("four", json!([{"port": 8080}]), json!([endpoint("10.0.0.1", "n1", true, true, false)]));
+    let six = slice("six", json!([{"port": 8080}]), json!([endpoint("fd01::1", "n1", false, true, true)]));
+    let table = service_ports(&[service(spec)], &[four, six], "n1");
+    assert_eq!(backends(&table), ["10.0.0.1:8080 local", "fd01::1:8080 local"]);
 }

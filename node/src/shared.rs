@@ -12,6 +12,7 @@ use longshore_core::runtime::{Info, Runtime};
 
 use crate::Options;
 use crate::devices::Devices;
+use crate::policies::Policies;
 use crate::room::Room;
 
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) pods: Informer<Pod>,
     /// Services, where the agent watches them.
     pub(crate) services: Option<Informer<Service>>,
+    /// What network policies mean for them, where the agent sees to that.
+    pub(crate) policies: Option<Policies>,
     pub(crate) recorder: EventRecorder,
 }
 

@@ -14,7 +14,7 @@ use longshore_core::client::params::PostParams;
 use longshore_core::client::{Api, Client, Target};
 use longshore_core::clock::{Clock, VirtualClock};
 use longshore_core::kind::{Kind, KindType};
-use longshore_core::network::{Attach, Attached, Error, Network, Peer, ServicePort};
+use longshore_core::network::{Attach, Attached, Error, Network, Peer, Policy, ServicePort};
 use longshore_core::runtime::{PodRef, Runtime};
 use longshore_core::testing::client::FakeServer;
 use longshore_runtime_simulated::{Options as RuntimeOptions, SimulatedRuntime};
@@ -28,6 +28,7 @@ use crate::{NodeAgent, Options};
 pub(crate) struct FakeNetwork {
     pub(crate) pods: Mutex<BTreeMap<String, Attached>>,
     pub(crate) services: Mutex<Vec<ServicePort>>,
+    pub(crate) policies: Mutex<Vec<Policy>>,
     next: Mutex<u8>,
 }
 
@@ -55,6 +56,11 @@ impl Network for FakeNetwork {
 
     async fn set_services(&self, services: &[ServicePort]) -> Result<(), Error> {
         *self.services.lock().unwrap() = services.to_vec();
+        Ok(())
+    }
+
+    async fn set_policies(&self, policies: &[Policy]) -> Result<(), Error> {
+        *self.policies.lock().unwrap() = policies.to_vec();
         Ok(())
     }
 

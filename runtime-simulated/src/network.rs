@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use ipnet::IpNet;
-use longshore_core::network::{Attach, Attached, Error, Network, Peer, ServicePort};
+use longshore_core::network::{Attach, Attached, Error, Network, Peer, Policy, ServicePort};
 use longshore_core::runtime::PodRef;
 
 /// Gives each pod an address of a range and connects nothing, so that status, endpoints and DNS look as they would.
@@ -67,6 +67,10 @@ impl Network for SimulatedNetwork {
 
     async fn set_services(&self, services: &[ServicePort]) -> Result<(), Error> {
         self.lock().services = services.to_vec();
+        Ok(())
+    }
+
+    async fn set_policies(&self, _policies: &[Policy]) -> Result<(), Error> {
         Ok(())
     }
 

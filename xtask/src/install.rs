@@ -14,6 +14,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("crun", "crun"),
     ("dockerd", "docker.io"),
     ("nft", "nftables"),
+    ("/usr/lib/cni/bridge", "containernetworking-plugins"),
     ("iptables", "iptables"),
     ("ip", "iproute2"),
     ("busybox", "busybox-static"),

@@ -70,6 +70,42 @@ lastTimestamp: '2026-01-01T00:00:00Z'
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn network_policies_are_applied_explained_and_listed() {
+    let Some(kubectl) = Kubectl::start().await else { return };
+    let policy = "apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: web}
+spec:
+  podSelector: {matchLabels: {app: web}}
+  policyTypes: [Ingress, Egress]
+  ingress:
+  - from:
+    - podSelector: {matchLabels: {app: front}}
+      namespaceSelector: {matchLabels: {team: a}}
+    - ipBlock: {cidr: 10.0.0.0/8, except: [10.1.0.0/16]}
+    ports: [{protocol: TCP, port: 80}, {protocol: TCP, port: 8000, endPort: 8100}, {protocol: UDP, port: dns}]
+";
+    let file = kubectl.file("policy.yaml", policy);
+    kubectl.says(&format!("apply -f {}", file.display()), "networkpolicy.networking.k8s.io/web created").await;
+    kubectl.says(&format!("apply -f {}", file.display()), "unchanged").await;
+    kubectl.says("get netpol", "NAME   POD-SELECTOR   AGE\nweb    app=web        ").await;
+    for line in [
+        "PodSelector:     app=web",
+        "To Port Range: 8000-8100/TCP",
+        "Except: 10.1.0.0/16",
+        "Policy Types: Ingress, Egress",
+    ] {
+        kubectl.says("describe netpol web", line).await;
+    }
+    kubectl.says("explain netpol.spec.ingress.from.ipBlock", "except").await;
+    let wrong = kubectl.file("wrong.yaml", &policy.replace("endPort: 8100", "endPort: 80"));
+    let reason = "spec.ingress[0].ports[1].endPort: Invalid value: 8000: must be greater than or equal to `port`";
+    kubectl.fails(&format!("apply -f {}", wrong.display()), reason).await;
+    kubectl.ok("delete netpol web").await;
+    kubectl.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn changes_are_watched_and_waited_for() {
     let Some(kubectl) = Kubectl::start().await else { return };
     kubectl.ok("run p --image=busybox").await;

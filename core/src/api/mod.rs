@@ -24,6 +24,7 @@ pub mod job;
 pub mod lease;
 pub mod limit_range;
 pub mod namespace;
+pub mod network_policy;
 pub mod node;
 pub mod persistent_volume;
 pub mod persistent_volume_claim;
@@ -64,6 +65,7 @@ pub use job::{Job, JobSpec, JobTemplateSpec};
 pub use lease::Lease;
 pub use limit_range::LimitRange;
 pub use namespace::Namespace;
+pub use network_policy::NetworkPolicy;
 pub use node::Node;
 pub use persistent_volume::{PersistentVolume, PersistentVolumeSpec, PersistentVolumeStatus};
 pub use persistent_volume_claim::{
@@ -115,6 +117,7 @@ static KINDS: &[&KindType] = &[
     KindType::of::<Lease>(),
     KindType::of::<LimitRange>(),
     KindType::of::<Namespace>(),
+    KindType::of::<NetworkPolicy>(),
     KindType::of::<Node>(),
     KindType::of::<PersistentVolume>(),
     KindType::of::<PersistentVolumeClaim>(),

@@ -16,15 +16,19 @@ use std::any::Any;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, join_all};
 use futures::poll;
+use ipnet::IpNet;
 
-use crate::network::{Attach, Attached, Backend, Error, Network, Peer, Protocol, ServicePort};
+use crate::network::{
+    Allowed, Attach, Attached, Backend, Block, Error, Network, Others, Peer, Policy, PortRange, Protocol, ServicePort,
+};
 use crate::runtime::PodRef;
 
 /// A case that runs this long hangs.
@@ -39,6 +43,8 @@ pub trait Namespaces: Send + Sync + 'static {
     fn make(&self) -> PathBuf;
     /// Ends one: the path leads nowhere afterwards.
     fn destroy(&self, path: PathBuf);
+    /// Does something in one, and waits for it.
+    fn run(&self, path: &Path, work: Box<dyn FnOnce() + Send>);
 }
 
 /// An implementation under test: a new network and what the suite must know of it.
@@ -49,6 +55,8 @@ pub struct Subject {
     pub namespaces: Option<Box<dyn Namespaces>>,
     /// For how many pods there are addresses, and that every pod gets its own; `None` if pods share theirs.
     pub addresses: Option<usize>,
+    /// Whether it enforces policies itself.
+    pub policies: bool,
     /// For networks that keep their state: opens it again.
     pub reopen: Option<Reopen>,
     /// What must live as long as the network, such as its temporary directory.
@@ -58,7 +66,7 @@ pub struct Subject {
 impl Subject {
     /// A subject whose pods share their addresses and whose state ends with it.
     pub fn new(network: Arc<dyn Network>) -> Self {
-        Self { network, namespaces: None, addresses: None, reopen: None, keep: Vec::new() }
+        Self { network, namespaces: None, addresses: None, policies: false, reopen: None, keep: Vec::new() }
     }
 
     fn request(&self, name: &str) -> Attach {
@@ -114,7 +122,11 @@ macro_rules! network_conformance {
             clause_2_a_freed_address_is_given_again
             clause_3_another_process_finds_what_was_attached
             clause_4_a_table_replaces_the_one_before
+            clause_4_policies_replace_those_before
             clause_5_clean_up_leaves_nothing_and_can_be_done_again
+            clause_6_policies_decide_who_reaches_a_pod
+            clause_6_policies_decide_whom_a_pod_reaches
+            clause_6_open_connections_and_the_node_pass_policies
             peers_are_replaced_as_a_whole
             repair_changes_nothing_that_is_right
         }
@@ -241,11 +253,14 @@ pub async fn clause_3_another_process_finds_what_was_attached(subject: Subject) 
 }
 
 fn service(n: u8, backends: u8) -> ServicePort {
-    let backend = |b| Backend { address: Ipv4Addr::new(10, 1, b, n).into(), port: 80, local: b % 2 == 0 };
+    let backend =
+        |b| Backend { address: Ipv4Addr::new(10, 1, b, n).into(), port: 80, local: b % 2 == 0, fallback: false };
     ServicePort {
         name: format!("default/service-{n:03}:web"),
         protocol: [Protocol::Tcp, Protocol::Udp, Protocol::Sctp][usize::from(n % 3)],
         addresses: vec![Ipv4Addr::new(10, 101, 0, n).into(), Ipv4Addr::new(192, 0, 2, n).into()],
+        balancers: vec![Ipv4Addr::new(203, 0, 113, n).into()],
+        balancer_sources: if n < 20 { Vec::new() } else { vec!["192.0.2.0/24".parse().unwrap()] },
         port: 80,
         node_port: n.is_multiple_of(2).then_some(30_000 + u16::from(n)),
         affinity_seconds: n.is_multiple_of(5).then_some(60),
@@ -272,17 +287,228 @@ pub async fn clause_4_a_table_replaces_the_one_before(subject: Subject) {
     }
 }
 
+/// Every table of policies is taken, whatever the one before.
+pub async fn clause_4_policies_replace_those_before(subject: Subject) {
+    let network = &subject.network;
+    let own = network.attach(&subject.request("a")).await.unwrap().addresses;
+    let policy = |n: u8, rules: u8| Policy {
+        name: format!("default/policy-{n:03}"),
+        pods: own.clone(),
+        ingress: (!n.is_multiple_of(3)).then(|| (0..rules).map(|rule| allowed_by(n, rule)).collect()),
+        egress: (n % 3 < 2).then(|| (0..rules).map(|rule| allowed_by(rule, n)).collect()),
+    };
+    let tables: [Vec<Policy>; 5] = [
+        Vec::new(),
+        (1..30).map(|n| policy(n, n % 4)).collect(),
+        (1..30).map(|n| policy(n, (n + 1) % 4)).collect(),
+        vec![policy(4, 0)],
+        Vec::new(),
+    ];
+    for table in tables.iter().chain(tables.iter().rev()) {
+        network.set_policies(table).await.unwrap();
+        network.set_policies(table).await.unwrap();
+    }
+}
+
+fn allowed_by(n: u8, rule: u8) -> Allowed {
+    let pods = (0..n % 4).map(|b| IpAddr::from(Ipv4Addr::new(10, 1, b, n))).collect();
+    let block = Block {
+        range: "10.0.0.0/8".parse().unwrap(),
+        except: ["10.1.0.0/16", "10.1.2.0/24"].iter().map(|range| range.parse().unwrap()).collect(),
+    };
+    let everywhere = Block { range: "0.0.0.0/0".parse().unwrap(), except: Vec::new() };
+    let blocks = [block, everywhere].into_iter().take(usize::from(rule % 3)).collect();
+    let port = |first| PortRange { protocol: Protocol::Tcp, first, last: first + u16::from(n) };
+    Allowed {
+        pods: None,
+        others: (n + rule).is_multiple_of(2).then_some(Others { pods, blocks }),
+        ports: rule.is_multiple_of(2).then(|| (0..3).map(|step| port(80 + step * 10)).collect()),
+    }
+}
+
 /// After cleaning up there is nothing.
 pub async fn clause_5_clean_up_leaves_nothing_and_can_be_done_again(subject: Subject) {
     let network = &subject.network;
     network.attach(&subject.request("a")).await.unwrap();
     network.set_services(&[service(1, 2)]).await.unwrap();
+    network.set_policies(&[]).await.unwrap();
     network.clean_up().await.unwrap();
     assert_eq!(attached(&**network).await, []);
     network.clean_up().await.unwrap();
     // An agent that is about to end may still do either.
     network.repair().await.unwrap();
     network.detach(&pod("a")).await.unwrap();
+}
+
+/// A pod that answers connections to two ports, until its namespace ends.
+struct Server<'a> {
+    subject: &'a Subject,
+    namespace: PathBuf,
+    pod: PodRef,
+    address: IpAddr,
+}
+
+/// What a policy allows as to ports.
+const OPEN: u16 = 8080;
+/// What it does not.
+const CLOSED: u16 = 8081;
+/// A packet that was dropped gets no answer in this time…
+const SILENCE: Duration = Duration::from_millis(300);
+/// … and one that was not gets it in this, also on a machine that has much else to do.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl<'a> Server<'a> {
+    async fn start(subject: &'a Subject, name: &str) -> Server<'a> {
+        let request = subject.request(name);
+        let address = subject.network.attach(&request).await.unwrap().addresses[0];
+        let server = Server { subject, namespace: request.network_namespace, pod: request.pod, address };
+        server.run(|| {
+            for port in [OPEN, CLOSED] {
+                let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
+                // It answers as long as there is somebody to ask: the test's process ends it.
+                std::thread::spawn(move || {
+                    for mut stream in listener.incoming().map_while(Result::ok) {
+                        std::thread::spawn(move || {
+                            let mut byte = [0];
+                            while stream.read_exact(&mut byte).and_then(|()| stream.write_all(&byte)).is_ok() {}
+                        });
+                    }
+                });
+            }
+        });
+        server
+    }
+
+    fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let (sender, done) = std::sync::mpsc::channel();
+        let namespaces = self.subject.namespaces.as_ref().unwrap();
+        namespaces.run(&self.namespace, Box::new(move || drop(sender.send(work()))));
+        done.recv().unwrap()
+    }
+
+    fn connect(&self, to: IpAddr, port: u16) -> Option<TcpStream> {
+        self.run(move || TcpStream::connect_timeout(&(to, port).into(), PATIENCE).ok())
+    }
+
+    fn reaches(&self, other: &Server<'_>, port: u16) -> bool {
+        self.connect(other.address, port).is_some()
+    }
+
+    fn misses(&self, to: IpAddr, port: u16) -> bool {
+        self.run(move || TcpStream::connect_timeout(&(to, port).into(), SILENCE).is_err())
+    }
+}
+
+fn policy(pods: &[&Server<'_>]) -> Policy {
+    let pods = pods.iter().map(|pod| pod.address).collect();
+    Policy { name: "default/policy".into(), pods, ingress: None, egress: None }
+}
+
+fn pods(pods: &[&Server<'_>]) -> Option<Others> {
+    Some(Others { pods: pods.iter().map(|pod| pod.address).collect(), blocks: Vec::new() })
+}
+
+fn open_port() -> Option<Vec<PortRange>> {
+    Some(vec![PortRange { protocol: Protocol::Tcp, first: OPEN, last: OPEN }])
+}
+
+fn enforces(subject: &Subject) -> bool {
+    subject.policies && subject.namespaces.is_some()
+}
+
+/// A pod takes what one of its policies allows, also by way of a Service.
+pub async fn clause_6_policies_decide_who_reaches_a_pod(subject: Subject) {
+    if !enforces(&subject) {
+        return;
+    }
+    let network = &subject.network;
+    let web = Server::start(&subject, "web").await;
+    let (friend, other) = (Server::start(&subject, "friend").await, Server::start(&subject, "other").await);
+    let mut through = service(1, 0);
+    let backend = Backend { address: web.address, port: OPEN, local: true, fallback: false };
+    (through.protocol, through.backends) = (Protocol::Tcp, vec![backend]);
+    let (address, port) = (through.addresses[0], through.port);
+    network.set_services(&[through]).await.unwrap();
+    assert!(other.reaches(&web, CLOSED) && other.connect(address, port).is_some(), "nothing is isolated yet");
+
+    let mut policy = policy(&[&web]);
+    policy.ingress = Some(Vec::new());
+    network.set_policies(std::slice::from_ref(&policy)).await.unwrap();
+    assert!(friend.misses(web.address, OPEN) && other.misses(web.address, OPEN));
+    assert!(web.reaches(&web, OPEN), "a pod reaches itself");
+    assert!(web.connect(address, port).is_some(), "also through a Service");
+    assert!(web.reaches(&friend, OPEN), "the policy says nothing of the other direction");
+    assert!(other.reaches(&friend, CLOSED), "nor of other pods");
+
+    policy.ingress = Some(vec![Allowed { pods: None, others: pods(&[&friend]), ports: open_port() }]);
+    network.set_policies(std::slice::from_ref(&policy)).await.unwrap();
+    assert!(friend.reaches(&web, OPEN) && friend.connect(address, port).is_some());
+    assert!(friend.misses(web.address, CLOSED) && other.misses(web.address, OPEN));
+    assert!(other.misses(address, port), "a Service is no way round");
+
+    // A range that has both, without one of them.
+    let except = vec![IpNet::from(other.address)];
+    let block = Block { range: IpNet::new(web.address, 24).unwrap().trunc(), except };
+    let others = Some(Others { pods: Vec::new(), blocks: vec![block] });
+    policy.ingress = Some(vec![Allowed { pods: None, others, ports: None }]);
+    network.set_policies(&[policy]).await.unwrap();
+    assert!(friend.reaches(&web, CLOSED) && other.misses(web.address, CLOSED));
+
+    network.set_policies(&[]).await.unwrap();
+    assert!(other.reaches(&web, CLOSED));
+    network.detach(&web.pod).await.unwrap();
+}
+
+/// A pod reaches what one of its policies allows, if the other end takes it.
+pub async fn clause_6_policies_decide_whom_a_pod_reaches(subject: Subject) {
+    if !enforces(&subject) {
+        return;
+    }
+    let network = &subject.network;
+    let client = Server::start(&subject, "client").await;
+    let (one, other) = (Server::start(&subject, "one").await, Server::start(&subject, "other").await);
+    let mut egress = policy(&[&client]);
+    egress.egress = Some(vec![
+        Allowed { pods: Some(Vec::new()), others: None, ports: None },
+        Allowed { pods: None, others: pods(&[&one]), ports: open_port() },
+    ]);
+    network.set_policies(std::slice::from_ref(&egress)).await.unwrap();
+    assert!(client.reaches(&one, OPEN));
+    assert!(client.misses(one.address, CLOSED) && client.misses(other.address, OPEN));
+    assert!(one.reaches(&client, OPEN), "it still takes what comes");
+
+    // Two policies allow what either allows; and both ends must.
+    let mut more = policy(&[&client]);
+    "default/policy-2".clone_into(&mut more.name);
+    more.egress = Some(vec![Allowed { pods: None, others: pods(&[&other]), ports: None }]);
+    let mut closed = policy(&[&one]);
+    "default/policy-3".clone_into(&mut closed.name);
+    closed.ingress = Some(Vec::new());
+    network.set_policies(&[egress.clone(), more.clone()]).await.unwrap();
+    assert!(client.reaches(&one, OPEN) && client.reaches(&other, CLOSED));
+    network.set_policies(&[egress, more, closed]).await.unwrap();
+    assert!(client.misses(one.address, OPEN) && client.reaches(&other, CLOSED));
+}
+
+/// A policy is about new connections, and never about the node's own.
+pub async fn clause_6_open_connections_and_the_node_pass_policies(subject: Subject) {
+    if !enforces(&subject) {
+        return;
+    }
+    let network = &subject.network;
+    let (web, client) = (Server::start(&subject, "web").await, Server::start(&subject, "client").await);
+    let mut open = client.connect(web.address, OPEN).unwrap();
+    let mut policy = policy(&[&web]);
+    (policy.ingress, policy.egress) = (Some(Vec::new()), Some(Vec::new()));
+    network.set_policies(&[policy]).await.unwrap();
+    let mut byte = [7];
+    open.write_all(&byte).unwrap();
+    open.read_exact(&mut byte).unwrap();
+    assert!(client.misses(web.address, OPEN) && web.misses(client.address, OPEN));
+    // The suite runs on the node; what comes back to it passes, too.
+    let mut probe = TcpStream::connect_timeout(&(web.address, OPEN).into(), PATIENCE).unwrap();
+    probe.write_all(&byte).unwrap();
+    probe.read_exact(&mut byte).unwrap();
 }
 
 /// The nodes named last are those that are reached.

@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use ipnet::{IpNet, Ipv4Net};
-use longshore_core::network::{Error, Peer, ServicePort};
+use ipnet::IpNet;
+use longshore_core::network::{Error, Peer, Policy, ServicePort};
 
 use super::Options;
-use super::names::Names;
 use super::pods::{self, Record};
+use crate::family::Family;
+use crate::names::Names;
 use crate::netlink::{self, Link, Netlink, failed};
-use crate::nft::{self, Node, PodPorts, Ruleset};
+use crate::nft::{self, Node, Table, Way};
 use crate::{disk, docker, ranges};
 
 /// What does not change while a bridge is open.
@@ -20,13 +21,29 @@ use crate::{disk, docker, ranges};
 pub(super) struct Host {
     options: Options,
     pub(super) names: Names,
-    pub(super) pods: Ipv4Net,
-    services: Vec<Ipv4Net>,
-    pub(super) gateway: Ipv4Addr,
+    /// One for each family that pods have, the primary first.
+    pub(super) stacks: Vec<Stack>,
+}
+
+/// The addresses of one family.
+#[derive(Debug)]
+pub(super) struct Stack {
+    pub(super) family: Family,
+    pub(super) pods: IpNet,
+    pub(super) gateway: IpAddr,
+    services: Vec<IpNet>,
+}
+
+impl Stack {
+    /// Path of an interface's kernel parameter.
+    pub(super) fn parameter(&self, interface: &str, name: &str) -> String {
+        let version = if self.family == Family::V4 { "ipv4" } else { "ipv6" };
+        format!("/proc/sys/net/{version}/conf/{interface}/{name}")
+    }
 }
 
 /// A range of a peer's pods and the gateway to it.
-type Route = (Ipv4Net, Ipv4Addr);
+type Route = (IpNet, IpAddr);
 
 /// What does.
 #[derive(Debug, Default)]
@@ -34,12 +51,13 @@ pub(super) struct State {
     /// By uid.
     pub(super) pods: BTreeMap<String, Record>,
     services: Vec<ServicePort>,
+    policies: Vec<Policy>,
     /// Routes to peers' pods.
     routes: Vec<Route>,
     /// `None` before they were told: an earlier process may have had others.
     peers: Option<Vec<Peer>>,
     /// What the kernel has, as far as we know.
-    applied: Option<Ruleset>,
+    applied: Option<Table>,
     /// Number of the address to try next.
     pub(super) next: u32,
     /// Nothing is left of this instance, and nothing is to be put back.
@@ -54,20 +72,25 @@ impl Host {
         if !plain {
             return Err(unusable("its name must be of letters, digits, '-' and '.'"));
         }
-        let IpNet::V4(pods) = options.pods else {
-            return Err(unusable("only IPv4 ranges are supported for pods"));
-        };
-        let pods = pods.trunc();
-        let gateway = ranges::nth(pods, 1).filter(|_| pods.prefix_len() <= 29);
-        let gateway = gateway.ok_or_else(|| unusable("the pods' range is smaller than /29"))?;
+        let mut stacks: Vec<Stack> = Vec::new();
+        for pods in &options.pods {
+            let (pods, family) = (pods.trunc(), Family::of(pods.addr()));
+            if stacks.iter().any(|stack| stack.family == family) {
+                return Err(unusable("pods have two ranges of one family"));
+            }
+            let gateway = ranges::nth(pods, 1).filter(|_| family.bits() - pods.prefix_len() >= 3);
+            let gateway = gateway.ok_or_else(|| unusable("the pods' range has less than eight addresses"))?;
+            stacks.push(Stack { family, pods, gateway, services: family.ranges(&options.services) });
+        }
+        if stacks.is_empty() {
+            return Err(unusable("pods have no range"));
+        }
         pods::may_make_interfaces()?;
-        Ok(Self {
-            names: Names::new(&options.instance),
-            services: ranges::v4(&options.services),
-            pods,
-            gateway,
-            options,
-        })
+        Ok(Self { names: Names::new(&options.instance), stacks, options })
+    }
+
+    pub(super) fn gateway(&self) -> IpAddr {
+        self.stacks[0].gateway
     }
 
     pub(super) fn pods_directory(&self) -> PathBuf {
@@ -90,12 +113,8 @@ impl Host {
             netlink.links().await
         })?;
         self.forget_lost(state, &links)?;
-        set("/proc/sys/net/ipv4/ip_forward", "1")?;
+        self.forward()?;
         let bridge = &self.names.bridge;
-        // Node ports answer at 127.0.0.1, too; the rules keep pods from it.
-        set(&format!("/proc/sys/net/ipv4/conf/{bridge}/route_localnet"), "1")?;
-        set(&format!("/proc/sys/net/ipv4/conf/{bridge}/forwarding"), "1")?;
-        set(&format!("/proc/sys/net/ipv4/conf/{bridge}/send_redirects"), "0")?;
         state.applied = None;
         self.apply(state)?;
         self.routes(&state.routes)?;
@@ -123,11 +142,11 @@ impl Host {
 
     async fn check_ranges(&self, netlink: &Netlink) -> Result<(), Error> {
         let own = netlink.link(&self.names.bridge).await?.map(|link| link.index);
-        let addresses = netlink.addresses().await?.into_iter().map(|(index, net)| (Some(index), IpNet::from(net)));
+        let addresses = netlink.addresses().await?.into_iter().map(|(index, net)| (Some(index), net));
         let routes = netlink.routes().await?.into_iter().map(|route| (route.interface, route.destination));
         for (interface, taken) in addresses.chain(routes) {
-            let mine = std::iter::once(&self.pods).chain(&self.services);
-            let clash = mine.copied().map(IpNet::from).find(|range| ranges::overlap(range, &taken));
+            let mut mine = self.stacks.iter().flat_map(|stack| std::iter::once(&stack.pods).chain(&stack.services));
+            let clash = mine.find(|range| ranges::overlap(range, &taken));
             if let Some(range) = clash.filter(|_| interface.is_none() || interface != own) {
                 let reason = format!("{range} overlaps {taken}, which this machine uses: choose another range");
                 return Err(failed(format!("open the network of {}", self.options.instance))(reason));
@@ -148,47 +167,60 @@ impl Host {
                 Some(mtu) => mtu,
                 None => netlink.default_mtu().await?.unwrap_or(1500),
             };
-            netlink.add_bridge(bridge, hardware(self.gateway), mtu).await?;
+            netlink.add_bridge(bridge, hardware(self.gateway()), mtu).await?;
+        }
+        for stack in self.stacks.iter().filter(|stack| stack.family == Family::V6) {
+            set(&stack.parameter(bridge, "disable_ipv6"), "0")?;
         }
         let index = netlink.set_up(bridge).await?;
         netlink.set_alias(index, mark).await?;
-        netlink.add_address(index, self.gateway, self.pods.prefix_len()).await?;
-        // So that Services have a way, also where there is no default route; and others see that the range is taken.
-        for range in &self.services {
-            netlink.add_link_route(index, *range, Some(self.gateway)).await?;
+        for stack in &self.stacks {
+            netlink.add_address(index, stack.gateway, stack.pods.prefix_len()).await?;
+            // So that Services have a way, also where there is no default route; and others see that the range is taken.
+            for range in &stack.services {
+                netlink.add_link_route(index, *range, Some(stack.gateway)).await?;
+            }
         }
         Ok(())
     }
 
-    fn desired(&self, state: &State) -> Ruleset {
-        let peers = state.routes.iter().map(|(range, _)| *range);
-        let cluster = ranges::v4(&self.options.cluster).into_iter().chain([self.pods]).chain(peers).collect();
-        let node =
-            Node { bridge: self.names.bridge.clone(), pods: self.pods, cluster, services: self.services.clone() };
-        let pods =
-            state.pods.values().map(|record| PodPorts { address: record.address, host_ports: &record.host_ports });
-        nft::desired(&node, pods, &state.services)
+    /// Makes the kernel pass on what comes from the bridge and goes to it.
+    fn forward(&self) -> Result<(), Error> {
+        let bridge = &self.names.bridge;
+        for stack in &self.stacks {
+            match stack.family {
+                Family::V4 => {
+                    set("/proc/sys/net/ipv4/ip_forward", "1")?;
+                    // Node ports answer at 127.0.0.1, too; the rules keep pods from it.
+                    set(&stack.parameter(bridge, "route_localnet"), "1")?;
+                    set(&stack.parameter(bridge, "forwarding"), "1")?;
+                    set(&stack.parameter(bridge, "send_redirects"), "0")?;
+                }
+                Family::V6 => forward_v6(stack)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn desired(&self, state: &State) -> Table {
+        let mut table = Table::new(&self.names.mark);
+        for stack in &self.stacks {
+            let peers = state.routes.iter().map(|(range, _)| *range);
+            let told = self.options.cluster.iter().copied().chain([stack.pods]).chain(peers);
+            let node = Node {
+                family: stack.family,
+                way: Way::Bridge { interface: self.names.bridge.clone(), pods: stack.pods },
+                cluster: stack.family.ranges(&told.collect::<Vec<_>>()),
+                services: stack.services.clone(),
+            };
+            table.add(&node, &pods::ports(state), &state.services, &state.policies);
+        }
+        table
     }
 
     /// Brings the kernel's rules to what they should be, in one transaction.
     pub(super) fn apply(&self, state: &mut State) -> Result<(), Error> {
-        let (desired, table) = (self.desired(state), &self.names.mark);
-        let changed = match &state.applied {
-            Some(applied) => {
-                let commands = applied.difference(&desired, table);
-                if commands.is_empty() {
-                    return Ok(());
-                }
-                nft::apply(&commands).is_ok()
-            }
-            None => false,
-        };
-        if !changed {
-            // Nothing is known of the table, or it is not what we think.
-            nft::apply(&desired.whole(table))?;
-        }
-        state.applied = Some(desired);
-        Ok(())
+        self.desired(state).replace(&mut state.applied)
     }
 
     pub(super) fn set_services(&self, state: &mut State, services: Vec<ServicePort>) -> Result<(), Error> {
@@ -203,15 +235,26 @@ impl Host {
         disk::write(&self.file("services.json"), &state.services).map_err(failed("record the services"))
     }
 
+    pub(super) fn set_policies(&self, state: &mut State, policies: Vec<Policy>) -> Result<(), Error> {
+        if policies == state.policies {
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut state.policies, policies);
+        if let Err(error) = self.apply(state) {
+            state.policies = before;
+            return Err(error);
+        }
+        disk::write(&self.file("policies.json"), &state.policies).map_err(failed("record the policies"))
+    }
+
     pub(super) fn set_peers(&self, state: &mut State, peers: Vec<Peer>) -> Result<(), Error> {
         if state.peers.as_ref() == Some(&peers) {
             return Ok(());
         }
         let mut wanted = Vec::new();
         for peer in &peers {
-            if let IpAddr::V4(gateway) = peer.address {
-                wanted.extend(ranges::v4(&peer.pods).into_iter().map(|range| (range, gateway)));
-            }
+            let ranges = Family::of(peer.address).ranges(&peer.pods);
+            wanted.extend(ranges.into_iter().map(|range| (range, peer.address)));
         }
         let gone: Vec<Route> = state.routes.iter().filter(|route| !wanted.contains(route)).copied().collect();
         state.routes = wanted.iter().chain(&gone).copied().collect();
@@ -226,9 +269,7 @@ impl Host {
     }
 
     fn record_routes(&self, routes: &[Route]) -> Result<(), Error> {
-        let texts: Vec<(String, Ipv4Addr)> =
-            routes.iter().map(|(range, gateway)| (range.to_string(), *gateway)).collect();
-        disk::write(&self.file("routes.json"), &texts).map_err(failed("record the routes to other nodes"))
+        disk::write(&self.file("routes.json"), routes).map_err(failed("record the routes to other nodes"))
     }
 
     fn routes(&self, routes: &[Route]) -> Result<(), Error> {
@@ -251,9 +292,11 @@ impl Host {
         if !bridge.is_some_and(|link| link.up) {
             return self.set_up(state);
         }
-        set("/proc/sys/net/ipv4/ip_forward", "1")?;
-        let listing = nft::list(&self.names.mark)?;
-        let complete = listing.is_some_and(|listing| state.applied.as_ref().is_some_and(|a| a.matches(&listing)));
+        self.forward()?;
+        let complete = match &state.applied {
+            Some(applied) => applied.is_complete()?,
+            None => false,
+        };
         if !complete {
             state.applied = None;
             self.apply(state)?;
@@ -299,10 +342,8 @@ fn own<'a>(names: &'a Names, links: &'a [Link]) -> impl Iterator<Item = String> 
 }
 
 fn read_routes(directory: &Path) -> Result<Vec<Route>, Error> {
-    let routes: Option<Vec<(String, Ipv4Addr)>> =
-        disk::read(&directory.join("routes.json")).map_err(failed("read the routes"))?;
-    let route = |(range, gateway): (String, Ipv4Addr)| Some((range.parse().ok()?, gateway));
-    Ok(routes.unwrap_or_default().into_iter().filter_map(route).collect())
+    let routes: Option<Vec<Route>> = disk::read(&directory.join("routes.json")).map_err(failed("read the routes"))?;
+    Ok(routes.unwrap_or_default())
 }
 
 impl State {
@@ -310,11 +351,13 @@ impl State {
     pub(super) fn read(host: &Host) -> Result<Self, Error> {
         let pods: BTreeMap<String, Record> =
             pods::read(host)?.into_iter().map(|record| (record.pod.uid.clone(), record)).collect();
-        let last = pods.values().map(|record| u32::from(record.address) - u32::from(host.pods.network()));
+        let first = |record: &Record| ranges::place(host.stacks[0].pods, *record.addresses.first()?);
+        let last = pods.values().filter_map(first);
         Ok(Self {
-            next: last.max().map_or(2, |last| last + 1),
+            next: last.max().map_or(2, |last| last.saturating_add(1)),
             pods,
             services: disk::read(&host.file("services.json")).map_err(failed("read the services"))?.unwrap_or_default(),
+            policies: disk::read(&host.file("policies.json")).map_err(failed("read the policies"))?.unwrap_or_default(),
             routes: read_routes(&host.options.state)?,
             ..Self::default()
         })
@@ -346,15 +389,38 @@ fn remove_routes(routes: &[Route]) -> Result<(), Error> {
 }
 
 /// Sets a kernel parameter, unless it is set: where it may not be written it may well be right.
-fn set(path: &str, value: &str) -> Result<(), Error> {
+pub(super) fn set(path: &str, value: &str) -> Result<(), Error> {
     if fs::read_to_string(path).is_ok_and(|found| found.trim() == value) {
         return Ok(());
     }
     fs::write(path, value).map_err(failed(format!("write {value} to {path}")))
 }
 
+/// Makes the kernel pass on IPv6. A kernel that does so takes no more advertisements of routers, and may lose its own way out,
+/// except from interfaces that are told to take them all the same.
+fn forward_v6(stack: &Stack) -> Result<(), Error> {
+    let all = stack.parameter("all", "forwarding");
+    if fs::read_to_string(&all).is_ok_and(|found| found.trim() == "1") {
+        return Ok(());
+    }
+    let interfaces = fs::read_dir("/proc/sys/net/ipv6/conf").map_err(failed("list interfaces that speak IPv6"))?;
+    for interface in interfaces.flatten() {
+        let path = stack.parameter(&interface.file_name().to_string_lossy(), "accept_ra");
+        if fs::read_to_string(&path).is_ok_and(|found| found.trim() == "1") {
+            set(&path, "2")?;
+        }
+    }
+    set(&all, "1")
+}
+
 /// A hardware address that follows from an IP address, so that an address given again still leads to whom it should.
-pub(super) fn hardware(address: Ipv4Addr) -> [u8; 6] {
-    let [a, b, c, d] = address.octets();
+pub(super) fn hardware(address: IpAddr) -> [u8; 6] {
+    let [a, b, c, d] = match address {
+        IpAddr::V4(address) => address.octets(),
+        IpAddr::V6(address) => {
+            let [.., a, b, c, d] = address.octets();
+            [a, b, c, d]
+        }
+    };
     [0x0a, 0x58, a, b, c, d]
 }

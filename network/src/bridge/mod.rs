@@ -2,23 +2,29 @@
 //!
 //! # How packets go
 //!
-//! A pod has its address alone (`/32`) and one way out: the bridge's own address. So everything that pods send passes
-//! the node's routing, also from pod to pod on one node; Services work whether or not the module `br_netfilter` is loaded.
+//! A pod has its address alone (`/32`, `/128`) and one way out: the bridge's own address. So everything that pods send passes
+//! the node's routing, also from pod to pod on one node; Services and policies work whether or not the module `br_netfilter` is
+//! loaded.
+//!
+//! With a range of each family every pod has an address of each, and Services are served in both. IPv6 is served by a table of its
+//! own, made by the same code.
 //!
 //! # What is made on the host
 //!
-//! The bridge `ls<id>-br`, an interface `ls<id>-<n>` a pod, the nftables table `ip longshore-<instance>`, routes to Services
-//! and to other nodes' pods, two rules in `DOCKER-USER` if Docker is there. `<id>` is the instance's name, or six
-//! characters computed from it if it is longer. Interfaces carry `longshore-<instance>` as their alias: one that does not
-//! is never touched. `net.ipv4.ip_forward` is set and stays set, since others may rely on it by then.
+//! The bridge `ls<id>-br`, an interface `ls<id>-<n>` a pod, the nftables tables `ip longshore-<instance>` and, with a range of
+//! IPv6, `ip6 longshore-<instance>`, routes to Services and to other nodes' pods, two rules in `DOCKER-USER` if Docker is there.
+//! `<id>` is the instance's name, or six characters computed from it if it is longer. Interfaces carry `longshore-<instance>` as
+//! their alias: one that does not is never touched. `net.ipv4.ip_forward` (and `net.ipv6.conf.all.forwarding`, if there is a range
+//! of IPv6) is set and stays set, since others may rely on it by then; an interface that takes router advertisements goes on taking
+//! them (`accept_ra` becomes 2).
 //!
 //! # Limits
 //!
-//! IPv4 only: addresses of Services, backends and peers of IPv6 are left out. A Service of UDP whose backend goes away
-//! loses what a client sends from the same port within the kernel's half a minute of memory for it.
+//! Node ports do not answer at `::1`, as the kernel takes no answers to it from elsewhere. Peers are reached by addresses of the
+//! family of their node's address. A Service of UDP whose backend goes away loses what a client sends from the same port within
+//! the kernel's half a minute of memory for it.
 
 mod host;
-mod names;
 mod pods;
 
 use std::net::IpAddr;
@@ -27,11 +33,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use ipnet::IpNet;
-use longshore_core::network::{Attach, Attached, Error, Network, Peer, ServicePort};
+use longshore_core::network::{Attach, Attached, Error, Network, Peer, Policy, ServicePort};
 use longshore_core::runtime::PodRef;
 
 use crate::netlink::failed;
 use host::{Host, State};
+pub(crate) use pods::{check_uid, may_make_interfaces};
 
 /// What a [`Bridge`] is made from.
 #[derive(Debug, Clone)]
@@ -40,8 +47,8 @@ pub struct Options {
     pub instance: String,
     /// Directory of the network's records.
     pub state: PathBuf,
-    /// Addresses for this node's pods; the first is the bridge's own.
-    pub pods: IpNet,
+    /// Addresses for this node's pods, a range a family, the primary first; the first address of each is the bridge's own.
+    pub pods: Vec<IpNet>,
     /// Addresses of all nodes' pods; traffic to them keeps its pod's address. This node's and its peers' are always in it.
     pub cluster: Vec<IpNet>,
     /// Addresses of Services.
@@ -64,7 +71,7 @@ impl Bridge {
     ///
     /// # Errors
     /// [`Error::Missing`] without root or `nft`; [`Error::Failed`] if an address range is in use on this machine
-    /// (see [`crate::ranges::free`]), is not IPv4, or the kernel refuses something.
+    /// (see [`crate::ranges::free`]), two are of one family, or the kernel refuses something.
     pub async fn open(options: Options) -> Result<Self, Error> {
         blocking(|| {
             let host = Host::new(options)?;
@@ -85,9 +92,9 @@ impl Bridge {
         blocking(move || host::purge(&instance, &state)).await
     }
 
-    /// The bridge's address, at which pods reach their node.
+    /// The bridge's address, at which pods reach their node; the primary one.
     pub fn gateway(&self) -> IpAddr {
-        self.host.gateway.into()
+        self.host.gateway()
     }
 
     /// The bridge's name.
@@ -131,6 +138,11 @@ impl Network for Bridge {
     async fn set_services(&self, services: &[ServicePort]) -> Result<(), Error> {
         let services = services.to_vec();
         self.with(move |host, state| host.set_services(state, services)).await
+    }
+
+    async fn set_policies(&self, policies: &[Policy]) -> Result<(), Error> {
+        let policies = policies.to_vec();
+        self.with(move |host, state| host.set_policies(state, policies)).await
     }
 
     async fn set_peers(&self, peers: &[Peer]) -> Result<(), Error> {

@@ -1,7 +1,8 @@
 //! Pods on the bridge: their addresses, interfaces and records.
 
-use std::fs::{self, File};
-use std::net::Ipv4Addr;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use longshore_core::network::{Attach, Attached, Error, HostPort};
@@ -9,7 +10,9 @@ use longshore_core::runtime::PodRef;
 use serde::{Deserialize, Serialize};
 
 use super::host::{Host, State};
+use crate::family::Family;
 use crate::netlink::{self, Pair, failed};
+use crate::nft::PodPorts;
 use crate::{disk, ranges};
 
 /// The pod's interface in its own namespace.
@@ -19,7 +22,8 @@ const INNER: &str = "eth0";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) pod: PodRef,
-    pub(crate) address: Ipv4Addr,
+    /// One for each of the node's ranges, in their order.
+    pub(crate) addresses: Vec<IpAddr>,
     /// Its interface on the node.
     pub(crate) interface: String,
     pub(crate) host_ports: Vec<HostPort>,
@@ -27,7 +31,7 @@ pub(crate) struct Record {
 
 impl Record {
     pub(crate) fn attached(&self) -> Attached {
-        Attached { pod: self.pod.clone(), addresses: vec![self.address.into()] }
+        Attached { pod: self.pod.clone(), addresses: self.addresses.clone() }
     }
 }
 
@@ -35,7 +39,7 @@ fn path(host: &Host, uid: &str) -> PathBuf {
     host.pods_directory().join(format!("{uid}.json"))
 }
 
-fn check(uid: &str) -> Result<(), Error> {
+pub(crate) fn check_uid(uid: &str) -> Result<(), Error> {
     let plain = (1..=253).contains(&uid.len())
         && uid.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
         && !uid.starts_with('.');
@@ -44,19 +48,20 @@ fn check(uid: &str) -> Result<(), Error> {
 
 pub(super) fn attach(host: &Host, state: &mut State, request: &Attach) -> Result<Attached, Error> {
     let uid = &request.pod.uid;
-    check(uid)?;
+    check_uid(uid)?;
     let namespace = netlink::open_namespace(&request.network_namespace)?;
     if let Some(known) = state.pods.get(uid) {
-        if known.host_ports == request.host_ports && is_connected(known, &namespace)? {
+        let complete = known.host_ports == request.host_ports && known.addresses.len() == host.stacks.len();
+        if complete && is_connected(known, &namespace)? {
             return Ok(known.attached());
         }
         // Its sandbox was made anew, or its ports changed.
         detach(host, state, uid)?;
     }
-    let (n, address) = free_address(host, state)?;
+    let (n, addresses) = free_addresses(host, state)?;
     let record = Record {
         pod: request.pod.clone(),
-        address,
+        addresses,
         interface: host.names.pod(n),
         host_ports: request.host_ports.clone(),
     };
@@ -89,16 +94,19 @@ fn remove_interface(name: &str) -> Result<(), Error> {
     netlink::run(async |netlink| netlink.delete_link(name).await)
 }
 
-/// The next address that nobody has, after the one given last: one that was just freed is not given at once again, so that
+/// The next addresses that nobody has, after those given last: one that was just freed is not given at once again, so that
 /// nobody's late packets reach the wrong pod.
-fn free_address(host: &Host, state: &State) -> Result<(u32, Ipv4Addr), Error> {
-    let used: std::collections::BTreeSet<Ipv4Addr> = state.pods.values().map(|record| record.address).collect();
-    let numbers = (state.next.max(2)..).map_while(|n| Some((n, ranges::nth(host.pods, n)?)));
-    let again = (2..state.next).map_while(|n| Some((n, ranges::nth(host.pods, n)?)));
-    numbers
-        .chain(again)
-        .find(|(_, address)| !used.contains(address))
-        .ok_or_else(|| Error::NoAddress { range: host.pods.to_string(), used: used.len() })
+fn free_addresses(host: &Host, state: &State) -> Result<(u32, Vec<IpAddr>), Error> {
+    let used: BTreeSet<IpAddr> = state.pods.values().flat_map(|record| record.addresses.iter().copied()).collect();
+    let of = |n| host.stacks.iter().map(|stack| ranges::nth(stack.pods, n)).collect::<Option<Vec<IpAddr>>>();
+    let numbers = (state.next.max(2)..).map_while(|n| Some((n, of(n)?)));
+    let again = (2..state.next).map_while(|n| Some((n, of(n)?)));
+    numbers.chain(again).find(|(_, addresses)| !addresses.iter().any(|address| used.contains(address))).ok_or_else(
+        || {
+            let ranges: Vec<String> = host.stacks.iter().map(|stack| stack.pods.to_string()).collect();
+            Error::NoAddress { range: ranges.join(", "), used: state.pods.len() }
+        },
+    )
 }
 
 /// Whether a pod's interface is there, complete, with its other end in this namespace.
@@ -112,7 +120,10 @@ fn is_connected(record: &Record, namespace: &File) -> Result<bool, Error> {
         netlink::run(async |netlink| {
             let Some(inner) = netlink.link(INNER).await? else { return Ok(false) };
             let addresses = netlink.addresses().await?;
-            Ok(addresses.iter().any(|(index, net)| *index == inner.index && net.addr() == record.address))
+            Ok(record
+                .addresses
+                .iter()
+                .all(|own| addresses.iter().any(|(index, net)| *index == inner.index && net.addr() == *own)))
         })
     })
 }
@@ -131,25 +142,44 @@ fn connect(host: &Host, record: &Record, namespace: &File) -> Result<(), Error> 
             mtu: bridge.mtu,
             namespace,
             inner: INNER,
-            hardware: super::host::hardware(record.address),
+            hardware: super::host::hardware(record.addresses.first().copied().unwrap_or(host.gateway())),
         };
         netlink.add_pair(&pair).await
     })?;
     netlink::inside(namespace, || {
-        // The node tells pods of "better" ways past it, which would break the way back from a Service.
-        for interface in ["all", INNER] {
-            let path = format!("/proc/sys/net/ipv4/conf/{interface}/accept_redirects");
-            fs::write(&path, "0").map_err(failed(format!("write {path}")))?;
+        for stack in &host.stacks {
+            // The node tells pods of "better" ways past it, which would break the way back from a Service.
+            let mut settings = vec![("all", "accept_redirects", "0"), (INNER, "accept_redirects", "0")];
+            if stack.family == Family::V6 {
+                settings.extend([("all", "disable_ipv6", "0"), (INNER, "accept_ra", "0")]);
+            }
+            for (interface, name, value) in settings {
+                super::host::set(&stack.parameter(interface, name), value)?;
+            }
         }
         netlink::run(async |netlink| {
             netlink.set_up("lo").await?;
             let index = netlink.set_up(INNER).await?;
-            netlink.add_address(index, record.address, 32).await?;
-            netlink.add_link_route(index, host.gateway.into(), None).await?;
-            netlink.add_route(ipnet::Ipv4Net::default(), host.gateway).await
+            for (stack, address) in host.stacks.iter().zip(&record.addresses) {
+                netlink.add_address(index, *address, stack.family.bits()).await?;
+                netlink.add_link_route(index, stack.gateway.into(), None).await?;
+                netlink.add_route(stack.family.everything(), stack.gateway).await?;
+            }
+            Ok(())
         })
     })?;
     netlink::run(async |netlink| netlink.set_up(&record.interface).await.map(|_| ()))
+}
+
+/// Every address of a pod, with the ports of the node that lead there.
+pub(super) fn ports(state: &State) -> Vec<PodPorts<'_>> {
+    let mut ports = Vec::new();
+    for record in state.pods.values() {
+        ports.extend(
+            record.addresses.iter().map(|address| PodPorts { address: *address, host_ports: &record.host_ports }),
+        );
+    }
+    ports
 }
 
 /// Reads every record.
@@ -165,7 +195,7 @@ pub(super) fn forget(host: &Host, uid: &str) -> Result<(), Error> {
 }
 
 /// Whether this process may make interfaces.
-pub(super) fn may_make_interfaces() -> Result<(), Error> {
+pub(crate) fn may_make_interfaces() -> Result<(), Error> {
     if nix::unistd::geteuid().is_root() {
         return Ok(());
     }

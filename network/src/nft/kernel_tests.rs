@@ -14,13 +14,16 @@ use rand_pcg::Pcg64;
 use super::{apply, desired, list, node, remove};
 
 fn service(n: u8, random: &mut Pcg64) -> ServicePort {
-    let backend = |b: u8| Backend { address: Ipv4Addr::new(10, 1, 0, b).into(), port: 80, local: b < 4 };
+    let backend =
+        |b: u8| Backend { address: Ipv4Addr::new(10, 1, 0, b).into(), port: 80, local: b < 4, fallback: b == 3 };
     let mut backends: Vec<Backend> = (2..8).filter(|_| random.random_bool(0.4)).map(backend).collect();
     backends.truncate(random.random_range(0..5));
     ServicePort {
         name: format!("default/s{n}:web"),
         protocol: if n.is_multiple_of(2) { Protocol::Tcp } else { Protocol::Udp },
         addresses: vec![Ipv4Addr::new(10, 96, 0, n).into(), Ipv4Addr::new(192, 0, 2, n).into()],
+        balancers: vec![Ipv4Addr::new(198, 51, 100, n).into()],
+        balancer_sources: if n < 4 { Vec::new() } else { vec!["192.0.2.0/25".parse().unwrap()] },
         port: 80,
         node_port: random.random_bool(0.5).then_some(30_000 + u16::from(n)),
         affinity_seconds: random.random_bool(0.3).then(|| random.random_range(1..4)),
@@ -39,7 +42,7 @@ fn differences_lead_where_the_whole_would() {
         let node = node();
         let mut random = Pcg64::seed_from_u64(3);
         let mut current = desired(&node, [], &[]);
-        apply(&current.whole("by-steps")).unwrap();
+        apply(&current.whole("ip by-steps")).unwrap();
         for step in 0..30 {
             let services: Vec<ServicePort> = (1..7)
                 .filter(|_| random.random_bool(0.7))
@@ -48,20 +51,20 @@ fn differences_lead_where_the_whole_would() {
                 .map(|n| service(n, &mut random))
                 .collect();
             let next = desired(&node, [], &services);
-            let commands = current.difference(&next, "by-steps");
+            let commands = current.difference(&next, "ip by-steps");
             if !commands.is_empty() {
                 apply(&commands).unwrap_or_else(|error| panic!("step {step}: {error}\n{commands}"));
             }
-            apply(&next.whole("as-whole")).unwrap();
-            for table in ["by-steps", "as-whole"] {
+            apply(&next.whole("ip as-whole")).unwrap();
+            for table in ["ip by-steps", "ip as-whole"] {
                 assert!(next.matches(&list(table).unwrap().unwrap()), "step {step}: {table}");
             }
-            assert_eq!(blocks("by-steps"), blocks("as-whole"), "step {step}");
+            assert_eq!(blocks("ip by-steps"), blocks("ip as-whole"), "step {step}");
             current = next;
         }
         remove("by-steps").unwrap();
         remove("by-steps").unwrap();
-        assert_eq!(list("by-steps").unwrap(), None);
+        assert_eq!(list("ip by-steps").unwrap(), None);
     });
 }
 
@@ -81,11 +84,14 @@ fn connections_are_taken_while_backends_change() {
         let listener = TcpListener::bind("0.0.0.0:0").unwrap();
         let (port, done) = (listener.local_addr().unwrap().port(), AtomicBool::new(false));
         let rules = |backends: &[Ipv4Addr]| {
-            let backend = |address: &Ipv4Addr| Backend { address: (*address).into(), port, local: true };
+            let backend =
+                |address: &Ipv4Addr| Backend { address: (*address).into(), port, local: true, fallback: false };
             let service = ServicePort {
                 name: "default/web:http".into(),
                 protocol: Protocol::Tcp,
                 addresses: vec![Ipv4Addr::new(10, 96, 0, 1).into()],
+                balancers: Vec::new(),
+                balancer_sources: Vec::new(),
                 port: 80,
                 node_port: None,
                 affinity_seconds: None,
@@ -96,7 +102,7 @@ fn connections_are_taken_while_backends_change() {
             desired(&node(), [], &[service])
         };
         let (one, other) = (rules(&backends), rules(&[backends[1], backends[0]]));
-        apply(&one.whole("changing")).unwrap();
+        apply(&one.whole("ip changing")).unwrap();
         let (taken, refused) = std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
@@ -116,8 +122,8 @@ fn connections_are_taken_while_backends_change() {
                 (taken, refused)
             });
             let changed = (0..75).try_for_each(|_| {
-                apply(&one.difference(&other, "changing"))?;
-                apply(&other.difference(&one, "changing"))
+                apply(&one.difference(&other, "ip changing"))?;
+                apply(&other.difference(&one, "ip changing"))
             });
             done.store(true, Ordering::Relaxed);
             changed.unwrap();
@@ -154,7 +160,7 @@ fn on_own_network(test: impl FnOnce() + Send + 'static) {
 
 /// What a table holds: rules in their order, elements in any, since the kernel keeps none.
 fn blocks(table: &str) -> BTreeMap<String, Vec<String>> {
-    let output = super::command().args(["list", "table", "ip", table]).output().unwrap();
+    let output = super::command().args(["list", "table", table]).output().unwrap();
     let mut blocks: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut head = String::new();
     for line in String::from_utf8(output.stdout).unwrap().lines().map(str::trim) {

@@ -4,18 +4,28 @@
 //! a rule, and nobody could compare it with what `nft list ruleset` shows.
 
 mod base;
+mod policies;
 mod ruleset;
 mod services;
+mod table;
 
-pub(crate) use base::{Node, PodPorts, desired};
-pub(crate) use ruleset::Ruleset;
+pub(crate) use base::{Node, PodPorts, Way};
+pub(crate) use table::Table;
 
 use std::io::{self, Write};
 use std::process::{Command, Stdio};
 
 use longshore_core::network::Error;
 
+#[cfg(test)]
+use crate::family::Family;
 use crate::netlink::failed;
+#[cfg(test)]
+use base::desired;
+use ruleset::Ruleset;
+
+/// Longest part of a name that is made by [`identifier`].
+const IDENTIFIER_MAX: usize = 220;
 
 /// Carries commands out in one transaction: all or none.
 pub(crate) fn apply(commands: &str) -> Result<(), Error> {
@@ -29,15 +39,42 @@ pub(crate) fn apply(commands: &str) -> Result<(), Error> {
     written.map_err(failed("hand rules to nft"))
 }
 
-/// What the kernel has under the table's name, without what sets hold; `None` if there is no such table.
+/// What the kernel has under the table's name (with its family), without what sets hold; `None` if there is no such table.
 pub(crate) fn list(table: &str) -> Result<Option<String>, Error> {
-    let output = command().args(["-t", "list", "table", "ip", table]).output().map_err(missing)?;
+    let output = command().args(["-t", "list", "table", table]).output().map_err(missing)?;
     Ok(output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned()))
 }
 
-/// Removes the table; one that is gone is none.
-pub(crate) fn remove(table: &str) -> Result<(), Error> {
-    apply(&format!("add table ip {table}\ndelete table ip {table}\n"))
+/// Removes the tables of this name; one that is gone is none.
+pub(crate) fn remove(name: &str) -> Result<(), Error> {
+    apply(&format!("add table ip {name}\ndelete table ip {name}\n"))?;
+    // A kernel without IPv6 has none, and makes none.
+    match list(&format!("ip6 {name}"))? {
+        Some(_) => apply(&format!("delete table ip6 {name}\n")),
+        None => Ok(()),
+    }
+}
+
+/// A name as that of a chain or set, where `nft` takes letters, digits, `-`, `.`, `/` and `_` (255 of them with what is put
+/// around it): `default/web:http` becomes `default/web/http`.
+fn identifier(name: &str) -> String {
+    let mut identifier = String::with_capacity(name.len());
+    for c in name.chars() {
+        match c {
+            // Of a service's port, or in an address, where no `/` is.
+            ':' => identifier.push('/'),
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '.' | '/' => identifier.push(c),
+            // No name of Kubernetes' has any of these; two names must still not become one.
+            _ => identifier.push_str(&format!("_{:x}_", u32::from(c))),
+        }
+    }
+    if identifier.len() > IDENTIFIER_MAX {
+        let digest = crate::names::digest(&identifier, 12);
+        identifier.truncate(IDENTIFIER_MAX - digest.len() - 1);
+        // An underscore alone is in no other name.
+        identifier = format!("{identifier}_{digest}");
+    }
+    identifier
 }
 
 fn command() -> Command {
@@ -63,8 +100,8 @@ fn missing(error: io::Error) -> Error {
 #[cfg(test)]
 fn node() -> Node {
     Node {
-        bridge: "lst-br".into(),
-        pods: "10.1.0.0/24".parse().unwrap(),
+        family: Family::V4,
+        way: Way::Bridge { interface: "lst-br".into(), pods: "10.1.0.0/24".parse().unwrap() },
         cluster: vec!["10.1.0.0/16".parse().unwrap()],
         services: vec!["10.96.0.0/16".parse().unwrap()],
     }

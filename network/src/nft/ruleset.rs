@@ -46,10 +46,10 @@ impl Ruleset {
         self.chains.entry(chain.to_owned()).or_default().rules.push(rule.into());
     }
 
-    /// Commands that make the table this one, whatever it was.
+    /// Commands that make the table, named with its family, this one, whatever it was.
     pub(crate) fn whole(&self, table: &str) -> String {
         // Adding first makes removing possible where there is none.
-        let mut commands = format!("add table ip {table}\ndelete table ip {table}\nadd table ip {table}\n");
+        let mut commands = format!("add table {table}\ndelete table {table}\nadd table {table}\n");
         commands.push_str(&Self::default().difference(self, table));
         commands
     }
@@ -66,12 +66,12 @@ impl Ruleset {
         };
         // A rule needs the set that it names, an element the chain that it leads to: first what is new is made, empty…
         for (name, set) in new.sets.iter().filter(|(name, _)| !self.sets.contains_key(*name)) {
-            say(format_args!("add {} ip {table} {name} {{ {} }}", set.word, set.declaration));
+            say(format_args!("add {} {table} {name} {{ {} }}", set.word, set.declaration));
         }
         for (name, chain) in new.chains.iter().filter(|(name, _)| !self.chains.contains_key(*name)) {
             match chain.hook.as_str() {
-                "" => say(format_args!("add chain ip {table} {name}")),
-                hook => say(format_args!("add chain ip {table} {name} {{ {hook} }}")),
+                "" => say(format_args!("add chain {table} {name}")),
+                hook => say(format_args!("add chain {table} {name} {{ {hook} }}")),
             }
         }
         // … then what refers to something is changed …
@@ -80,18 +80,18 @@ impl Ruleset {
             debug_assert!(kept(name, set), "a set's declaration follows from its name");
             let gone = old.elements.iter().filter(|(key, value)| set.elements.get(*key) != Some(value));
             if let Some(elements) = elements(gone) {
-                say(format_args!("delete element ip {table} {name} {{ {elements} }}"));
+                say(format_args!("delete element {table} {name} {{ {elements} }}"));
             }
         }
         for (name, old) in &self.chains {
             if new.chains.get(name).is_none_or(|chain| chain.rules != old.rules) && !old.rules.is_empty() {
-                say(format_args!("flush chain ip {table} {name}"));
+                say(format_args!("flush chain {table} {name}"));
             }
         }
         for (name, chain) in &new.chains {
             if self.chains.get(name).is_none_or(|old| chain.rules != old.rules) {
                 for rule in &chain.rules {
-                    say(format_args!("add rule ip {table} {name} {rule}"));
+                    say(format_args!("add rule {table} {name} {rule}"));
                 }
             }
         }
@@ -99,15 +99,15 @@ impl Ruleset {
             let old = self.sets.get(name).map(|old| &old.elements);
             let added = set.elements.iter().filter(|(key, value)| old.and_then(|old| old.get(*key)) != Some(value));
             if let Some(elements) = elements(added) {
-                say(format_args!("add element ip {table} {name} {{ {elements} }}"));
+                say(format_args!("add element {table} {name} {{ {elements} }}"));
             }
         }
         // … and last goes what nothing refers to any more.
         for name in self.chains.keys().filter(|name| !new.chains.contains_key(*name)) {
-            say(format_args!("delete chain ip {table} {name}"));
+            say(format_args!("delete chain {table} {name}"));
         }
         for (name, set) in self.sets.iter().filter(|(name, _)| !new.sets.contains_key(*name)) {
-            say(format_args!("delete {} ip {table} {name}", set.word));
+            say(format_args!("delete {} {table} {name}", set.word));
         }
         out
     }
@@ -165,9 +165,9 @@ mod tests {
     #[test]
     fn only_what_differs_is_sent() {
         let old = ruleset(&[("80", "goto a"), ("81", "goto b")], &[("a", &["accept"]), ("b", &["accept"])]);
-        assert_eq!(old.difference(&old, "t"), "");
+        assert_eq!(old.difference(&old, "ip t"), "");
         let changed = ruleset(&[("80", "goto a"), ("81", "goto b")], &[("a", &["accept"]), ("b", &["drop"])]);
-        assert_eq!(old.difference(&changed, "t"), "flush chain ip t b\nadd rule ip t b drop\n");
+        assert_eq!(old.difference(&changed, "ip t"), "flush chain ip t b\nadd rule ip t b drop\n");
     }
 
     #[test]
@@ -175,7 +175,7 @@ mod tests {
         let old = ruleset(&[("80", "goto a")], &[("a", &["accept"])]);
         let new = ruleset(&[("80", "goto b"), ("81", "goto b")], &[("b", &["drop"])]);
         assert_eq!(
-            old.difference(&new, "t"),
+            old.difference(&new, "ip t"),
             "add chain ip t b\n\
              delete element ip t m { 80 : goto a }\n\
              flush chain ip t a\n\
@@ -183,7 +183,7 @@ mod tests {
              add element ip t m { 80 : goto b, 81 : goto b }\n\
              delete chain ip t a\n"
         );
-        assert!(old.whole("t").starts_with("add table ip t\ndelete table ip t\nadd table ip t\nadd map ip t m {"));
+        assert!(old.whole("ip t").starts_with("add table ip t\ndelete table ip t\nadd table ip t\nadd map ip t m {"));
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 use longshore_core::network::{Backend, HostPort, Protocol, ServicePort};
 
-use crate::nft::{PodPorts, Ruleset, desired, node};
+use crate::family::Family;
+use crate::nft::{PodPorts, Ruleset, Way, desired, node};
 
 fn backend(address: &str, local: bool) -> Backend {
-    Backend { address: address.parse().unwrap(), port: 8080, local }
+    Backend { address: address.parse().unwrap(), port: 8080, local, fallback: false }
 }
 
 fn web(backends: &[Backend]) -> ServicePort {
@@ -13,6 +14,8 @@ fn web(backends: &[Backend]) -> ServicePort {
         name: "default/web:http".into(),
         protocol: Protocol::Tcp,
         addresses: vec!["10.96.0.1".parse().unwrap()],
+        balancers: Vec::new(),
+        balancer_sources: Vec::new(),
         port: 80,
         node_port: None,
         affinity_seconds: None,
@@ -77,10 +80,93 @@ fn traffic_policies_choose_the_backends() {
         ]
     );
 
+    // Where there is none on this node, as upstream does.
     service.backends.remove(0);
     let ruleset = rules(service);
-    assert_eq!(elements(&ruleset, "services"), [""; 0]);
+    assert_eq!(elements(&ruleset, "services"), ["10.96.0.1 . tcp . 80 drop"]);
     assert_eq!(chain(&ruleset, "external/default/web/http/tcp")[2], "drop");
+}
+
+#[test]
+fn a_backend_on_its_way_out_takes_only_what_must_stay_on_the_node() {
+    let mut service = web(&[backend("10.1.0.2", true), backend("10.1.1.2", false)]);
+    service.backends[0].fallback = true;
+    service.node_port = Some(30080);
+    service.external_local = true;
+    let ruleset = rules(service);
+    assert_eq!(chain(&ruleset, "any/default/web/http/tcp"), ["meta l4proto tcp dnat ip to 10.1.1.2:8080"]);
+    assert_eq!(chain(&ruleset, "local/default/web/http/tcp"), ["meta l4proto tcp dnat ip to 10.1.0.2:8080"]);
+}
+
+#[test]
+fn a_load_balancer_lets_its_sources_through() {
+    let mut service = web(&[backend("10.1.0.2", true)]);
+    service.balancers = vec!["203.0.113.1".parse().unwrap()];
+    let ruleset = rules(service.clone());
+    assert_eq!(elements(&ruleset, "services")[1], "203.0.113.1 . tcp . 80 goto external/default/web/http/tcp");
+    service.balancer_sources = vec!["192.0.2.0/24".parse().unwrap(), "fd00::/8".parse().unwrap()];
+    let ruleset = rules(service.clone());
+    assert_eq!(elements(&ruleset, "services")[1], "203.0.113.1 . tcp . 80 goto sources/default/web/http/tcp");
+    assert_eq!(
+        chain(&ruleset, "sources/default/web/http/tcp"),
+        ["ip saddr 192.0.2.0/24 goto external/default/web/http/tcp", "drop"]
+    );
+    service.backends.clear();
+    assert_eq!(elements(&rules(service), "refused"), ["203.0.113.1 . tcp . 80"]);
+}
+
+#[test]
+fn a_family_has_its_own_backends_and_nothing_without_an_address() {
+    let mut service = web(&[backend("10.1.0.2", true), backend("fd01::2", true)]);
+    service.node_port = Some(30080);
+    let mut six = node();
+    (six.family, six.services) = (Family::V6, vec!["fd02::/112".parse().unwrap()]);
+    six.way = Way::Bridge { interface: "lst-br".into(), pods: "fd01::/64".parse().unwrap() };
+    six.cluster = Vec::new();
+    let of_six = desired(&six, [], std::slice::from_ref(&service));
+    assert_eq!(elements(&of_six, "services"), [""; 0]);
+    assert_eq!(elements(&of_six, "node-ports"), [""; 0]);
+    service.addresses.push("fd02::1".parse().unwrap());
+    let of_six = desired(&six, [], std::slice::from_ref(&service));
+    assert_eq!(elements(&of_six, "services"), ["fd02::1 . tcp . 80 goto any/default/web/http/tcp"]);
+    assert_eq!(chain(&of_six, "any/default/web/http/tcp"), ["meta l4proto tcp dnat ip6 to [fd01::2]:8080"]);
+    assert_eq!(elements(&rules(service), "services"), ["10.96.0.1 . tcp . 80 goto any/default/web/http/tcp"]);
+}
+
+#[test]
+fn long_names_are_cut_and_still_differ() {
+    let long = |end: char| {
+        let mut service = web(&[backend("10.1.0.2", true)]);
+        service.name = format!("{}/{}:{}{end}", "n".repeat(63), "s".repeat(63), "p".repeat(62));
+        service.affinity_seconds = Some(86_400);
+        service
+    };
+    let ruleset = desired(&node(), [], &[long('a'), long('b')]);
+    let names = || ruleset.chains.keys().chain(ruleset.sets.keys());
+    assert!(names().all(|name| name.len() <= 255), "{:?}", names().map(String::len).max());
+    assert_eq!(names().filter(|name| name.starts_with("backend/")).count(), 2);
+}
+
+#[test]
+fn one_endpoint_of_a_thousand_services_is_a_small_transaction() {
+    let service = |n: u16, first: u8| {
+        let mut service = web(&[]);
+        service.name = format!("default/service-{n}:http");
+        let [high, low] = n.to_be_bytes();
+        service.addresses = vec![std::net::Ipv4Addr::new(10, 96, high, low).into()];
+        service.backends = (first..first + 10).map(|b| backend(&format!("10.1.{low}.{b}"), false)).collect();
+        service
+    };
+    let mut services: Vec<ServicePort> = (0..1000).map(|n| service(n, 10)).collect();
+    let before = desired(&node(), [], &services);
+    services[500].backends[9].address = "10.1.9.99".parse().unwrap();
+    let after = desired(&node(), [], &services);
+    let commands = before.difference(&after, "ip longshore-test");
+    // One chain is flushed and gets its two rules again: the map of ten backends, and the first of them.
+    assert_eq!(commands.lines().count(), 3, "{commands}");
+    assert_eq!(commands.matches("10.1.").count(), 11);
+    assert!(commands.len() < 600, "{} bytes: {commands}", commands.len());
+    assert!(before.whole("ip longshore-test").len() > 500_000);
 }
 
 #[test]
@@ -104,7 +190,7 @@ fn clients_stay_with_their_backend() {
 fn one_more_backend_changes_one_chain() {
     let old = rules(web(&[backend("10.1.0.2", true)]));
     let new = rules(web(&[backend("10.1.0.2", true), backend("10.1.0.3", true)]));
-    let commands = old.difference(&new, "t");
+    let commands = old.difference(&new, "ip t");
     let words: Vec<&str> = commands.lines().filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(words, ["flush", "add", "add"], "{commands}");
 }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, dead_code, reason = "a panic is how tests fail; not every test uses everything")]
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use longshore_core::network::{Attach, Attached, Backend, HostPort, Network, Protocol, ServicePort};
 use longshore_core::runtime::PodRef;
 use longshore_network::{Bridge, Options};
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::task::JoinSet;
@@ -31,13 +32,18 @@ pub(crate) fn missing() -> Option<String> {
     missing.map(|(program, package)| format!("{program} is missing (apt-get install {package})"))
 }
 
+/// Why the tests with IPv6 cannot run here.
+pub(crate) fn missing_v6() -> Option<String> {
+    (!Path::new("/proc/sys/net/ipv6").exists()).then(|| "the kernel has no IPv6".into())
+}
+
 /// Runs a test on a machine of its own, which vanishes with it.
 pub(crate) fn on_a_machine(test: impl AsyncFnOnce(Machine) + Send + 'static) {
     if let Some(reason) = missing() {
         return longshore_core::testing::skip(&reason);
     }
     let thread = std::thread::spawn(move || {
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        own_machine();
         // Where Docker has been, bridged packets pass the rules, too; tests say so if they want it.
         let _ = std::fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", "0");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -50,6 +56,12 @@ pub(crate) fn on_a_machine(test: impl AsyncFnOnce(Machine) + Send + 'static) {
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);
     }
+}
+
+/// Gives this thread, and those that it starts, a network and mounts of their own, which vanish with them.
+pub(crate) fn own_machine() {
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
 }
 
 /// Runs a command line in the machine's network namespace, and answers what it prints.
@@ -70,7 +82,7 @@ impl Machine {
         Options {
             instance: instance.into(),
             state: self.directory.path().join(instance),
-            pods: format!("10.{n}.0.0/24").parse().unwrap(),
+            pods: vec![format!("10.{n}.0.0/24").parse().unwrap()],
             cluster: vec![format!("10.{n}.0.0/16").parse().unwrap()],
             services: vec![format!("10.{}.0.0/16", n + 100).parse().unwrap()],
             mtu: None,
@@ -95,6 +107,59 @@ impl Machine {
         });
         neighbour
     }
+}
+
+/// Directory of Debian's plugins.
+pub(crate) const PLUGINS: &str = "/usr/lib/cni";
+
+/// Why the tests with CNI plugins cannot run here.
+pub(crate) fn missing_plugins() -> Option<String> {
+    let reason = || format!("there are no plugins in {PLUGINS} (apt-get install containernetworking-plugins)");
+    missing().or_else(|| (!Path::new(PLUGINS).join("bridge").exists()).then(reason))
+}
+
+/// A network of the reference plugins for `pods`, a range a family, in a directory of the test's.
+pub(crate) fn cni_options(directory: &Path, pods: &[&str]) -> longshore_network::cni::Options {
+    let configuration = directory.join("net.d");
+    std::fs::create_dir_all(&configuration).unwrap();
+    let ranges: Vec<String> = pods.iter().map(|range| format!(r#"[{{"subnet": "{range}"}}]"#)).collect();
+    let everywhere = |range: &&str| if range.contains(':') { r#"{"dst": "::/0"}"# } else { r#"{"dst": "0.0.0.0/0"}"# };
+    let routes: Vec<&str> = pods.iter().map(everywhere).collect();
+    let list = format!(
+        r#"{{"cniVersion": "1.0.0", "name": "pods", "plugins": [
+            {{"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true, "hairpinMode": true,
+              "ipam": {{"type": "host-local", "dataDir": "{}", "ranges": [{}], "routes": [{}]}}}},
+            {{"type": "portmap", "capabilities": {{"portMappings": true}}}}
+        ]}}"#,
+        directory.join("ipam").display(),
+        ranges.join(", "),
+        routes.join(", "),
+    );
+    std::fs::write(configuration.join("10-pods.conflist"), list).unwrap();
+    longshore_network::cni::Options {
+        instance: "test".into(),
+        state: directory.join("network"),
+        configuration,
+        plugins: vec![PLUGINS.into()],
+        cluster: pods.iter().map(|range| range.parse().unwrap()).collect(),
+        services: ["10.101.0.0/16", "fd02::/112"].iter().take(pods.len()).map(|range| range.parse().unwrap()).collect(),
+    }
+}
+
+/// All that a network could leave on a machine.
+pub(crate) fn traces() -> String {
+    // Flags and link-local addresses come and go by themselves.
+    let links: Vec<String> = run("ip -o link").lines().map(|line| line.split(':').nth(1).unwrap().to_owned()).collect();
+    let mut traces =
+        vec![links.join(" "), run("ip -4 route show table all"), run("nft list tables"), run("iptables -S")];
+    if missing_v6().is_none() {
+        let routes = run("ip -6 route show table all");
+        // Who forwards has an address that stands for all who do.
+        let passing = ["fe80", "ff00", "anycast"];
+        let routes = routes.lines().filter(|line| !passing.iter().any(|word| line.contains(word)));
+        traces.extend(routes.map(str::to_owned));
+    }
+    traces.join("\n").replace(" linkdown", "")
 }
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -157,6 +222,12 @@ impl Namespace {
     /// Answers every connection with `<name> <who calls>`, then line by line with what it is told.
     pub(crate) fn serve(&self, port: u16) -> JoinSet<()> {
         let listener = self.run_now(move || TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap());
+        serve(listener, &self.name)
+    }
+
+    /// The same at IPv6 addresses.
+    pub(crate) fn serve_v6(&self, port: u16) -> JoinSet<()> {
+        let listener = self.run_now(move || TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).unwrap());
         serve(listener, &self.name)
     }
 
@@ -277,22 +348,26 @@ pub(crate) fn seen(greeting: &str) -> &str {
 pub(crate) struct Served {
     pub(crate) namespace: Namespace,
     pub(crate) address: IpAddr,
+    /// All that it has.
+    pub(crate) addresses: Vec<IpAddr>,
     tasks: JoinSet<()>,
 }
 
-pub(crate) async fn pod(bridge: &Bridge, name: &str) -> Served {
+pub(crate) async fn pod(network: &dyn Network, name: &str) -> Served {
     let namespace = Namespace::new(name);
-    let Attached { addresses, .. } = bridge.attach(&namespace.request()).await.unwrap();
+    let Attached { addresses, .. } = network.attach(&namespace.request()).await.unwrap();
     let tasks = namespace.serve(80);
-    Served { namespace, address: addresses[0], tasks }
+    Served { namespace, address: addresses[0], addresses, tasks }
 }
 
 pub(crate) fn service(name: &str, address: &str, backends: &[&Served]) -> ServicePort {
-    let backend = |served: &&Served| Backend { address: served.address, port: 80, local: true };
+    let backend = |served: &&Served| Backend { address: served.address, port: 80, local: true, fallback: false };
     ServicePort {
         name: name.into(),
         protocol: Protocol::Tcp,
         addresses: vec![address.parse().unwrap()],
+        balancers: Vec::new(),
+        balancer_sources: Vec::new(),
         port: 8080,
         node_port: None,
         affinity_seconds: None,

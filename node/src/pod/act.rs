@@ -144,7 +144,12 @@ async fn attach(context: &Context) -> Result<Vec<IpAddr>, Problem> {
         host_ports: config::host_ports(&context.pod),
     };
     match shared.network.attach(&request).await {
-        Ok(attached) => Ok(attached.addresses),
+        Ok(attached) => {
+            if let Some(policies) = &shared.policies {
+                policies.isolate(&context.pod, &attached.addresses).await;
+            }
+            Ok(attached.addresses)
+        }
         Err(error) => {
             let message = format!("Failed to create pod sandbox: failed to set up its network: {error}");
             context.events().warning("FailedCreatePodSandBox", message.clone());
@@ -156,6 +161,9 @@ async fn attach(context: &Context) -> Result<Vec<IpAddr>, Problem> {
 async fn detach(context: &Context) -> Result<(), Problem> {
     if context.pod.spec.host_network {
         return Ok(());
+    }
+    if let Some(policies) = &context.shared.policies {
+        policies.forget(context.uid());
     }
     let done = context.shared.network.detach(&pod_ref(&context.pod)).await;
     done.map_err(|error| Problem::new("", error.to_string()))

@@ -71,7 +71,6 @@ pub static FIELDS: &[Field] = &[
     other("PersistentVolumeClaim", "spec.dataSourceRef", Refused, "volumes start empty"),
     // What works without.
     pod("spec.automountServiceAccountToken", Some("true"), Ignored, NO_TOKEN),
-    other("Service", "spec.externalIPs", Ignored, "nodes take no traffic for these addresses yet"),
     Field {
         kind: "StorageClass",
         path: "allowVolumeExpansion",

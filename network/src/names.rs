@@ -15,7 +15,7 @@ impl Names {
     pub(crate) fn new(instance: &str) -> Self {
         // An interface's name has at most 15 characters: 2 for `ls`, 6 for the id, 1 for `-`, 6 for a number.
         let plain = (1..=6).contains(&instance.len()) && instance.bytes().all(|b| b.is_ascii_alphanumeric());
-        let id = if plain { instance.to_owned() } else { digest(instance) };
+        let id = if plain { instance.to_owned() } else { digest(instance, 6) };
         let prefix = format!("ls{id}-");
         Self { bridge: format!("{prefix}br"), prefix, mark: format!("longshore-{instance}") }
     }
@@ -25,13 +25,13 @@ impl Names {
     }
 }
 
-/// Six characters that follow from a name (FNV-1a, in base 36).
-fn digest(name: &str) -> String {
+/// Characters that follow from a name (FNV-1a, in base 36), at most 12.
+pub(crate) fn digest(name: &str, length: usize) -> String {
     const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
     let mut hash = name
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    (0..6)
+    (0..length)
         .map(|_| {
             let digit = DIGITS[usize::try_from(hash % 36).unwrap_or_default()];
             hash /= 36;
