@@ -130,8 +130,14 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode, Error> {
             keeper.close().await;
         }
         Command::Restore { which, file } => {
-            let keeper = open(which).await?;
-            match keeper.restore(&file).await? {
+            let directory = which.place.directory();
+            match Keeper::restore(&directory, which.store, &which.etcd.access(None)?, &file).await? {
+                Restoring::Done { keys, revision, replaced, .. } => {
+                    say(format_args!("restored {keys} keys, at revision {revision}"));
+                    if let Some(replaced) = replaced {
+                        say(format_args!("the store before is in {}; remove it when all is well", replaced.display()));
+                    }
+                }
                 Restoring::Commands(commands) => {
                     say(
                         "the snapshot is whole. A running etcd cannot be restored: stop the API servers and all members, copy the",
@@ -145,7 +151,6 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode, Error> {
                 }
                 _ => say("restored"),
             }
-            keeper.close().await;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -155,6 +155,37 @@ async fn open_etcd(_endpoints: Vec<String>, _access: &EtcdAccess) -> Result<Open
     Err(Error::Part { part: "store", reason: NO_ETCD.to_owned() })
 }
 
+/// The settings of a directory's cluster, or such as name another store.
+fn settings(directory: &DataDir, asked: Option<&StoreKind>) -> Result<Settings, Error> {
+    match (directory.settings()?, asked) {
+        (Some(settings), None) => Ok(settings),
+        (recorded, Some(kind)) => {
+            let recorded = recorded.unwrap_or_else(|| Settings::new(String::new(), "", "none", 0));
+            Ok(Settings { store: kind.to_string(), ..recorded })
+        }
+        (None, None) => Err(Error::NoCluster { directory: directory.path().into() }),
+    }
+}
+
+/// Revisions that a restored embedded store is ahead of its snapshot, as etcd's manual has it for etcd.
+const RESTORED_AHEAD: Revision = 1_000_000_000;
+
+/// Puts a snapshot in the place of a directory's embedded store, which is moved aside; it may be damaged.
+fn restore_embedded(directory: &DataDir, file: &Path) -> Result<Restoring, Error> {
+    let _lock = directory.lock()?;
+    let (store, new) = (directory.join("store"), directory.join("store-restored"));
+    // What an earlier attempt left.
+    let _ = std::fs::remove_dir_all(&new);
+    let copied = EmbeddedStore::restore(file, &new, RESTORED_AHEAD).map_err(failed("snapshot"))?;
+    let replaced = (1..).map(|n| directory.join(&format!("store-replaced-{n}"))).find(|path| !path.exists());
+    let replaced = replaced.filter(|_| store.exists());
+    if let Some(replaced) = &replaced {
+        std::fs::rename(&store, replaced).map_err(Error::file("move aside", &store))?;
+    }
+    std::fs::rename(&new, &store).map_err(Error::file("move", &new))?;
+    Ok(Restoring::Done { keys: copied.keys, revision: copied.revision, replaced })
+}
+
 /// A store, for whoever looks after it.
 #[derive(Debug)]
 pub struct Keeper {
@@ -202,6 +233,16 @@ pub struct MemberReport {
 pub enum Restoring {
     /// These commands, one on the machine of each member.
     Commands(Vec<String>),
+    /// Nothing: it is done.
+    #[non_exhaustive]
+    Done {
+        /// Objects and other keys that are there now.
+        keys: u64,
+        /// The store's revision: later than all that anybody can have seen.
+        revision: Revision,
+        /// Where the store is that was there before.
+        replaced: Option<PathBuf>,
+    },
 }
 
 impl Keeper {
@@ -211,15 +252,7 @@ impl Keeper {
     /// [`Error::NoCluster`] if none is named and none was started there; [`Error::Running`] if a process has it to itself;
     /// [`Error::Missing`] for a store in memory, which nobody else can see.
     pub async fn open(directory: &DataDir, asked: Option<StoreKind>, access: &EtcdAccess) -> Result<Self, Error> {
-        let recorded = directory.settings()?;
-        let settings = match (recorded, &asked) {
-            (Some(settings), None) => settings,
-            (recorded, Some(kind)) => {
-                let recorded = recorded.unwrap_or_else(|| Settings::new(String::new(), "", "none", 0));
-                Settings { store: kind.to_string(), ..recorded }
-            }
-            (None, None) => return Err(Error::NoCluster { directory: directory.path().into() }),
-        };
+        let settings = settings(directory, asked.as_ref())?;
         let kind: StoreKind = settings.store.parse().map_err(failed("store"))?;
         let lock = match kind {
             StoreKind::Memory => {
@@ -289,29 +322,52 @@ impl Keeper {
         match &self.opened {
             #[cfg(feature = "etcd")]
             Opened::Etcd(store) => store.save_snapshot(file).await.map(|saved| saved.bytes).map_err(failed("snapshot")),
-            _ => Err(self.by_copying(&format!("--store {} writes no snapshots to {}", self.kind, file.display()))),
+            Opened::Embedded(store) => {
+                store.snapshot(file).await.map(|copied| copied.bytes).map_err(failed("snapshot"))
+            }
+            Opened::Memory(_) => {
+                let what = "a store in memory writes no snapshots".to_owned();
+                Err(Error::Missing { what, remedy: "--store embedded keeps objects in a file".to_owned() })
+            }
         }
     }
 
-    /// Checks a snapshot, and brings the store to it as far as that can be done from here.
+    /// Checks a snapshot, and brings the store of a directory's cluster, or another one, to it, as far as that can be done from
+    /// here. An embedded store that is there is moved aside.
     ///
     /// # Errors
-    /// [`Error::Part`] for a file that is none; [`Error::Missing`] for a store that cannot.
-    pub async fn restore(&self, file: &Path) -> Result<Restoring, Error> {
-        match &self.opened {
-            #[cfg(feature = "etcd")]
-            Opened::Etcd(store) => {
-                longshore_storage_etcd::check_snapshot(file).await.map_err(failed("snapshot"))?;
-                let commands = store.restore_commands(file).await.map_err(failed("store"))?;
-                Ok(Restoring::Commands(commands.into_iter().map(|member| member.command).collect()))
-            }
-            _ => Err(self.by_copying(&format!("--store {} reads no snapshots from {}", self.kind, file.display()))),
+    /// As [`Keeper::open`]; [`Error::Part`] for a file that is no snapshot.
+    pub async fn restore(
+        directory: &DataDir,
+        asked: Option<StoreKind>,
+        access: &EtcdAccess,
+        file: &Path,
+    ) -> Result<Restoring, Error> {
+        if settings(directory, asked.as_ref())?.store == StoreKind::Embedded.to_string() {
+            let (directory, file) = (directory.clone(), file.to_owned());
+            let work = tokio::task::spawn_blocking(move || restore_embedded(&directory, &file));
+            return work.await.map_err(failed("store"))?;
         }
+        let keeper = Self::open(directory, asked, access).await?;
+        let restoring = keeper.restore_commands(file).await;
+        keeper.close().await;
+        restoring
     }
 
-    fn by_copying(&self, what: &str) -> Error {
-        let remedy = "stop the cluster and copy the directory `store` of its data directory".to_owned();
-        Error::Missing { what: what.to_owned(), remedy }
+    #[cfg(feature = "etcd")]
+    async fn restore_commands(&self, file: &Path) -> Result<Restoring, Error> {
+        let mut commands = Vec::new();
+        if let Opened::Etcd(store) = &self.opened {
+            longshore_storage_etcd::check_snapshot(file).await.map_err(failed("snapshot"))?;
+            let members = store.restore_commands(file).await.map_err(failed("store"))?;
+            commands.extend(members.into_iter().map(|member| member.command));
+        }
+        Ok(Restoring::Commands(commands))
+    }
+
+    #[cfg(not(feature = "etcd"))]
+    async fn restore_commands(&self, _file: &Path) -> Result<Restoring, Error> {
+        Err(Error::Part { part: "store", reason: NO_ETCD.to_owned() })
     }
 
     /// Lets the store go.

@@ -160,6 +160,9 @@ pub(crate) struct Meta {
     pub(crate) wanted: Wanted,
 }
 
+/// A file's format, and what it says of itself in a format that is known; `None` if it says nothing yet.
+type Said = Option<(u64, Option<Meta>)>;
+
 /// Opens the file, or makes it, and answers it with what it says of itself.
 pub(crate) fn open(disk: &Disk, opening: Opening) -> Result<(Database, Meta), OpenError> {
     let device = disk.file(opening)?;
@@ -180,11 +183,7 @@ pub(crate) fn open(disk: &Disk, opening: Opening) -> Result<(Database, Meta), Op
 }
 
 /// The database on the device, with its format and the rest of what it says of itself; `None` if it says nothing yet.
-fn open_device(
-    disk: &Disk,
-    device: Device,
-    verify: bool,
-) -> Result<(Database, Option<(u64, Option<Meta>)>), OpenError> {
+fn open_device(disk: &Disk, device: Device, verify: bool) -> Result<(Database, Said), OpenError> {
     let size = device.len().map_err(|error| disk.classify(error.into()))?;
     let mut builder = Builder::new();
     builder.set_cache_size(disk.cache_bytes).set_check_integrity_on_open(verify && size > 0);
@@ -201,7 +200,7 @@ fn open_device(
     }
 }
 
-fn read_meta(database: &Database) -> Result<Option<(u64, Option<Meta>)>, redb::Error> {
+fn read_meta(database: &Database) -> Result<Said, redb::Error> {
     let meta = match database.begin_read()?.open_table(META) {
         Ok(meta) => meta,
         Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
