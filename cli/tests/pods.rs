@@ -5,6 +5,7 @@
 mod common;
 
 use common::{Machine, eventually, on_own_network};
+use serde_json::{Value, json};
 
 const PODS: &str = r##"
 apiVersion: v1
@@ -50,19 +51,19 @@ fn pods_read_what_was_written_for_them_and_change_their_size() {
         machine.ask(&["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/configured", "--timeout=60s"]);
         assert_eq!(machine.ask(&["logs", "configured"]), "over the\n  sea|unset");
 
-        let resize = |resources: &str| {
-            let patch = format!("{{spec: {{containers: [{{name: main, resources: {resources}}}]}}}}");
+        let resize = |resources: Value| {
+            let patch = json!({"spec": {"containers": [{"name": "main", "resources": resources}]}}).to_string();
             machine.ask(&["patch", "pod", "resized", "--subresource", "resize", "-p", &patch]);
         };
         let told = |path: &str| machine.ask(&["get", "pod", "resized", "-o", &format!("jsonpath={path}")]);
         // What it runs ends well when it is stopped, and is started again all the same.
-        resize("{limits: {memory: 96Mi}}");
+        resize(json!({"limits": {"memory": "96Mi"}}));
         let main = "{.status.phase} {.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].ready}";
         eventually("it runs again", || (told(main) == "Running 1 true").then_some(()));
-        resize("{requests: {cpu: '4000'}}");
+        resize(json!({"requests": {"cpu": "4000"}}));
         let pending = "{.status.conditions[?(@.type=='PodResizePending')].reason}";
         eventually("it is too much", || (told(pending) == "Infeasible").then_some(()));
-        resize("{requests: {cpu: 20m}}");
+        resize(json!({"requests": {"cpu": "20m"}}));
         let allocated = "{.status.containerStatuses[0].allocatedResources.cpu}";
         eventually("it is granted", || (told(pending).is_empty() && told(allocated) == "20m").then_some(()));
         assert_eq!(told(main), "Running 1 true");

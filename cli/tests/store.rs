@@ -13,7 +13,7 @@ fn a_cluster_goes_back_to_a_snapshot() {
         machine.up(&["--runtime", "simulated"]);
         machine.ask(&["create", "configmap", "kept", "--from-literal=a=1"]);
         let running = machine.longshore(&["store", "status"]).output().unwrap();
-        assert!(!running.status.success() && texts(&running).1.contains("is running"), "{running:?}");
+        assert!(!running.status.success() && texts(&running).1.contains("runs in"), "{running:?}");
         run(&mut machine.longshore(&["down"]));
 
         let file = machine.data_dir().join("copy");

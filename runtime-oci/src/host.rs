@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -120,7 +121,7 @@ impl Host {
 
     pub(crate) fn sandbox(&self, directory: &Path, record: SandboxRecord) -> io::Result<Sandbox> {
         let ready = shim_lives(directory);
-        if !ready {
+        if !ready && let Some(_held) = hold_dead(directory) {
             // Nobody reaps or logs for what runs on: the pod has to be made again.
             cgroup::destroy(&self.pod_group(&record.config.pod.uid));
         }
@@ -280,6 +281,23 @@ pub(crate) fn shim_lives(directory: &Path) -> bool {
     let Ok(lock) = OpenOptions::new().write(true).open(directory.join("lock")) else { return false };
     // The lock is the shim's for life; sharing it is enough to know, and does not disturb another who asks.
     Flock::lock(lock, FlockArg::LockSharedNonblock).is_err()
+}
+
+/// Keeps the sandbox, whose shim is gone, from being removed; `None` if it was, or if the shim lives. Another sandbox may be in
+/// the place of one that was removed, with the same control group.
+fn hold_dead(directory: &Path) -> Option<Flock<fs::File>> {
+    let lock = OpenOptions::new().write(true).open(directory.join("lock")).ok()?;
+    let held = Flock::lock(lock, FlockArg::LockSharedNonblock).ok()?;
+    (held.metadata().ok()?.nlink() > 0).then_some(held)
+}
+
+/// Waits until nobody [holds](hold_dead) the sandbox, and lets nobody do so from then on.
+pub(crate) fn hold_alone(directory: &Path) -> io::Result<Option<Flock<fs::File>>> {
+    match OpenOptions::new().write(true).open(directory.join("lock")) {
+        Ok(lock) => Ok(Some(Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| io::Error::from(error))?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 pub(crate) fn wrong_state(operation: &str, name: &ContainerRef, state: &ContainerState) -> Error {

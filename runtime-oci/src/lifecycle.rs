@@ -11,7 +11,7 @@ use longshore_core::runtime::{
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::disk::{self, Exit, check_name, directory_name, failed};
-use crate::host::{ContainerRecord, Host, SandboxRecord, event_name, runtime_id, shim_lives, wrong_state};
+use crate::host::{ContainerRecord, Host, SandboxRecord, event_name, hold_alone, runtime_id, shim_lives, wrong_state};
 use crate::shim::{self, Orders, Request, Start};
 use crate::{bundle, cgroup};
 
@@ -87,6 +87,8 @@ impl Host {
         if !directory.exists() {
             return Ok(());
         }
+        // Whoever lists sees the shim gone, and may be about to end what it left: not what is made here next.
+        let _held = hold_alone(&directory).map_err(failed)?;
         for container in disk::directories(&directory.join("containers")).map_err(failed)? {
             unmount(&container.join("rootfs")).map_err(failed)?;
             let name = container.file_name().unwrap_or_default().to_string_lossy();

@@ -91,12 +91,14 @@ fn wait_for_failure(telling: &Telling<'_>, spec: &pod::Container, status: &mut C
     }
     let ended = status.state.terminated.as_ref();
     let again = ended.is_none_or(|ended| should_restart(spec, &pod.spec, ended.exit_code));
-    let waits = if !again || telling.ends {
+    // What was stopped to be started again, and ended well: told as an end, the API would never let it run again.
+    let stopped = !again && matches!(observed.life(&spec.name), Life::Ended(ended) if ended.restarts(spec, &pod.spec));
+    let waits = if !(again || stopped) || telling.ends {
         None
     } else if let Some(failure) = observed.failures.get(&Target::Container(spec.name.clone())) {
         Some(waiting(&failure.reason, &failure.message))
     } else {
-        crash_loop(pod, &spec.name, observed, now)
+        crash_loop(pod, &spec.name, observed, now).or_else(|| stopped.then(|| waiting(telling.idle, "")))
     };
     if let Some(waits) = waits {
         if let Some(ended) = status.state.terminated.take() {

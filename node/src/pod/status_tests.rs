@@ -110,6 +110,20 @@ fn one_that_is_held_back_waits_and_its_end_is_the_last_state() {
     assert_eq!(ready.message, "containers with unready status: [main]");
 }
 
+/// The API lets nothing that ended well under OnFailure run again.
+#[test]
+fn what_was_stopped_to_be_started_again_waits_though_it_ended_well() {
+    let pod = pod(json!({"restartPolicy": "OnFailure"}));
+    let mut seen = observed(&[("main", 0, exited(0))]);
+    seen.stopped.insert("main".to_owned(), 0);
+    let waits = told(&pod, &seen);
+    let main = status_of(&waits, "main");
+    assert!(main.state.waiting.is_some() && main.last_state.terminated.is_some(), "{main:?}");
+    seen.stopped.clear();
+    let done = told(&pod, &seen);
+    assert!(status_of(&done, "main").state.terminated.is_some());
+}
+
 #[test]
 fn a_start_that_fails_is_what_the_container_waits_for() {
     let mut seen = observed(&[]);
