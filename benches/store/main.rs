@@ -1,10 +1,13 @@
-//! Measures the stores beside one another, on one disk: `cargo bench --features embedded --bench store -- [--json] [--seconds S] [--keys N] [--heartbeats N]`.
+//! Measures the stores beside one another, on one disk:
+//! `cargo bench --features embedded,etcd --bench store -- [--json] [--seconds S] [--keys N] [--heartbeats N]`.
 //!
 //! `--json` prints one object a line on standard output: `store`, `operation`, `writers`, `value_bytes`, `per_second`, `p50_us`,
-//! `p99_us`, and where it applies `keys` and `watchers`. A table goes to standard error. With the feature `etcd` and `etcd` on PATH, one member of etcd
-//! runs on the same disk, with its default durability. Whatever is timed is also checked to have happened.
+//! `p99_us`, and where it applies `keys` and `watchers`. A table goes to standard error. With the feature `etcd`, and `etcd` on
+//! PATH, one member runs on the same disk, with its default durability. Whatever is timed is also checked to have happened.
 
 mod disk;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod work;
 
 use std::sync::Arc;
@@ -77,6 +80,7 @@ fn main() -> Outcome {
         let store = Arc::new(EmbeddedStore::open(directory.path().join("embedded"), Options::default())?);
         bench.store("embedded", Arc::clone(&store) as Arc<dyn Store>).await?;
         store.close().await;
+        bench.etcd(&directory.path().join("etcd")).await?;
         bench.heartbeats(&directory.path().join("heartbeats")).await?;
         bench.open(&directory.path().join("open")).await
     })?;
@@ -129,7 +133,25 @@ impl Bench {
         (self.clock.elapsed() - start).as_secs_f64() * 1e6
     }
 
-    /// Puts of the embedded store beside etcd's, and beside what the disk allows.
+    #[cfg(feature = "etcd")]
+    async fn etcd(&mut self, directory: &std::path::Path) -> Outcome {
+        let Some(member) = etcd::Member::start(&self.clock, directory).await? else {
+            eprintln!("etcd is left out: it is not installed (package etcd-server)");
+            return Ok(());
+        };
+        let store = Arc::new(member.open().await?);
+        self.store("etcd", Arc::clone(&store) as Arc<dyn Store>).await?;
+        store.close().await;
+        Ok(())
+    }
+
+    #[cfg(not(feature = "etcd"))]
+    async fn etcd(&mut self, _directory: &std::path::Path) -> Outcome {
+        eprintln!("etcd is left out: the bench is built without the feature etcd");
+        Ok(())
+    }
+
+    /// Puts of the embedded store beside etcd's.
     fn compare(&self) {
         let find = |store, writers, bytes| {
             let found = self.puts.iter().find(|put| (put.0, put.1, put.2) == (store, writers, bytes));

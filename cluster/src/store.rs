@@ -183,6 +183,8 @@ fn restore_embedded(directory: &DataDir, file: &Path) -> Result<Restoring, Error
         std::fs::rename(&store, replaced).map_err(Error::file("move aside", &store))?;
     }
     std::fs::rename(&new, &store).map_err(Error::file("move", &new))?;
+    let synced = std::fs::File::open(directory.path()).and_then(|opened| opened.sync_all());
+    synced.map_err(Error::file("sync", directory.path()))?;
     Ok(Restoring::Done { keys: copied.keys, revision: copied.revision, replaced })
 }
 

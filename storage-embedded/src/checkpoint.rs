@@ -1,5 +1,6 @@
 //! Bringing the file up to date with the log, on a thread of its own, while commits go on.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -112,7 +113,10 @@ impl Drop for Checkpointer {
 }
 
 fn write(base: &Base, published: &Published, checkpoint: &Checkpoint) -> Result<(), Error> {
-    let written = base.write(&checkpoint.overlay, checkpoint.meta, |snapshot| published.rebase(snapshot, true));
+    let write = || base.write(&checkpoint.overlay, checkpoint.meta, |snapshot| published.rebase(snapshot, true));
+    // A damaged file may make the library panic.
+    let written = catch_unwind(AssertUnwindSafe(write))
+        .unwrap_or_else(|_| Err(redb::Error::Corrupted("its pages do not fit together".to_owned())));
     written.map_err(|error| {
         // The failure may have closed the file for reads, too.
         if let Err(error) = base.revive(u64::MAX, |snapshot| published.rebase(snapshot, false)) {

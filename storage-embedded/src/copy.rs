@@ -2,9 +2,12 @@
 //!
 //! A snapshot is a store's file, with nothing in it but the keys of one revision.
 
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use longshore_core::store::{Error, Revision};
+use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadableTable};
 
 use crate::base::{self, Meta, Stored, Wanted};
@@ -60,7 +63,11 @@ impl EmbeddedStore {
         }
         // In a directory of its own until it is whole, for a copy may end half-way.
         let unfinished = Disk::new(&directory.join("restoring"), &options)?;
-        std::fs::copy(snapshot, &unfinished.path).map_err(|error| io_error("copy snapshot", snapshot, &error))?;
+        // What an earlier one left.
+        let _ = std::fs::remove_file(&unfinished.path);
+        File::open(snapshot)
+            .and_then(|mut from| std::io::copy(&mut from, &mut private(&unfinished.path)?))
+            .map_err(|error| io_error("copy snapshot", snapshot, &error))?;
         let restored = (|| {
             let (database, meta) = base::open(&unfinished, Opening::Start).map_err(|error| error.at(snapshot))?;
             if meta.wanted.present {
@@ -96,13 +103,22 @@ fn write_snapshot(file: &Path, layers: &Layers, mut recent: Overlay, revision: R
         below.lay_all(std::mem::take(&mut recent));
         recent = below;
     }
-    let database = Builder::new().create(&unfinished.path).map_err(|error| read(error.into()))?;
+    let cannot = |error: std::io::Error| Error::Unavailable { reason: format!("{}: {error}", file.display()) };
+    let device = private(&unfinished.path).map_err(cannot)?;
+    let device = FileBackend::new(device).map_err(|error| read(error.into()))?;
+    let database = Builder::new().create_with_backend(device).map_err(|error| read(error.into()))?;
     let meta = Meta { revision, wanted: Wanted { from: 1, present: false } };
     let copied = copy(layers, &recent, &database, meta).map_err(read)?;
     drop(database);
-    let done = std::fs::rename(&unfinished.path, file).and_then(|()| std::fs::metadata(file));
-    let done = done.map_err(|error| Error::Unavailable { reason: format!("{}: {error}", file.display()) })?;
-    Ok(Copied { revision, keys: copied, bytes: done.len() })
+    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let named = std::fs::rename(&unfinished.path, file).and_then(|()| File::open(directory)?.sync_all());
+    let bytes = named.and_then(|()| std::fs::metadata(file)).map_err(cannot)?.len();
+    Ok(Copied { revision, keys: copied, bytes })
+}
+
+/// A new file that nobody else may read, for it holds Secrets.
+fn private(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
 }
 
 /// Copies the file's keys with what is laid over them; answers how many there are.

@@ -58,6 +58,8 @@ pub(crate) struct Writer {
     published: Published,
     batch_max: usize,
     log_bytes: u64,
+    /// A new log is not tried before, by the clock's elapsed time.
+    next_turn: Duration,
 }
 
 /// Most bytes of transactions in one batch; a single one may be larger than what is left.
@@ -94,6 +96,7 @@ impl Writer {
             published,
             batch_max: options.batch_max.max(1),
             log_bytes: options.log_bytes,
+            next_turn: Duration::ZERO,
         };
         // What a crash left goes to the file at once.
         writer.checkpoint();
@@ -249,25 +252,33 @@ impl Writer {
     /// Whether puts of so many bytes have room, on the disk and in the log; if not, why.
     fn room(&self, bytes: usize) -> Result<(), Error> {
         self.disk.room(bytes)?;
-        match self.checkpointer.failure() {
-            Some(error) if self.logs.len() >= 2 * self.log_bytes => {
-                let reason = format!("the log is full, for it could not be brought to the file: {error}");
-                Err(Error::NoSpace { reason })
-            }
-            _ => Ok(()),
+        if self.logs.len() < 2 * self.log_bytes {
+            return Ok(());
         }
+        let reason = match self.checkpointer.failure() {
+            Some(error) => format!("the log is full, for it could not be brought to the file: {error}"),
+            None => "the log is full, and another could not be started".to_owned(),
+        };
+        Err(Error::NoSpace { reason })
     }
 
     /// Sees to it that the log does not grow without end.
     fn make_room(&mut self) {
+        let now = self.clock.elapsed();
         // Commits come faster than the file takes them: they wait.
         let wait = self.logs.len() >= 2 * self.log_bytes && self.checkpointer.failure().is_none();
-        let freed = self.checkpointer.poll(self.clock.elapsed(), wait);
+        let freed = self.checkpointer.poll(now, wait);
         self.logs.give_back(freed);
-        if self.logs.len() >= self.log_bytes && !self.checkpointer.is_busy() {
+        if self.logs.len() >= self.log_bytes && !self.checkpointer.is_busy() && now >= self.next_turn {
             match self.logs.turn(self.revision) {
                 Ok(()) => self.checkpoint(),
-                Err(error) => tracing::warn!(path = %self.disk.path.display(), %error, "a log could not be started"),
+                Err(error) => {
+                    // An unsettled log is followed by a new one at once, or nothing can be written.
+                    if !self.logs.is_unsettled() {
+                        self.next_turn = now + TURN_RETRY;
+                    }
+                    tracing::warn!(path = %self.disk.path.display(), %error, "a log could not be started");
+                }
             }
         }
     }
@@ -326,6 +337,9 @@ impl Drop for Writer {
 
 /// Most keys that expire in one write.
 const EXPIRE_MAX: usize = 8 * COMMIT_OPERATIONS_MAX;
+
+/// How long after it failed a new log is tried again.
+const TURN_RETRY: Duration = Duration::from_secs(1);
 
 /// How long expiry waits after it failed to write.
 const EXPIRE_RETRY: Duration = Duration::from_secs(5);

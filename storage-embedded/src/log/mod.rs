@@ -51,11 +51,16 @@ pub(crate) enum AppendError {
 }
 
 impl Log {
-    fn start(mut slot: Slot, header: LogHeader) -> io::Result<Self> {
-        slot.fill(SECTOR as u64)?;
-        slot.device.write(0, &header.encode())?;
-        slot.device.sync_data()?;
-        Ok(Self { slot, id: header.id, end: SECTOR as u64 })
+    /// Writes the header; gives the slot back where that fails.
+    fn start(mut slot: Slot, header: LogHeader) -> Result<Self, (Slot, AppendError)> {
+        if let Err(error) = slot.fill(SECTOR as u64) {
+            return Err((slot, AppendError::Nothing(error)));
+        }
+        let written = slot.device.write(0, &header.encode()).and_then(|()| slot.device.sync_data());
+        match written {
+            Ok(()) => Ok(Self { slot, id: header.id, end: SECTOR as u64 }),
+            Err(error) => Err((slot, AppendError::Unknown(error))),
+        }
     }
 
     fn append(&mut self, first: Revision, frame: &mut Frame) -> Result<(), AppendError> {
@@ -98,7 +103,7 @@ pub(crate) struct Logs {
     free: Vec<Slot>,
     next_id: u64,
     next_number: u32,
-    /// A frame of the current log has an unknown fate.
+    /// The last frame, or the header of a log that was to follow, has an unknown fate.
     unsettled: bool,
 }
 
@@ -126,28 +131,39 @@ impl Logs {
     }
 
     /// Starts a new log, which makes void whatever the one before holds beyond revision `after`.
+    ///
+    /// Where the header's fate is unknown, nothing may follow in the log before: a new log must be started first.
     pub(crate) fn turn(&mut self, after: Revision) -> io::Result<()> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None => {
                 let (device, filled) = self.disk.log(self.next_number)?;
-                let number = self.next_number;
                 self.next_number += 1;
-                Slot { number, device, filled }
+                Slot { number: self.next_number - 1, device, filled }
             }
         };
-        // A slot that fails here is left to the next start of the store. Its number is used up, as is the log's id.
         let id = self.next_id;
         self.next_id += 1;
-        let log = Log::start(slot, LogHeader { id, after })?;
-        self.unsettled = false;
-        if let Some(before) = self.current.replace(log) {
-            self.older.push(before.slot);
+        match Log::start(slot, LogHeader { id, after }) {
+            Ok(log) => {
+                self.unsettled = false;
+                self.older.extend(self.current.replace(log).map(|before| before.slot));
+                Ok(())
+            }
+            Err((slot, failed)) => {
+                self.free.push(slot);
+                match failed {
+                    AppendError::Nothing(error) => Err(error),
+                    AppendError::Unknown(error) => {
+                        self.unsettled = true;
+                        Err(error)
+                    }
+                }
+            }
         }
-        Ok(())
     }
 
-    /// Whether the fate of a frame is unknown.
+    /// Whether the fate of what was last written is unknown.
     pub(crate) fn is_unsettled(&self) -> bool {
         self.unsettled
     }

@@ -62,6 +62,13 @@ impl Power {
         }
     }
 
+    /// The file after the process was killed now.
+    fn written(&self) -> Vec<u8> {
+        let mut image = self.synced.clone();
+        self.since.iter().for_each(|change| Self::apply(&mut image, change));
+        image
+    }
+
     /// The file after a loss of power now: each unsynced write is there, or not, or half.
     fn lose(&self, random: &mut Pcg64) -> Vec<u8> {
         let mut image = self.synced.clone();
@@ -668,4 +675,66 @@ async fn what_is_no_snapshot_makes_no_store() {
     }
     std::fs::write(&file, &whole).unwrap();
     assert_eq!(EmbeddedStore::restore(&file, &new, 0).unwrap().keys, 300);
+}
+
+/// The sync that fails may be that of a new log's header, after which the log before must not go on.
+#[tokio::test]
+async fn whichever_sync_fails_what_is_acknowledged_after_it_is_not_lost() {
+    for sync in 1..25 {
+        let directory = tempfile::tempdir().unwrap();
+        let options = Options { log_bytes: 8 << 10, ..Options::default() };
+        let disk = Disk::new(directory.path(), &options).unwrap();
+        let failing = Arc::clone(&disk.failing);
+        let store = EmbeddedStore::start(disk, options).unwrap();
+        failing.sync_in.store(sync, Ordering::SeqCst);
+        for index in 0..20 {
+            // One is not acknowledged.
+            let _ = fill(&store, index, index + 1).await;
+        }
+        let page = store.list("/", ListOptions::default()).await.unwrap();
+        assert!(page.entries.len() >= 19, "sync {sync}: {}", page.entries.len());
+        drop(store);
+        let again = open(directory.path()).unwrap().list("/", ListOptions::default()).await.unwrap();
+        assert_eq!(again, page, "sync {sync}, closed");
+    }
+}
+
+/// As before, but the process is killed, wherever the second thread is.
+#[tokio::test]
+async fn whichever_sync_fails_a_kill_loses_nothing_acknowledged() {
+    for sync in 1..25 {
+        let directory = tempfile::tempdir().unwrap();
+        let options = Options { log_bytes: 32 << 10, ..Options::default() };
+        let disk = Disk::new(directory.path(), &options).unwrap();
+        *disk.failing.power.lock().unwrap() = Some(BTreeMap::new());
+        let failing = Arc::clone(&disk.failing);
+        let store = EmbeddedStore::start(disk, options).unwrap();
+        failing.sync_in.store(sync, Ordering::SeqCst);
+        for index in 0..14 {
+            // The one whose sync fails is not acknowledged.
+            let _ = fill(&store, index, index + 1).await;
+        }
+        let page = store.list("/", ListOptions::default()).await.unwrap();
+        let killed = tempfile::tempdir().unwrap();
+        for (name, power) in failing.power.lock().unwrap().as_ref().unwrap() {
+            std::fs::write(killed.path().join(name), power.written()).unwrap();
+        }
+        let again = open(killed.path()).unwrap().list("/", ListOptions::default()).await.unwrap();
+        assert_eq!(again, page, "sync {sync}");
+    }
+}
+
+#[tokio::test]
+async fn logs_that_cannot_be_started_leave_no_files_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, failing) = failing(directory.path());
+    fill(&store, 0, 100).await.unwrap();
+    failing.full.store(true, Ordering::SeqCst);
+    for index in 0..100 {
+        // Some have room yet.
+        let _ = store.commit(Transaction::new().delete(format!("/{index:04}"))).await;
+        let _ = fill(&store, 200 + index, 201 + index).await;
+    }
+    let logs = std::fs::read_dir(directory.path()).unwrap().count();
+    assert!(logs <= 5, "{logs} files");
 }
