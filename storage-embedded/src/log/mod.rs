@@ -41,7 +41,7 @@ pub(crate) struct Log {
     end: u64,
 }
 
-/// Why a frame could not be appended.
+/// Why a frame, or a log's header, could not be written.
 #[derive(Debug)]
 pub(crate) enum AppendError {
     /// Nothing was written.
@@ -51,18 +51,6 @@ pub(crate) enum AppendError {
 }
 
 impl Log {
-    /// Writes the header; gives the slot back where that fails.
-    fn start(mut slot: Slot, header: LogHeader) -> Result<Self, (Slot, AppendError)> {
-        if let Err(error) = slot.fill(SECTOR as u64) {
-            return Err((slot, AppendError::Nothing(error)));
-        }
-        let written = slot.device.write(0, &header.encode()).and_then(|()| slot.device.sync_data());
-        match written {
-            Ok(()) => Ok(Self { slot, id: header.id, end: SECTOR as u64 }),
-            Err(error) => Err((slot, AppendError::Unknown(error))),
-        }
-    }
-
     fn append(&mut self, first: Revision, frame: &mut Frame) -> Result<(), AppendError> {
         let raw = frame.seal(self.id, first);
         let end = self.end + raw.len() as u64;
@@ -75,6 +63,13 @@ impl Log {
 }
 
 impl Slot {
+    /// Makes the file a log that holds nothing yet.
+    fn begin(&mut self, header: LogHeader) -> Result<(), AppendError> {
+        self.fill(SECTOR as u64).map_err(AppendError::Nothing)?;
+        let written = self.device.write(0, &header.encode()).and_then(|()| self.device.sync_data());
+        written.map_err(AppendError::Unknown)
+    }
+
     /// Makes sure that so many bytes have their place on the disk.
     fn fill(&mut self, end: u64) -> io::Result<()> {
         if end <= self.filled {
@@ -134,7 +129,7 @@ impl Logs {
     ///
     /// Where the header's fate is unknown, nothing may follow in the log before: a new log must be started first.
     pub(crate) fn turn(&mut self, after: Revision) -> io::Result<()> {
-        let slot = match self.free.pop() {
+        let mut slot = match self.free.pop() {
             Some(slot) => slot,
             None => {
                 let (device, filled) = self.disk.log(self.next_number)?;
@@ -144,21 +139,21 @@ impl Logs {
         };
         let id = self.next_id;
         self.next_id += 1;
-        match Log::start(slot, LogHeader { id, after }) {
-            Ok(log) => {
+        match slot.begin(LogHeader { id, after }) {
+            Ok(()) => {
                 self.unsettled = false;
+                let log = Log { slot, id, end: SECTOR as u64 };
                 self.older.extend(self.current.replace(log).map(|before| before.slot));
                 Ok(())
             }
-            Err((slot, failed)) => {
+            Err(AppendError::Nothing(error)) => {
                 self.free.push(slot);
-                match failed {
-                    AppendError::Nothing(error) => Err(error),
-                    AppendError::Unknown(error) => {
-                        self.unsettled = true;
-                        Err(error)
-                    }
-                }
+                Err(error)
+            }
+            Err(AppendError::Unknown(error)) => {
+                self.free.push(slot);
+                self.unsettled = true;
+                Err(error)
             }
         }
     }
