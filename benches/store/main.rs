@@ -72,6 +72,7 @@ fn main() -> Outcome {
         operation: "fdatasync",
         writers: 1,
         value_bytes: 4096,
+        per_second: sync.len() as f64 * 1e6 / sync.iter().sum::<f64>(),
         times: sync,
         ..Row::default()
     });

@@ -28,9 +28,9 @@ use crate::{Place, signals};
 pub(crate) struct ApiserverOptions {
     #[command(flatten)]
     place: Place,
-    /// Where objects are kept
-    #[arg(long, value_name = "memory|embedded|etcd=URL,URL...", default_value = "embedded")]
-    store: StoreKind,
+    /// Where objects are kept [default: what the directory says, or embedded]
+    #[arg(long, value_name = "memory|embedded|etcd=URL,URL...")]
+    store: Option<StoreKind>,
     /// Where to listen
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:6443")]
     listen: SocketAddr,

@@ -63,7 +63,7 @@ pub struct ApiserverOptions {
     /// Where it keeps objects and certificates.
     pub data_dir: DataDir,
     /// Where objects are kept.
-    pub store: StoreKind,
+    pub store: Option<StoreKind>,
     /// How it is reached if it is an etcd.
     pub etcd: EtcdAccess,
     /// Where it listens.
@@ -92,16 +92,21 @@ pub async fn apiserver(options: ApiserverOptions, cancel: CancellationToken) -> 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let authority = Arc::new(authority(directory, &clock)?);
     let mut settings = match directory.settings()? {
-        Some(settings) => settings,
+        Some(settings) => match &options.store {
+            Some(asked) if !asked.continues(&settings.store) => {
+                let (directory, asked) = (directory.path().into(), asked.to_string());
+                return Err(Error::OtherSettings { directory, option: "store", recorded: settings.store, asked });
+            }
+            Some(asked) => Settings { store: asked.to_string(), ..settings },
+            None => settings,
+        },
         None => {
             let instance = random::instance().map_err(failed("randomness"))?;
-            Settings::new(instance, &options.store.to_string(), "none", 0)
+            let store = options.store.as_ref().unwrap_or(&StoreKind::Embedded);
+            Settings::new(instance, &store.to_string(), "none", 0)
         }
     };
     settings.service_range = options.service_range.to_string();
-    if options.store.continues(&settings.store) {
-        settings.store = options.store.to_string();
-    }
     let opened = store::open(&settings, directory, &options.etcd).await?;
     if let Some(domain) = &options.cluster_domain {
         settings.cluster_domain = domain.to_string();

@@ -6,8 +6,10 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use longshore_core::clock::{Clock, SystemClock};
 use longshore_core::store::{MemoryStore, Revision, Status, Store};
 use longshore_storage_embedded::EmbeddedStore;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use crate::Error;
 use crate::data_dir::{DataDir, Settings};
@@ -167,22 +169,25 @@ fn settings(directory: &DataDir, asked: Option<&StoreKind>) -> Result<Settings, 
     }
 }
 
-/// Revisions that a restored embedded store is ahead of its snapshot, as etcd's manual has it for etcd.
-const RESTORED_AHEAD: Revision = 1_000_000_000;
-
 /// Puts a snapshot in the place of a directory's embedded store, which is moved aside; it may be damaged.
 fn restore_embedded(directory: &DataDir, file: &Path) -> Result<Restoring, Error> {
     let _lock = directory.lock()?;
     let (store, new) = (directory.join("store"), directory.join("store-restored"));
     // What an earlier attempt left.
     let _ = std::fs::remove_dir_all(&new);
-    let copied = EmbeddedStore::restore(file, &new, RESTORED_AHEAD).map_err(failed("snapshot"))?;
+    // No store commits a million times a second, so this is beyond whatever was seen, also of a store restored before.
+    let beyond = Revision::try_from(SystemClock::new().now().as_microsecond()).unwrap_or(0);
+    let copied = EmbeddedStore::restore(file, &new, beyond).map_err(failed("snapshot"))?;
     let replaced = (1..).map(|n| directory.join(&format!("store-replaced-{n}"))).find(|path| !path.exists());
     let replaced = replaced.filter(|_| store.exists());
     if let Some(replaced) = &replaced {
-        std::fs::rename(&store, replaced).map_err(Error::file("move aside", &store))?;
+        // In one step, for where there is no store an empty one would be made.
+        let exchanged = renameat2(AT_FDCWD, &new, AT_FDCWD, &store, RenameFlags::RENAME_EXCHANGE);
+        exchanged.map_err(|error| Error::file("exchange", &store)(error.into()))?;
+        std::fs::rename(&new, replaced).map_err(Error::file("move aside", &new))?;
+    } else {
+        std::fs::rename(&new, &store).map_err(Error::file("move", &new))?;
     }
-    std::fs::rename(&new, &store).map_err(Error::file("move", &new))?;
     let synced = std::fs::File::open(directory.path()).and_then(|opened| opened.sync_all());
     synced.map_err(Error::file("sync", directory.path()))?;
     Ok(Restoring::Done { keys: copied.keys, revision: copied.revision, replaced })

@@ -169,7 +169,12 @@ pub(crate) fn open(disk: &Disk, opening: Opening) -> Result<(Database, Meta), Op
     let size = device.len().map_err(|error| disk.classify(error.into()))?;
     let (database, found) = open_device(disk, device, opening == Opening::Start && size <= disk.verify_bytes_max)?;
     match found {
-        Some((FORMAT, Some(meta))) => Ok((database, meta)),
+        Some((FORMAT, Some(meta))) => {
+            if opening == Opening::Start {
+                disk.sync_directory()?;
+            }
+            Ok((database, meta))
+        }
         None | Some((FORMAT_WITHOUT_LOG, _)) => {
             let revision = found.and_then(|(_, meta)| meta).map_or(1, |meta| meta.revision);
             let meta = Meta { revision, wanted: Wanted { from: 1, present: false } };

@@ -11,7 +11,7 @@ use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadableTable};
 
 use crate::base::{self, Meta, Stored, Wanted};
-use crate::disk::{Disk, Opening, io_error, store_error};
+use crate::disk::{Disk, FILE, Opening, io_error, logs, store_error};
 use crate::overlay::{Entry, Mark, Overlay, Value};
 use crate::snapshot::Layers;
 use crate::{EmbeddedStore, OpenError, Options};
@@ -27,8 +27,12 @@ pub struct Copied {
     pub bytes: u64,
 }
 
-/// Keys that go to a snapshot in one step, so that memory stays bounded.
-const STEP: usize = 10_000;
+/// Most keys that go to a snapshot in one step, and bytes after which it ends, so that memory stays bounded.
+const STEP_KEYS: usize = 10_000;
+const STEP_BYTES: usize = 8 << 20;
+
+/// Bytes of memory for pages of a snapshot.
+const CACHE_BYTES: usize = 4 << 20;
 
 impl EmbeddedStore {
     /// Writes all keys, as of one revision, to a new file, while the store goes on. The file appears under its name when it is
@@ -43,14 +47,19 @@ impl EmbeddedStore {
         work.await.map_err(|error| Error::Unavailable { reason: error.to_string() })?
     }
 
-    /// Makes a store in `directory` from a snapshot, or from the file of a store that was closed. The snapshot is verified whole.
+    /// Makes a store in `directory` from a snapshot, or from the file of a store that was closed. The snapshot is verified whole;
+    /// of a store that was not closed, a copy of its file alone lacks what only its log has.
     ///
-    /// Whoever saw the store that was lost may know revisions after the snapshot's: the new store goes on `bump` revisions
-    /// later, so that none comes again with other content.
+    /// Whoever saw the store that was lost may know revisions after the snapshot's: the new store goes on beyond `beyond`, so
+    /// that none comes again with other content, if nobody ever saw a later one.
     ///
     /// # Errors
     /// [`OpenError::Occupied`] if there is a store already; what is wrong with the snapshot, or with the directory.
-    pub fn restore(snapshot: impl AsRef<Path>, directory: impl AsRef<Path>, bump: u64) -> Result<Copied, OpenError> {
+    pub fn restore(
+        snapshot: impl AsRef<Path>,
+        directory: impl AsRef<Path>,
+        beyond: Revision,
+    ) -> Result<Copied, OpenError> {
         let (snapshot, directory) = (snapshot.as_ref(), directory.as_ref());
         let options = Options { verify_bytes_max: u64::MAX, ..Options::default() };
         let disk = Disk::new(directory, &options)?;
@@ -70,15 +79,18 @@ impl EmbeddedStore {
             .map_err(|error| io_error("copy snapshot", snapshot, &error))?;
         let restored = (|| {
             let (database, meta) = base::open(&unfinished, Opening::Start).map_err(|error| error.at(snapshot))?;
-            if meta.wanted.present {
+            let beside = snapshot.parent().filter(|_| snapshot.file_name() == Some(FILE.as_ref())).map(logs);
+            if meta.wanted.present || beside.transpose()?.is_some_and(|logs| !logs.is_empty()) {
                 return Err(OpenError::Damaged {
                     path: snapshot.to_owned(),
                     reason: "it is the file of a store that was not closed, and nothing without the logs beside it"
                         .to_owned(),
                 });
             }
-            let meta =
-                Meta { revision: meta.revision.saturating_add(bump), wanted: Wanted { from: 1, present: false } };
+            let meta = Meta {
+                revision: meta.revision.max(beyond.saturating_add(1)),
+                wanted: Wanted { from: 1, present: false },
+            };
             base::write(&database, &Overlay::default(), meta).map_err(|error| unfinished.classify(error))?;
             let keys = base::keys(&database).map_err(|error| unfinished.classify(error))?;
             drop(database);
@@ -106,7 +118,8 @@ fn write_snapshot(file: &Path, layers: &Layers, mut recent: Overlay, revision: R
     let cannot = |error: std::io::Error| Error::Unavailable { reason: format!("{}: {error}", file.display()) };
     let device = private(&unfinished.path).map_err(cannot)?;
     let device = FileBackend::new(device).map_err(|error| read(error.into()))?;
-    let database = Builder::new().create_with_backend(device).map_err(|error| read(error.into()))?;
+    let created = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(device);
+    let database = created.map_err(|error| read(error.into()))?;
     let meta = Meta { revision, wanted: Wanted { from: 1, present: false } };
     let copied = copy(layers, &recent, &database, meta).map_err(read)?;
     drop(database);
@@ -123,7 +136,7 @@ fn private(path: &Path) -> std::io::Result<File> {
 
 /// Copies the file's keys with what is laid over them; answers how many there are.
 fn copy(layers: &Layers, recent: &Overlay, into: &Database, meta: Meta) -> Result<u64, redb::Error> {
-    let mut step = Overlay::default();
+    let (mut step, mut bytes) = (Overlay::default(), 0);
     for entry in ReadableTable::iter(layers.base.keys())? {
         let (key, raw) = entry?;
         let key = key.value();
@@ -131,13 +144,14 @@ fn copy(layers: &Layers, recent: &Overlay, into: &Database, meta: Meta) -> Resul
             continue;
         }
         let stored = Stored::decode(raw.value())?;
-        let bytes = stored.at(key).value;
-        let value = Some(Value { bytes, revision: stored.revision, created: stored.created });
+        bytes += key.len() + stored.value.len();
+        let value = Some(Value { bytes: stored.at(key).value, revision: stored.revision, created: stored.created });
         let expiry = ReadableTable::get(layers.base.expiry(), key)?
             .map_or(Mark::Untouched, |found| Mark::At(found.value().0, found.value().1));
         step.lay(key.to_owned(), Entry { value, expiry });
-        if step.len() >= STEP {
+        if step.len() >= STEP_KEYS || bytes >= STEP_BYTES {
             base::write(into, &std::mem::take(&mut step), meta)?;
+            bytes = 0;
         }
     }
     step.lay_all(recent.clone());

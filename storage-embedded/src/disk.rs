@@ -74,26 +74,16 @@ impl Disk {
     pub(crate) fn log(&self, number: u32) -> io::Result<(Device, u64)> {
         let name = format!("{LOG}{number}");
         let path = self.directory.join(&name);
-        let fresh = !path.exists();
         let file = self.open(&path, true)?;
         let length = file.metadata()?.len();
-        if fresh {
-            File::open(&self.directory)?.sync_all()?;
-        }
+        // Also of a file that was there: whoever made it may have been killed before its name was durable.
+        File::open(&self.directory)?.sync_all()?;
         Ok((self.device(file, &name).map_err(io::Error::other)?, length))
     }
 
     /// The logs that are there, by number.
     pub(crate) fn logs(&self) -> Result<Vec<(u32, PathBuf)>, OpenError> {
-        let failed = |error: io::Error| io_error("read directory", &self.directory, &error);
-        let mut logs = Vec::new();
-        for entry in std::fs::read_dir(&self.directory).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let number = entry.file_name().to_str().and_then(|name| name.strip_prefix(LOG)?.parse().ok());
-            logs.extend(number.map(|number| (number, entry.path())));
-        }
-        logs.sort_unstable();
-        Ok(logs)
+        logs(&self.directory)
     }
 
     /// Removes a log that nobody needs. If that fails it is found again, and not needed, by the next start.
@@ -164,6 +154,19 @@ impl Disk {
             other => self.damaged(other.to_string()),
         }
     }
+}
+
+/// The logs in a directory, by number.
+pub(crate) fn logs(directory: &Path) -> Result<Vec<(u32, PathBuf)>, OpenError> {
+    let failed = |error: io::Error| io_error("read directory", directory, &error);
+    let mut logs = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let number = entry.file_name().to_str().and_then(|name| name.strip_prefix(LOG)?.parse().ok());
+        logs.extend(number.map(|number| (number, entry.path())));
+    }
+    logs.sort_unstable();
+    Ok(logs)
 }
 
 pub(crate) fn io_error(tried: &'static str, path: &Path, error: &io::Error) -> OpenError {

@@ -68,6 +68,9 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 impl Writer {
     /// Opens file and logs, and publishes what they hold.
     pub(crate) fn open(disk: Arc<Disk>, options: &Options) -> Result<Self, OpenError> {
+        if !disk.path.exists() && !disk.logs()?.is_empty() {
+            return Err(disk.damaged("it is missing, but there are logs beside it"));
+        }
         let (base, snapshot, wanted) = Base::open(Arc::clone(&disk))?;
         let Replayed { logs, commits } = replay(&disk, snapshot.revision, wanted)?;
         let revision = commits.last().map_or(snapshot.revision, |(revision, _)| *revision);
@@ -298,7 +301,10 @@ impl Writer {
         if self.checkpointer.is_busy() {
             return;
         }
-        if let Some((overlay, revision)) = self.published.part() {
+        let rest = self.published.part();
+        if rest.is_some() || !self.logs.is_empty() {
+            // Logs may be there though nothing changed: the file is to say that it needs none.
+            let (overlay, revision) = rest.unwrap_or_else(|| (Arc::default(), self.revision));
             let (logs, wanted) = self.logs.part_with_all();
             self.checkpointer.begin(Checkpoint { overlay, meta: Meta { revision, wanted }, logs });
             let freed = self.checkpointer.poll(now, true);

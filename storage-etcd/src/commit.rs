@@ -19,8 +19,9 @@
 //!
 //! etcd says "no space" to what it turns away, but also to the one commit that it *applied* and that crossed its quota: the
 //! check before it is proposed and the one when it is applied may disagree. Its answer comes after all that, so here reading
-//! does help: if a key that the commit would have changed still has the revision that the commit expected, nothing has
-//! happened. Otherwise the outcome counts as unknown.
+//! does help: if a key that the commit would have changed still has the revision that the commit expected (or is absent, as was
+//! expected, and was not put for a time), nothing has happened. Otherwise the outcome counts as unknown. *Price:* who deletes a
+//! new key in the moment between its etcd's error and that read makes a commit that happened look like one that did not.
 
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse};
 use longshore_core::store::{Committed, Error, Operation, Store, Transaction};
@@ -43,8 +44,13 @@ pub(crate) async fn commit(store: &EtcdStore, transaction: &Transaction) -> Resu
     }
     let mut tries = members.tries();
     loop {
-        let failure = match attempt(store, transaction).await {
-            Ok(answer) => return outcome(transaction, &answer),
+        let failure = match leases_of(store, transaction).await {
+            Ok(leases) => match attempt(store, transaction, &leases).await {
+                Ok(answer) => return outcome(transaction, &answer),
+                Err(failure) => failure,
+            },
+            // Nothing of the transaction itself has been sent yet.
+            Err(failure) if failure.kind == Kind::NoSpace => return Err(Error::NoSpace { reason: failure.reason }),
             Err(failure) => failure,
         };
         let failure = match failure.kind {
@@ -67,9 +73,12 @@ fn unknown(failure: &Failure) -> Error {
     Error::Unavailable { reason: format!("whether the commit has happened, or will, is not known: {failure}") }
 }
 
-async fn attempt(store: &EtcdStore, transaction: &Transaction) -> Result<TxnResponse, Failure> {
+async fn attempt(
+    store: &EtcdStore,
+    transaction: &Transaction,
+    leases: &[(u64, Lease)],
+) -> Result<TxnResponse, Failure> {
     let members = store.members();
-    let leases = leases_of(store, transaction).await?;
     let operations = transaction.operations.iter().map(|operation| {
         let lease = leases::seconds(operation).and_then(|seconds| leases.iter().find(|(of, _)| *of == seconds));
         match operation {
@@ -90,7 +99,9 @@ async fn attempt(store: &EtcdStore, transaction: &Transaction) -> Result<TxnResp
         .or_else(transaction.compare.iter().map(|one| TxnOp::get(one.key.as_str(), None)).collect::<Vec<_>>());
     let answer = members.once(|mut member| async move { member.kv.txn(request).await }).await;
     match &answer {
-        Ok(answer) if answer.succeeded() => keep_long_enough(&leases, members).await,
+        Ok(answer) if answer.succeeded() => keep_long_enough(leases, members).await,
+        // It may have happened, or happen yet.
+        Err(Failure { kind: Kind::Unknown | Kind::NoSpace, .. }) => keep_long_enough(leases, members).await,
         Err(Failure { kind: Kind::LeaseGone, .. }) => {
             leases.iter().for_each(|(_, lease)| store.leases().forget(lease.id));
         }
@@ -145,7 +156,8 @@ fn outcome(transaction: &Transaction, answer: &TxnResponse) -> Result<Committed,
 async fn no_space(store: &EtcdStore, transaction: &Transaction, failure: Failure) -> Error {
     let telling = transaction.compare.iter().find(|compare| {
         transaction.operations.iter().any(|operation| match operation {
-            Operation::Put { key, .. } => *key == compare.key,
+            // One that was made for a time may have been made and be gone again.
+            Operation::Put { key, ttl, .. } => *key == compare.key && (compare.revision != 0 || ttl.is_none()),
             // Deleting what is absent changes nothing.
             Operation::Delete { key } => *key == compare.key && compare.revision != 0,
         })

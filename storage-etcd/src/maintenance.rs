@@ -103,6 +103,9 @@ impl EtcdStore {
             let _ = fs::remove_file(&partial).await;
         } else {
             fs::rename(&partial, path).await.map_err(|error| disk(path, &error))?;
+            let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let opened = fs::File::open(directory).await.map_err(|error| disk(path, &error))?;
+            opened.sync_all().await.map_err(|error| disk(path, &error))?;
         }
         saved
     }
@@ -111,7 +114,9 @@ impl EtcdStore {
         let broken = |failure: Failure| failure.of_read("copy etcd");
         let snapshot = self.members().read(|mut member: Member| async move { member.maintenance.snapshot().await });
         let mut snapshot = snapshot.await.map_err(broken)?;
-        let options = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).clone();
+        // What an earlier one left, or what is somebody else's: it must be a file of our own, for its owner only.
+        let _ = fs::remove_file(path).await;
+        let options = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).clone();
         let mut file = options.open(path).await.map_err(|error| disk(path, &error))?;
         // A connection that is cut is noticed by its keep-alive.
         while let Some(part) = snapshot.message().await.map_err(|error| broken(error.into()))? {
@@ -145,12 +150,25 @@ fn commands(snapshot: &Path, members: &[(&str, &str)]) -> Vec<RestoreCommand> {
     let command = |(name, peer): &(&str, &str)| RestoreCommand {
         member: (*name).to_owned(),
         command: format!(
-            "etcdctl snapshot restore {} --name {name} --initial-cluster {cluster} --initial-advertise-peer-urls {peer} \
-             --data-dir /var/lib/etcd/{name}-restored",
-            snapshot.display()
+            "etcdctl snapshot restore {} --name {} --initial-cluster {} --initial-advertise-peer-urls {} --data-dir {}",
+            quoted(&snapshot.display().to_string()),
+            quoted(name),
+            quoted(&cluster),
+            quoted(peer),
+            quoted(&format!("/var/lib/etcd/{name}-restored"))
         ),
     };
     members.iter().map(command).collect()
+}
+
+/// A word of a shell's command, in quotes where it needs them.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }
 
 /// Checks that a file is a whole snapshot: the hash at its end is that of what is before.

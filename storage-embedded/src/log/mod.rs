@@ -109,6 +109,11 @@ impl Logs {
         Self { disk, current: None, older, free, next_id, next_number, unsettled: false }
     }
 
+    /// Whether there is no log that the file calls for.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.current.is_none() && self.older.is_empty()
+    }
+
     /// Bytes of the log that is written.
     pub(crate) fn len(&self) -> u64 {
         self.current.as_ref().map_or(0, |log| log.end)

@@ -64,7 +64,6 @@ pub(crate) fn replay(disk: &Arc<Disk>, base: Revision, wanted: Wanted) -> Result
             let reason = format!("it begins after revision {}, before it is {last}", log.header.after);
             return Err(damaged(&log.path, reason));
         }
-        let before = last;
         for commit in log.commits {
             // What the file has, and what was never acknowledged.
             if commit.0 <= last || commit.0 > end {
@@ -76,7 +75,8 @@ pub(crate) fn replay(disk: &Arc<Disk>, base: Revision, wanted: Wanted) -> Result
             last = commit.0;
             commits.push(commit);
         }
-        if last > before { older.push(log.slot) } else { free.push(log.slot) }
+        // Also one without commits: it may be what makes those of another void.
+        older.push(log.slot);
     }
     Ok(Replayed { logs: Logs::found(Arc::clone(disk), older, free, next_id), commits })
 }

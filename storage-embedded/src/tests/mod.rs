@@ -632,7 +632,7 @@ async fn a_snapshot_holds_one_revision_and_makes_a_store() {
     fill(&store, 0, 200).await.unwrap();
 
     let new = directory.path().join("new");
-    let restored = EmbeddedStore::restore(&file, &new, 1000).unwrap();
+    let restored = EmbeddedStore::restore(&file, &new, then.revision + 999).unwrap();
     assert_eq!((restored.revision, restored.keys), (then.revision + 1000, 99));
     let refused = EmbeddedStore::restore(&file, &new, 1000).unwrap_err();
     assert!(matches!(refused, OpenError::Occupied { .. }), "{refused}");
@@ -737,4 +737,43 @@ async fn logs_that_cannot_be_started_leave_no_files_behind() {
     }
     let logs = std::fs::read_dir(directory.path()).unwrap().count();
     assert!(logs <= 5, "{logs} files");
+}
+
+/// Of two logs without commits that count, one makes the other's void: neither may go before the file says so.
+#[tokio::test]
+async fn what_a_failed_sync_left_stays_void_whatever_is_killed_when() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, failing) = failing(directory.path());
+    failing.sync_in.store(2, Ordering::SeqCst);
+    assert!(fill(&store, 0, 1).await.is_err(), "its sync failed");
+    let killed = |from: &Path| {
+        let to = tempfile::tempdir().unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), to.path().join(entry.file_name())).unwrap();
+        }
+        to
+    };
+    let first = killed(directory.path());
+    let names = |directory: &Path| {
+        let names = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name != FILE).collect::<std::collections::BTreeSet<_>>()
+    };
+    let logs = names(first.path());
+    assert_eq!(logs.len(), 2);
+    let store = open(first.path()).unwrap();
+    assert_eq!(store.commit(Transaction::new().delete("/absent")).await, Ok(Committed::Done(1)));
+    assert!(names(first.path()).is_superset(&logs), "both are there until the file says that they do not count");
+    assert_eq!(open(killed(first.path()).path()).unwrap().status().await.unwrap().keys, Some(0));
+}
+
+#[tokio::test]
+async fn logs_without_their_file_make_no_new_store() {
+    let left = killed().await;
+    let refused = EmbeddedStore::restore(left.path().join(FILE), left.path().join("new"), 0).unwrap_err();
+    assert!(refused.to_string().contains("was not closed"), "{refused}");
+    std::fs::remove_file(left.path().join(FILE)).unwrap();
+    let refused = open(left.path()).unwrap_err();
+    assert!(refused.to_string().contains("is missing, but there are logs"), "{refused}");
+    assert!(!left.path().join(FILE).exists(), "nothing was made in its place");
 }
