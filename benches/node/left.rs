@@ -25,7 +25,7 @@ pub(crate) fn nothing(instance: &str, directory: &Path) -> Outcome {
     left.extend(groups.filter(|group| group.exists()).map(|group| format!("control group {}", group.display())));
     let mark = format!("longshore-{instance}");
     for (what, program, arguments) in
-        [("interface", "ip", ["-o", "link", "show"]), ("table", "nft", ["list", "tables", "ip"])]
+        [("interface", "ip", &["-o", "link", "show"][..]), ("table", "nft", &["list", "tables"])]
     {
         let said = String::from_utf8(Command::new(program).args(arguments).output()?.stdout)?;
         left.extend(said.lines().filter(|line| line.contains(&mark)).map(|line| format!("{what} {line}")));

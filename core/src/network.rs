@@ -240,6 +240,11 @@ pub trait Network: fmt::Debug + Send + Sync + 'static {
     /// [`Error::Failed`]; the old ones then stay.
     async fn set_policies(&self, policies: &[Policy]) -> Result<(), Error>;
 
+    /// Whether policies mean anything to this network; if not, nobody need work them out.
+    fn enforces_policies(&self) -> bool {
+        true
+    }
+
     /// Makes exactly these nodes' pods reachable.
     ///
     /// # Errors

@@ -94,6 +94,10 @@ macro_rules! plain_network {
                 Ok(())
             }
 
+            fn enforces_policies(&self) -> bool {
+                false
+            }
+
             async fn set_peers(&self, _peers: &[Peer]) -> Result<(), Error> {
                 Ok(())
             }

@@ -39,7 +39,7 @@ fn services_and_host_ports_lead_to_pods_of_plugins() {
         // What an earlier process attached, another removes, by the configuration of then.
         let attached = network.attached().await.unwrap();
         drop(network);
-        let other = r#"{"name": "other", "plugins": [{"type": "ptp", "ipam": {"type": "host-local", "subnet": "10.9.0.0/24"}}]}"#;
+        let other = r#"{"name": "other", "cniVersion": "1.0.0", "plugins": [{"type": "ptp", "ipam": {"type": "host-local", "subnet": "10.9.0.0/24"}}]}"#;
         std::fs::write(options.configuration.join("00-other.conflist"), other).unwrap();
         let network = Cni::open(options.clone()).await.unwrap();
         assert_eq!(network.attached().await.unwrap(), attached);
@@ -76,7 +76,7 @@ fn what_is_missing_is_said_before_a_pod_comes() {
     }
     on_a_machine(async |machine| {
         let options = cni_options(machine.directory.path(), &["10.1.0.0/24"]);
-        let list = r#"{"name": "other", "plugins": [{"type": "calico"}]}"#;
+        let list = r#"{"name": "other", "cniVersion": "1.0.0", "plugins": [{"type": "calico"}]}"#;
         std::fs::write(options.configuration.join("00-other.conflist"), list).unwrap();
         let error = Cni::open(options.clone()).await.unwrap_err().to_string();
         assert!(error.contains("the CNI plugin calico in /usr/lib/cni is missing"), "{error}");

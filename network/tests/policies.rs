@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use longshore_core::network::{Allowed, Network, Others, Peer, Policy};
 use longshore_network::{Bridge, Options};
-use support::{Namespace, on_a_machine, pod};
+use support::{Namespace, on_a_machine, pod, run};
 
 /// A packet that is dropped gets no answer in this time.
 const SILENCE: Duration = Duration::from_millis(300);
@@ -90,5 +90,25 @@ fn each_node_judges_for_its_own_pods() {
         assert!(b.namespace.ask("10.2.0.2:80").await.is_ok() && a.namespace.ask("10.1.0.3:80").await.is_ok());
         assert_eq!(remote.ask("10.1.0.2:80").await.unwrap(), "a 10.2.0.2", "what answers was asked");
         at(&other, async move || two.clean_up().await.unwrap());
+    });
+}
+
+#[test]
+fn pods_of_a_node_reach_each_other_by_its_routing_alone() {
+    on_a_machine(async |machine| {
+        let bridge = machine.open().await;
+        let (a, b) = (pod(&bridge, "a").await, pod(&bridge, "b").await);
+        // A pod that may give itself addresses, as every pod has link-local ones of IPv6.
+        for (pod, address) in [(&a, "198.51.100.1/24"), (&b, "198.51.100.2/24")] {
+            pod.namespace.run_now(move || run(&format!("ip address add {address} dev eth0")));
+        }
+        assert!(misses(&a.namespace, "198.51.100.2:80"), "nothing judges what goes from port to port of the bridge");
+        // Also where they know each other's hardware address, which follows from the IP address.
+        let link = b.namespace.run_now(|| run("ip -o link show eth0"));
+        let hardware = link.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).unwrap().to_owned();
+        let neighbour = format!("ip neighbour replace 198.51.100.2 lladdr {hardware} dev eth0");
+        a.namespace.run_now(move || run(&neighbour));
+        assert!(misses(&a.namespace, "198.51.100.2:80"));
+        assert!(a.namespace.ask(&format!("{}:80", b.address)).await.is_ok());
     });
 }

@@ -56,7 +56,7 @@ impl NodeAgent {
             let nodes: Informer<Node> = Informer::new(client.clone(), clock.clone(), all(), options.seed ^ 3);
             (Proxy::new(services, slices, nodes.clone(), &options.node_name), Peers::new(nodes))
         });
-        let policies = proxy.as_ref().map(|_| {
+        let policies = proxy.as_ref().filter(|_| network.enforces_policies()).map(|_| {
             let all = Selection::default;
             let policies: Informer<NetworkPolicy> =
                 Informer::new(client.clone(), clock.clone(), all(), options.seed ^ 6);

@@ -11,8 +11,8 @@ pub(crate) fn value<'a>(text: &'a str, name: &str) -> Result<Option<&'a str>, St
     let mut rest = text;
     while !rest.is_empty() {
         let line = rest.split('\n').next().unwrap_or_default();
-        let number = text[..text.len() - rest.len()].matches('\n').count() + 1;
-        let wrong = |what: &str| Err(format!("{what} at line {number}"));
+        let before = &text[..text.len() - rest.len()];
+        let wrong = |what: &str| Err(format!("{what} at line {}", before.matches('\n').count() + 1));
         let own = line.trim_start_matches([' ', '\t']);
         if own.trim_end().is_empty() || own.starts_with('#') {
             rest = after_line(rest);

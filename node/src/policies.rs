@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,10 +17,12 @@ use longshore_core::api::network_policy::{NetworkPolicyPeer, NetworkPolicyPort, 
 use longshore_core::api::pod::PodIP;
 use longshore_core::api::pod::helpers::is_terminal;
 use longshore_core::api::{Namespace, NetworkPolicy, Pod};
+use longshore_core::clock::Clock;
 use longshore_core::informer::Informer;
 use longshore_core::int_or_string::IntOrString;
 use longshore_core::network::{Allowed, Block, Others, Policy, PortRange};
 use longshore_core::selector::{LabelSelector, Selector};
+use longshore_core::validation::parse_legacy_net;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +31,8 @@ use crate::shared::Shared;
 
 /// How long changes are gathered before policies are set.
 const GATHER: Duration = Duration::from_millis(20);
+/// How long the start of a pod waits for its policies before it is tried again.
+const ISOLATION_MAX: Duration = Duration::from_secs(10);
 /// Wait before trying again after the network refused.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -38,10 +43,12 @@ pub(crate) struct Policies {
     pods: Informer<Pod>,
     namespaces: Informer<Namespace>,
     changed: Arc<Notify>,
-    /// Pods of this node with addresses that the cluster may not know yet, by uid.
-    starting: Mutex<BTreeMap<String, Arc<Pod>>>,
-    /// Those among them at whose addresses policies hold.
-    held: watch::Sender<BTreeSet<String>>,
+    /// Pods of this node that have addresses, by uid: the cluster may not know these yet, or not know the pods any more.
+    attached: Mutex<BTreeMap<String, Arc<Pod>>>,
+    /// How often somebody asked for policies to be worked out anew.
+    asked: AtomicU64,
+    /// Policies hold as they were when it was asked for so often.
+    held: watch::Sender<u64>,
 }
 
 impl Policies {
@@ -49,43 +56,68 @@ impl Policies {
         let changed = Arc::new(Notify::new());
         let (of_policies, of_pods, of_namespaces) = (changed.clone(), changed.clone(), changed.clone());
         policies.on_change(move |_| of_policies.notify_one());
-        pods.on_change(move |_| of_pods.notify_one());
-        namespaces.on_change(move |_| of_namespaces.notify_one());
-        Self { policies, pods, namespaces, changed, starting: Mutex::default(), held: watch::Sender::default() }
+        pods.on_change(move |change| {
+            if facts(change.old()) != facts(change.current()) {
+                of_pods.notify_one();
+            }
+        });
+        namespaces.on_change(move |change| {
+            let labels = |of: Option<&Arc<Namespace>>| of.map(|of| of.metadata.labels.clone());
+            if labels(change.old()) != labels(change.current()) {
+                of_namespaces.notify_one();
+            }
+        });
+        let (attached, asked, held) = (Mutex::default(), AtomicU64::default(), watch::Sender::default());
+        Self { policies, pods, namespaces, changed, attached, asked, held }
     }
 
-    /// Waits until the policies that select a pod of this node hold at its addresses.
-    pub(crate) async fn isolate(&self, pod: &Pod, addresses: &[IpAddr]) {
-        self.policies.synced().await;
-        if self.policies.list().is_empty() {
-            return;
+    /// Waits until the policies that select a pod of this node hold at its addresses; answers whether they do, for it does not
+    /// wait long.
+    pub(crate) async fn isolate(&self, pod: &Pod, addresses: &[IpAddr], clock: &dyn Clock) -> bool {
+        let held = async {
+            self.policies.synced().await;
+            self.attach(pod, addresses);
+            if self.policies.list().is_empty() {
+                return;
+            }
+            let mine = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+            self.changed.notify_one();
+            // The sender lives as long as this.
+            let _ = self.held.subscribe().wait_for(|held| *held >= mine).await;
+        };
+        tokio::select! {
+            () = held => true,
+            () = clock.sleep(ISOLATION_MAX) => false,
         }
-        let (id, mut known) = (uid(pod).to_owned(), pod.clone());
+    }
+
+    fn attach(&self, pod: &Pod, addresses: &[IpAddr]) {
+        let mut known = pod.clone();
         known.status.pod_ips = addresses.iter().map(|address| PodIP { ip: address.to_string() }).collect();
         known.status.pod_ip = addresses.first().map(ToString::to_string).unwrap_or_default();
-        self.starting().insert(id.clone(), Arc::new(known));
-        self.changed.notify_one();
-        // The sender lives as long as this.
-        let _ = self.held.subscribe().wait_for(|held| held.contains(&id)).await;
+        self.attached().insert(uid(pod).to_owned(), Arc::new(known));
     }
 
     /// A pod of this node has no addresses any more.
     pub(crate) fn forget(&self, uid: &str) {
-        self.starting().remove(uid);
+        self.attached().remove(uid);
     }
 
-    fn starting(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Pod>>> {
-        self.starting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn attached(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Pod>>> {
+        self.attached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All pods with the addresses that this node knows. Once the cluster knows them as well, its own object is the newer one.
+    /// All pods with the addresses that this node knows, also those that the cluster has forgotten while they are still being
+    /// stopped.
     fn current_pods(&self) -> Vec<Arc<Pod>> {
         let mut pods = self.pods.list();
-        let mut starting = self.starting();
+        let mut attached = self.attached();
+        let mut forgotten: BTreeSet<String> = attached.keys().cloned().collect();
         for pod in &mut pods {
-            let Some(known) = starting.get(uid(pod)) else { continue };
+            let Some(known) = attached.get_mut(uid(pod)) else { continue };
+            forgotten.remove(uid(pod));
             if pod.status.pod_ips == known.status.pod_ips {
-                starting.remove(uid(pod));
+                *known = pod.clone();
             } else {
                 let mut told = (**pod).clone();
                 told.status.pod_ips.clone_from(&known.status.pod_ips);
@@ -93,8 +125,7 @@ impl Policies {
                 *pod = Arc::new(told);
             }
         }
-        let seen: BTreeSet<String> = pods.iter().map(|pod| uid(pod).to_owned()).collect();
-        pods.extend(starting.values().filter(|pod| !seen.contains(uid(pod))).cloned());
+        pods.extend(forgotten.iter().filter_map(|uid| attached.get(uid)).cloned());
         pods
     }
 
@@ -121,7 +152,7 @@ impl Policies {
         self.policies.synced().await;
         let mut set = None;
         loop {
-            let starting = self.starting().keys().cloned().collect();
+            let asked = self.asked.load(Ordering::SeqCst);
             let mut wanted = Vec::new();
             let objects = self.policies.list();
             if !objects.is_empty() {
@@ -139,11 +170,20 @@ impl Policies {
                     }
                 }
             }
-            self.held.send_replace(starting);
+            self.held.send_replace(asked);
             self.changed.notified().await;
             shared.clock.sleep(GATHER).await;
         }
     }
+}
+
+/// What policies ask of a pod.
+fn facts(pod: Option<&Arc<Pod>>) -> Option<impl PartialEq> {
+    pod.map(|pod| {
+        let Pod { metadata, spec, status, .. } = &**pod;
+        let place = (spec.node_name.clone(), spec.host_network, is_terminal(pod));
+        (metadata.labels.clone(), status.pod_ips.clone(), status.pod_ip.clone(), place)
+    })
 }
 
 fn uid(pod: &Pod) -> &str {
@@ -259,7 +299,8 @@ fn resolve(policy: &NetworkPolicy, world: &World<'_>, node: &str) -> Option<Poli
         let rules = spec.egress.iter().flat_map(|rule| {
             // A name is that of a port of whoever is reached; whoever is not known as a pod has none.
             let others = others(&rule.to, namespace, world);
-            let everybody: Vec<&Peer<'_>> = world.pods.values().flatten().collect();
+            let has_names = rule.ports.iter().any(|port| matches!(port.port, Some(IntOrString::String(_))));
+            let everybody: Vec<&Peer<'_>> = world.pods.values().flatten().filter(|_| has_names).collect();
             let reached = others.as_ref().map_or(&everybody, |(pods, _)| pods);
             let mut allowed = Vec::new();
             for (named, ports) in by_name(&rule.ports, reached) {
@@ -288,8 +329,9 @@ fn others<'w, 'a>(
     }
     let block = |peer: &NetworkPolicyPeer| {
         let block = peer.ip_block.as_ref()?;
-        let except = block.except.iter().filter_map(|text| text.parse::<IpNet>().ok()).collect();
-        Some(Block { range: block.cidr.parse().ok()?, except })
+        // What cannot be read must not allow more than was meant.
+        let except = block.except.iter().map(|text| parse_legacy_net(text)).collect::<Option<Vec<IpNet>>>()?;
+        Some(Block { range: parse_legacy_net(&block.cidr)?, except })
     };
     let pods = peers.iter().flat_map(|peer| world.peers(namespace, peer)).collect();
     Some((pods, peers.iter().filter_map(block).collect()))

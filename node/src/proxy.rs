@@ -14,6 +14,7 @@ use longshore_core::api::service::{
 use longshore_core::api::{EndpointSlice, Node, Protocol, Service, service};
 use longshore_core::informer::Informer;
 use longshore_core::network::{self, Backend, ServicePort};
+use longshore_core::validation::parse_legacy_net;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -191,14 +192,17 @@ fn resolve(
     });
     let internal_local = spec.internal_traffic_policy == Some(ServiceInternalTrafficPolicy::Local);
     let external_local = from_outside && spec.external_traffic_policy == ServiceExternalTrafficPolicy::Local;
-    let balancers = balancers(service, addresses);
+    // A range that cannot be read must not let in everybody.
+    let sources = spec.load_balancer_source_ranges.iter().map(|text| parse_legacy_net(text.trim()));
+    let sources: Option<Vec<_>> = sources.collect();
+    let balancers = if sources.is_some() { balancers(service, addresses) } else { Vec::new() };
     let candidates = candidates(port, addresses, slices, node);
     Some(ServicePort {
         name: format!("{}/{}:{label}", part(&service.metadata.namespace), part(&service.metadata.name)),
         protocol: config::protocol(&port.protocol),
         addresses: addresses.to_vec(),
         balancers,
-        balancer_sources: spec.load_balancer_source_ranges.iter().filter_map(|text| text.trim().parse().ok()).collect(),
+        balancer_sources: sources.unwrap_or_default(),
         port: u16::try_from(port.port).ok()?,
         node_port: has_node_port.then(|| u16::try_from(port.node_port).ok()).flatten().filter(|port| *port > 0),
         affinity_seconds: affinity,

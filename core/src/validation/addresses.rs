@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use ipnet::IpNet;
+
 use super::names::is_valid_ip_for_legacy_field;
 use super::{ErrorList, Path, Report};
 
@@ -26,6 +28,22 @@ pub(crate) fn parse_legacy_cidr(text: &str) -> Option<(IpAddr, u8)> {
     let length = digits.then(|| length.parse::<u8>().ok())??;
     let bits = if address.contains(':') { 128 } else { 32 };
     (length <= bits).then_some((ip, length))
+}
+
+/// An address range as the older fields of objects take it, such as `ipBlock` of a policy: with leading zeros, bits behind the
+/// prefix, and IPv4 mapped into IPv6. Whoever acts on such a field must read it as validation did.
+///
+/// ```
+/// use longshore_core::validation::parse_legacy_net;
+/// assert_eq!(parse_legacy_net("010.0.0.9/008"), "10.0.0.0/8".parse().ok());
+/// assert_eq!(parse_legacy_net("::ffff:10.0.0.0/104"), "10.0.0.0/8".parse().ok());
+/// assert_eq!(parse_legacy_net("10.0.0.0"), None);
+/// ```
+pub fn parse_legacy_net(text: &str) -> Option<IpNet> {
+    let (ip, length) = parse_legacy_cidr(text)?;
+    let mapped = ip.is_ipv4() && text.contains(':');
+    let length = if mapped { length.checked_sub(96)? } else { length };
+    IpNet::new(ip, length).ok().map(|net| net.trunc())
 }
 
 /// Checks an address range in one of the older fields.

@@ -12,6 +12,7 @@ mod report;
 pub(crate) mod resources;
 
 pub use crate::go_format::quote as go_quote;
+pub use addresses::parse_legacy_net;
 pub(crate) use diff::diff;
 pub(crate) use error::join_once;
 pub use error::{Error, ErrorList, ErrorType, Path, aggregate};

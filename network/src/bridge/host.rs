@@ -115,6 +115,7 @@ impl Host {
         self.forget_lost(state, &links)?;
         self.forward()?;
         let bridge = &self.names.bridge;
+        nft::keep_apart(&self.names, hardware(self.gateway()))?;
         state.applied = None;
         self.apply(state)?;
         self.routes(&state.routes)?;
@@ -293,6 +294,7 @@ impl Host {
             return self.set_up(state);
         }
         self.forward()?;
+        nft::keep_apart(&self.names, hardware(self.gateway()))?;
         let complete = match &state.applied {
             Some(applied) => applied.is_complete()?,
             None => false,

@@ -4,16 +4,16 @@
 //!
 //! A pod has its address alone (`/32`, `/128`) and one way out: the bridge's own address. So everything that pods send passes
 //! the node's routing, also from pod to pod on one node; Services and policies work whether or not the module `br_netfilter` is
-//! loaded.
+//! loaded. Frames that a pod sends to another by itself, such as to a link-local address, are dropped.
 //!
 //! With a range of each family every pod has an address of each, and Services are served in both. IPv6 is served by a table of its
 //! own, made by the same code.
 //!
 //! # What is made on the host
 //!
-//! The bridge `ls<id>-br`, an interface `ls<id>-<n>` a pod, the nftables tables `ip longshore-<instance>` and, with a range of
-//! IPv6, `ip6 longshore-<instance>`, routes to Services and to other nodes' pods, two rules in `DOCKER-USER` if Docker is there.
-//! `<id>` is the instance's name, or six characters computed from it if it is longer. Interfaces carry `longshore-<instance>` as
+//! The bridge `ls<id>-br`, an interface `ls<id>-<n>` a pod, the nftables tables `ip longshore-<instance>`, `bridge
+//! longshore-<instance>` and, with a range of IPv6, `ip6 longshore-<instance>`, routes to Services and to other nodes' pods, two rules
+//! in `DOCKER-USER` if Docker is there. `<id>` is the instance's name, or six characters computed from it if it is longer. Interfaces carry `longshore-<instance>` as
 //! their alias: one that does not is never touched. `net.ipv4.ip_forward` (and `net.ipv6.conf.all.forwarding`, if there is a range
 //! of IPv6) is set and stays set, since others may rely on it by then; an interface that takes router advertisements goes on taking
 //! them (`accept_ra` becomes 2).

@@ -58,6 +58,9 @@ impl List {
         if list.name.is_empty() || list.plugins.is_empty() {
             return Err("it needs a name and a plugin".to_owned());
         }
+        if ["", "0.1.0", "0.2.0"].contains(&list.cni_version.as_str()) {
+            return Err(format!("its cniVersion {:?} is older than 0.3.0", list.cni_version));
+        }
         for plugin in &list.plugins {
             let type_ = plugin.get("type").and_then(Value::as_str).unwrap_or_default();
             if type_.is_empty() || type_.contains('/') || type_.starts_with('.') {
@@ -132,9 +135,16 @@ mod tests {
         fs::write(directory.path().join("00-readme.txt"), "no configuration").unwrap();
         let list = List::load(directory.path()).unwrap();
         assert_eq!((list.name.as_str(), list.plugins.len(), list.has_check()), ("a", 1, true));
-        fs::write(directory.path().join("05-c.conflist"), r#"{"name": "c", "plugins": [{"type": "../sh"}]}"#).unwrap();
+        fs::write(
+            directory.path().join("05-c.conflist"),
+            r#"{"name": "c", "cniVersion": "0.4.0", "plugins": [{"type": "../sh"}]}"#,
+        )
+        .unwrap();
         let error = List::load(directory.path()).unwrap_err().to_string();
         assert!(error.contains("is not the name of a program"), "{error}");
+        fs::write(directory.path().join("01-old.conflist"), r#"{"name": "d", "plugins": [{"type": "ptp"}]}"#).unwrap();
+        let error = List::load(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("is older than 0.3.0"), "{error}");
     }
 
     #[test]

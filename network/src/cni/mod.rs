@@ -127,8 +127,9 @@ impl Cni {
             for record in records(&options.state)? {
                 if record.result.is_some() {
                     state.pods.insert(record.pod.uid.clone(), record);
-                } else {
-                    remove(&options.state, &record)?;
+                } else if let Err(error) = remove(&options.state, &record) {
+                    // One pod's rest must not keep all others from their network.
+                    tracing::warn!(pod = %record.pod, %error, "what was left half-made could not be removed");
                 }
             }
             let network = Self {
@@ -221,9 +222,15 @@ impl Cni {
     }
 
     fn detach(&self, state: &mut State, uid: &str) -> Result<(), Error> {
-        let Some(record) = state.pods.remove(uid) else { return Ok(()) };
+        check_uid(uid)?;
+        let half_made = || disk::read(&path(&self.options.state, uid)).map_err(failed("read a pod's record"));
+        let record: Option<Record> = match state.pods.remove(uid) {
+            Some(record) => Some(record),
+            None => half_made()?,
+        };
+        let Some(record) = record else { return Ok(()) };
         let removed = self.apply(state).and_then(|()| remove(&self.options.state, &record));
-        if removed.is_err() {
+        if removed.is_err() && record.result.is_some() {
             state.pods.insert(uid.to_owned(), record);
         }
         removed
@@ -316,6 +323,11 @@ impl Network for Cni {
 
     async fn set_policies(&self, _policies: &[Policy]) -> Result<(), Error> {
         Ok(())
+    }
+
+    /// They are the plugins' business.
+    fn enforces_policies(&self) -> bool {
+        false
     }
 
     async fn set_peers(&self, _peers: &[Peer]) -> Result<(), Error> {

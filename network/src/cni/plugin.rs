@@ -1,10 +1,15 @@
 //! Running plugins, as the CNI specification (1.0 and 1.1) says.
 
 use std::io::Write;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 
 use longshore_core::network::Error;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -14,6 +19,9 @@ use crate::netlink::failed;
 
 /// The pod's interface in its own namespace.
 const INTERFACE: &str = "eth0";
+
+/// How long a plugin may take: the node's other pods wait meanwhile.
+const PLUGIN_MAX: Duration = Duration::from_secs(120);
 
 /// What a plugin is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,11 +107,29 @@ fn run(
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        // With what it starts, it can be ended as one.
+        .process_group(0)
         .spawn()
         .map_err(failed(operation()))?;
+    let group = Pid::from_raw(child.id().cast_signed());
     // One that ends without reading says why by its code and output.
     let _ = child.stdin.take().map(|mut stdin| stdin.write_all(&input));
-    let output = child.wait_with_output().map_err(failed(operation()))?;
+    let (done, ended) = channel::<()>();
+    let output = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            if ended.recv_timeout(PLUGIN_MAX) == Err(RecvTimeoutError::Timeout) {
+                // It may just have ended.
+                let _ = killpg(group, Signal::SIGKILL);
+            }
+        });
+        let output = child.wait_with_output();
+        drop(done);
+        output
+    });
+    let output = output.map_err(failed(operation()))?;
+    if output.status.signal() == Some(Signal::SIGKILL as i32) {
+        return Err(failed(operation())("it was killed, or did not end within two minutes"));
+    }
     if output.status.success() {
         let is_empty = output.stdout.trim_ascii().is_empty();
         let result = (!is_empty).then(|| serde_json::from_slice(&output.stdout)).transpose();

@@ -4,12 +4,14 @@
 //! a rule, and nobody could compare it with what `nft list ruleset` shows.
 
 mod base;
+mod frames;
 mod policies;
 mod ruleset;
 mod services;
 mod table;
 
 pub(crate) use base::{Node, PodPorts, Way};
+pub(crate) use frames::keep_apart;
 pub(crate) use table::Table;
 
 use std::io::{self, Write};
@@ -48,11 +50,13 @@ pub(crate) fn list(table: &str) -> Result<Option<String>, Error> {
 /// Removes the tables of this name; one that is gone is none.
 pub(crate) fn remove(name: &str) -> Result<(), Error> {
     apply(&format!("add table ip {name}\ndelete table ip {name}\n"))?;
-    // A kernel without IPv6 has none, and makes none.
-    match list(&format!("ip6 {name}"))? {
-        Some(_) => apply(&format!("delete table ip6 {name}\n")),
-        None => Ok(()),
+    // A kernel without IPv6 or bridges makes none of theirs.
+    for table in [format!("ip6 {name}"), frames::table(name)] {
+        if list(&table)?.is_some() {
+            apply(&format!("delete table {table}\n"))?;
+        }
     }
+    Ok(())
 }
 
 /// A name as that of a chain or set, where `nft` takes letters, digits, `-`, `.`, `/` and `_` (255 of them with what is put

@@ -145,8 +145,12 @@ async fn attach(context: &Context) -> Result<Vec<IpAddr>, Problem> {
     };
     match shared.network.attach(&request).await {
         Ok(attached) => {
-            if let Some(policies) = &shared.policies {
-                policies.isolate(&context.pod, &attached.addresses).await;
+            if let Some(policies) = &shared.policies
+                && !policies.isolate(&context.pod, &attached.addresses, &*shared.clock).await
+            {
+                let message = "Network policies do not hold at the pod's addresses yet".to_owned();
+                context.events().warning("FailedCreatePodSandBox", message.clone());
+                return Err(Problem::new("", message));
             }
             Ok(attached.addresses)
         }
@@ -162,11 +166,13 @@ async fn detach(context: &Context) -> Result<(), Problem> {
     if context.pod.spec.host_network {
         return Ok(());
     }
+    let done = context.shared.network.detach(&pod_ref(&context.pod)).await;
+    done.map_err(|error| Problem::new("", error.to_string()))?;
+    // Not before: what it still runs may reach no more than policies let it.
     if let Some(policies) = &context.shared.policies {
         policies.forget(context.uid());
     }
-    let done = context.shared.network.detach(&pod_ref(&context.pod)).await;
-    done.map_err(|error| Problem::new("", error.to_string()))
+    Ok(())
 }
 
 async fn stop(context: &Context, container: &ContainerRef, deadline: Timestamp, why: Why) -> Result<(), Problem> {

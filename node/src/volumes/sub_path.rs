@@ -73,16 +73,17 @@ pub(super) fn open_inside(volume: &Path, sub_path: &str) -> io::Result<OwnedFd> 
 /// Reads a regular file that lies in the volume.
 pub(super) fn read_text(volume: &Path, path: &str) -> io::Result<String> {
     let root = open(volume, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
-    // Whoever opens a pipe in order to read waits for somebody who writes.
-    let file = fs::File::from(open_below(&root, path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?);
+    // Looked at before it is opened: whoever opens a pipe waits for somebody who writes, and whoever opens a device sets it going.
+    let found = fs::File::from(open_below(&root, path, OFlag::O_PATH)?);
     let unusable = |reason: &str| Err(io::Error::new(io::ErrorKind::InvalidData, reason));
-    let metadata = file.metadata()?;
+    let metadata = found.metadata()?;
     if !metadata.is_file() {
         return unusable("it is no regular file");
     }
     if metadata.len() > TEXT_MAX {
         return unusable("it is larger than 1 MiB");
     }
+    let file = fs::File::open(format!("/proc/self/fd/{}", found.as_raw_fd()))?;
     let mut text = String::new();
     file.take(TEXT_MAX).read_to_string(&mut text)?;
     Ok(text)

@@ -1,11 +1,9 @@
 //! What network policies may say, in upstream's words.
 
-use ipnet::IpNet;
-
 use super::{IpBlock, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort};
 use crate::api::rules;
 use crate::int_or_string::IntOrString;
-use crate::validation::addresses::{parse_legacy_cidr, validate_legacy_cidr};
+use crate::validation::addresses::{parse_legacy_net, validate_legacy_cidr};
 use crate::validation::names::{is_valid_port_name, is_valid_port_num};
 use crate::validation::{ErrorList, NameRule, Path, Report, json, validate_label_selector};
 
@@ -105,17 +103,16 @@ fn validate_peer(peer: &NetworkPolicyPeer, at: &Path, errors: &mut ErrorList) {
 }
 
 fn validate_block(block: &IpBlock, at: &Path, errors: &mut ErrorList) {
-    let parse = |text: &str| parse_legacy_cidr(text).and_then(|(ip, length)| IpNet::new(ip, length).ok());
     if block.cidr.is_empty() {
         errors.required(&at.child("cidr"), "");
         return;
     }
     validate_legacy_cidr(&block.cidr, &at.child("cidr"), errors);
-    let Some(range) = parse(&block.cidr) else { return };
+    let Some(range) = parse_legacy_net(&block.cidr) else { return };
     for (index, text) in block.except.iter().enumerate() {
         let at = at.child("except").index(index);
         validate_legacy_cidr(text, &at, errors);
-        let Some(except) = parse(text) else { return };
+        let Some(except) = parse_legacy_net(text) else { continue };
         if !range.contains(&except.network()) || range.prefix_len() >= except.prefix_len() {
             errors.invalid(&at, text.as_str(), "must be a strict subset of `cidr`");
         }
