@@ -121,8 +121,13 @@ impl NodeAgent {
         let Self { shared, reporter, proxy, provisioner, dns, events } = self;
         let shared = &shared;
         let proxy = async {
-            if let (Some((proxy, peers)), Some(policies)) = (&proxy, &shared.policies) {
-                tokio::join!(proxy.run(shared, &cancel), peers.run(shared, &cancel), policies.run(shared, &cancel));
+            if let Some((proxy, peers)) = &proxy {
+                let policies = async {
+                    if let Some(policies) = &shared.policies {
+                        policies.run(shared, &cancel).await;
+                    }
+                };
+                tokio::join!(proxy.run(shared, &cancel), peers.run(shared, &cancel), policies);
             }
         };
         let provisioner = async {
