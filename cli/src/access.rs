@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use longshore_cluster::Error;
+use longshore_cluster::{DataDir, Error};
 
 use crate::Place;
 
@@ -18,6 +18,11 @@ pub(crate) struct Access {
 }
 
 impl Access {
+    /// The cluster's directory.
+    pub(crate) fn directory(&self) -> DataDir {
+        self.place.directory()
+    }
+
     /// The text of the kubeconfig.
     pub(crate) fn kubeconfig(&self) -> Result<String, Error> {
         match &self.kubeconfig {

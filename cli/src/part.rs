@@ -10,7 +10,8 @@ use ipnet::IpNet;
 use longshore_cluster::remote::{self, AddressRange, JoinOptions, NodeAccess, Part, Role};
 use longshore_cluster::tokens::BootstrapToken;
 use longshore_cluster::{
-    Error, RuntimeKind, SchedulerConfiguration, StoreKind, Unsupported, read_scheduler_configuration,
+    ControlPlaneJoin, ControlPlaneToken, Error, LeaderOptions, RuntimeKind, SchedulerConfiguration, StoreKind,
+    Unsupported, read_scheduler_configuration,
 };
 use longshore_core::go_duration;
 
@@ -48,9 +49,57 @@ pub(crate) struct ApiserverOptions {
     #[command(flatten)]
     signing: SigningOptions,
     #[command(flatten)]
+    joining: ControlPlaneOptions,
+    #[command(flatten)]
     etcd: EtcdOptions,
     #[command(flatten)]
     compaction: CompactionOptions,
+}
+
+/// How a machine becomes part of a control plane.
+#[derive(Debug, Args)]
+pub(crate) struct ControlPlaneOptions {
+    /// Be one more control plane over the etcd of --store: takes the cluster's authority by a token of `longshore token create
+    /// --control-plane`, unless this directory has it already
+    #[arg(long, requires = "store")]
+    join: bool,
+    /// That token; other users of this machine can see it: --token-file and the variable are better there
+    #[arg(long, env = "LONGSHORE_CONTROL_PLANE_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
+    token: Option<ControlPlaneToken>,
+    /// File that holds the token
+    #[arg(long, value_name = "FILE", requires = "join")]
+    token_file: Option<PathBuf>,
+}
+
+impl ControlPlaneOptions {
+    pub(crate) fn join(self) -> Option<ControlPlaneJoin> {
+        let Self { join, token, token_file } = self;
+        join.then_some(ControlPlaneJoin { token, token_file })
+    }
+}
+
+/// How patiently a leader is elected.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct ElectionOptions {
+    /// How long others wait after the last renewal of a leader's lease that they saw, in whole seconds [default: 15s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    leader_elect_lease_duration: Option<Duration>,
+    /// How long a leader tries to renew its lease before it gives up [default: 10s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    leader_elect_renew_deadline: Option<Duration>,
+    /// Time between attempts to take or renew the lease [default: 2s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    leader_elect_retry_period: Option<Duration>,
+}
+
+impl ElectionOptions {
+    pub(crate) fn leader(self) -> LeaderOptions {
+        LeaderOptions {
+            lease_duration: self.leader_elect_lease_duration,
+            renew_deadline: self.leader_elect_renew_deadline,
+            retry_period: self.leader_elect_retry_period,
+        }
+    }
 }
 
 /// How nodes get certificates.
@@ -90,6 +139,9 @@ pub(crate) struct RemoteOptions {
     /// How to reach the API server
     #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
     kubeconfig: PathBuf,
+    /// Further API server, beside the kubeconfig's and those that the cluster tells of; may be given several times
+    #[arg(long = "server", value_name = "URL", value_delimiter = ',')]
+    servers: Vec<String>,
 }
 
 /// Where a part can be asked.
@@ -116,6 +168,8 @@ pub(crate) struct ControllersOptions {
     service_range: IpNet,
     #[command(flatten)]
     monitor: MonitorOptions,
+    #[command(flatten)]
+    election: ElectionOptions,
 }
 
 /// Options of `scheduler`.
@@ -129,6 +183,8 @@ pub(crate) struct SchedulerOptions {
     /// Kubernetes' KubeSchedulerConfiguration: profiles, plugins and their arguments
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    election: ElectionOptions,
 }
 
 /// Where a Docker Engine is.
@@ -146,17 +202,18 @@ pub(crate) struct DockerOptions {
                         cluster by the node's own certificate, which is renewed while it runs."
 )]
 pub(crate) struct NodeOptions {
-    /// Join the cluster of this API server, unless this node has joined already
-    #[arg(long, value_name = "URL", requires = "ca_hash", conflicts_with = "kubeconfig")]
-    server: Option<String>,
+    /// Join the cluster of this API server, unless this node has joined already; may be given several times: the agent goes over
+    /// from one that does not answer to the next, also to those that the cluster tells of
+    #[arg(long = "server", value_name = "URL", value_delimiter = ',')]
+    servers: Vec<String>,
     /// Token of `longshore token create`; other users of this machine can see it: --token-file and the variable are better there
     #[arg(long, env = "LONGSHORE_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
     token: Option<BootstrapToken>,
     /// File that holds the token
-    #[arg(long, value_name = "FILE", requires = "server")]
+    #[arg(long, value_name = "FILE", requires = "servers")]
     token_file: Option<PathBuf>,
     /// Hash of the key of the cluster's authority, sha256:…, by which the API server is known
-    #[arg(long, value_name = "HASH", requires = "server")]
+    #[arg(long, value_name = "HASH", requires = "servers")]
     ca_hash: Option<String>,
     /// Do not join, but be known by a kubeconfig of `longshore certificate node`
     #[arg(long, value_name = "FILE")]
@@ -252,6 +309,7 @@ pub(crate) async fn apiserver(options: ApiserverOptions) -> Result<ExitCode, Err
         cluster_dns: options.names.cluster_dns,
         unsupported: options.unsupported,
         certificate_life: options.signing.life(),
+        join: options.joining.join(),
     };
     signals::until_asked(async |cancel| remote::apiserver(options, cancel).await).await.map(|()| ExitCode::SUCCESS)
 }
@@ -259,9 +317,14 @@ pub(crate) async fn apiserver(options: ApiserverOptions) -> Result<ExitCode, Err
 /// Runs a scheduler.
 pub(crate) async fn scheduler(options: SchedulerOptions) -> Result<ExitCode, Error> {
     let configuration = scheduler_configuration(options.config.as_deref())?;
-    let listen = options.listening.listen;
-    let run = async |cancel| remote::scheduler(&options.remote.kubeconfig, configuration, listen, cancel).await;
-    signals::until_asked(run).await.map(|()| ExitCode::SUCCESS)
+    let options = remote::SchedulerAloneOptions {
+        kubeconfig: options.remote.kubeconfig,
+        servers: options.remote.servers,
+        configuration,
+        listen: options.listening.listen,
+        leader: options.election.leader(),
+    };
+    signals::until_asked(async |cancel| remote::scheduler(options, cancel).await).await.map(|()| ExitCode::SUCCESS)
 }
 
 /// The configuration in a file; without one, that of Kubernetes' default scheduler, which honours pod groups and shared devices besides.
@@ -273,6 +336,8 @@ pub(crate) fn scheduler_configuration(file: Option<&Path>) -> Result<SchedulerCo
 pub(crate) async fn controllers(options: ControllersOptions) -> Result<ExitCode, Error> {
     let options = remote::ControllersAloneOptions {
         kubeconfig: options.remote.kubeconfig,
+        servers: options.remote.servers,
+        leader: options.election.leader(),
         listen: options.listening.listen,
         cluster_range: options.cluster_cidr,
         service_range: Some(options.service_range),
@@ -284,9 +349,11 @@ pub(crate) async fn controllers(options: ControllersOptions) -> Result<ExitCode,
 /// Runs a node's agent.
 pub(crate) async fn node(options: NodeOptions) -> Result<ExitCode, Error> {
     let (token, token_file, ca_hash) = (options.token, options.token_file, options.ca_hash);
-    let join = options.server.map(|server| JoinOptions { server, token, token_file, ca_hash });
+    let servers = options.servers;
+    let join = (!servers.is_empty()).then(|| JoinOptions { servers: servers.clone(), token, token_file, ca_hash });
     let options = remote::NodeAloneOptions {
         access: options.kubeconfig.map_or(NodeAccess::Joined(join), NodeAccess::Kubeconfig),
+        servers,
         data_dir: options.place.directory(),
         name: options.name,
         addresses: options.addresses,

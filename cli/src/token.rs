@@ -15,7 +15,7 @@ use crate::part::duration;
 /// What to do with tokens.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make a token and print the command that joins one machine with it
+    /// Make a token and print the command that joins one machine with it, as a node or as a control plane
     Create(CreateOptions),
     /// List tokens, without their secrets
     #[command(alias = "ls")]
@@ -47,6 +47,9 @@ pub(crate) struct CreateOptions {
     /// Where the machine reaches the API server [default: where it listens]
     #[arg(long, value_name = "ADDRESS:PORT")]
     server: Option<String>,
+    /// Let the machine be one more control plane, over the same etcd; run it where an API server has its --data-dir
+    #[arg(long, conflicts_with_all = ["server", "description", "kubeconfig"])]
+    control_plane: bool,
 }
 
 /// Runs the command.
@@ -54,6 +57,11 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode, Error> {
     match command {
         Command::Create(options) => {
             let tokens = Tokens::new(&options.access.kubeconfig()?)?;
+            if options.control_plane {
+                let directory = options.access.directory();
+                say(tokens.create_for_control_plane(options.ttl, &directory).await?.command());
+                return Ok(ExitCode::SUCCESS);
+            }
             let invitation = tokens.create(options.ttl, &options.description, options.server.as_deref()).await?;
             say(invitation.command());
         }

@@ -12,7 +12,7 @@ use longshore_cluster::{Cluster, Error, Progress, RuntimeKind, StoreKind, Unsupp
 use crate::device_plugin::OfferOptions;
 use crate::dns::Dns;
 use crate::network::Network;
-use crate::part::{MonitorOptions, SigningOptions, scheduler_configuration};
+use crate::part::{ControlPlaneOptions, ElectionOptions, MonitorOptions, SigningOptions, scheduler_configuration};
 use crate::store::{CompactionOptions, EtcdOptions};
 use crate::upkeep::UpkeepOptions;
 use crate::{Place, install, output, signals};
@@ -43,7 +43,7 @@ pub(crate) struct Options {
     runtime: Option<RuntimeKind>,
     #[command(flatten)]
     docker: crate::part::DockerOptions,
-    /// How many nodes [default: 1, or what the cluster was made with]
+    /// How many nodes; over an etcd there may be none [default: 1, with --join 0, or what the cluster was made with]
     #[arg(long, value_name = "N")]
     nodes: Option<u32>,
     /// Where the API listens; port 0 chooses a free one [default: 127.0.0.1:6443, or what was recorded]
@@ -63,6 +63,10 @@ pub(crate) struct Options {
     signing: SigningOptions,
     #[command(flatten)]
     monitor: MonitorOptions,
+    #[command(flatten)]
+    joining: ControlPlaneOptions,
+    #[command(flatten)]
+    election: ElectionOptions,
     #[command(flatten)]
     offer: OfferOptions,
     #[command(flatten)]
@@ -119,6 +123,8 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Error> {
             docker_host: options.docker.socket,
             network: options.network.options(),
             nodes: options.nodes,
+            join: options.joining.join(),
+            leader: options.election.leader(),
             listen: options.listen,
             unsupported: options.unsupported,
             scheduler: scheduler_configuration(options.scheduler_config.as_deref())?,

@@ -3,10 +3,13 @@
 //! [`RemoteClient`] is [`longshore_core::client::Client`] over a [`kube::Client`]: whatever is written against the trait
 //! runs in another process, or against upstream Kubernetes, unchanged.
 
+mod failover;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::StreamExt;
+use http::HeaderValue;
 use kube_core::Request;
 use kube_core::watch::WatchEvent as Wire;
 use longshore_core::client::params::{
@@ -14,8 +17,11 @@ use longshore_core::client::params::{
 };
 use longshore_core::client::{Bind, Client, Deleted, DynList, Error, Scope, Status, Target, WatchEvent, WatchStream};
 use longshore_core::kind::{AnyObject, DynObject, KindType, Subresource};
+use longshore_core::leader::Fence;
 use serde::Deserialize;
 use serde_json::{Value, json};
+
+pub use failover::{Cut, Failover};
 
 /// Marks the bookmark that closes the initial events of a watch.
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
@@ -38,6 +44,11 @@ impl RemoteClient {
         Self { client }
     }
 
+    /// A client of several API servers of one cluster, which goes over from one that answers no more to the next.
+    pub fn over(servers: Failover) -> Self {
+        Self::new(kube::Client::new(servers, "default"))
+    }
+
     /// A client as the environment says: `KUBECONFIG`, the default kubeconfig, or the pod's service account.
     ///
     /// # Errors
@@ -53,7 +64,11 @@ impl RemoteClient {
     }
 
     async fn send(&self, request: Built, operation: &str) -> Result<Value, Error> {
-        let request = request.map_err(|error| malformed(&error, operation))?;
+        let mut request = request.map_err(|error| malformed(&error, operation))?;
+        if let Some(fence) = Fence::current() {
+            let value = HeaderValue::from_bytes(&fence.to_header()).expect("a fence is written as a header holds it");
+            request.headers_mut().insert(Fence::HEADER, value);
+        }
         let text = self.client.request_text(request).await.map_err(|error| failed(error, operation))?;
         serde_json::from_str(&text)
             .map_err(|error| Error::Decode { operation: operation.to_owned(), reason: error.to_string() })

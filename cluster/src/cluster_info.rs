@@ -10,8 +10,8 @@ use longshore_core::client::params::PostParams;
 use longshore_core::client::{Api, Client, Error};
 use longshore_core::decode::{self, Format};
 
+use crate::connection::decoded;
 use crate::dns::DnsAddress;
-use crate::remote::decoded;
 
 /// Namespace and name of the config map.
 const PLACE: (&str, &str) = ("kube-public", "cluster-info");
@@ -27,11 +27,20 @@ const SERVICE_RANGE: &str = "service-range";
 const CLUSTER_DOMAIN: &str = "cluster-domain";
 const CLUSTER_DNS: &str = "cluster-dns";
 
+/// Key of the URLs of all API servers that ever published themselves, with blanks in between. Who tries one that is gone goes on to the
+/// next, so nobody is taken out.
+const SERVERS: &str = "servers";
+
+/// How often it is published anew, should others do so at the same time.
+const ATTEMPTS: usize = 16;
+
 /// Where a cluster is, and what its nodes have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ClusterInfo {
-    /// URL of the API server.
+    /// URL of the API server that published it.
     pub(crate) server: String,
+    /// URLs of all API servers.
+    pub(crate) servers: Vec<String>,
     /// The authority's certificate, PEM.
     pub(crate) authority: String,
     /// Addresses of Services.
@@ -43,15 +52,34 @@ pub(crate) struct ClusterInfo {
 }
 
 impl ClusterInfo {
-    /// Publishes it, in place of what was there.
+    /// Publishes it, in place of what was there, of which only other API servers stay.
     ///
     /// # Errors
     /// What a write says.
     pub(crate) async fn publish(&self, client: Arc<dyn Client>) -> Result<(), Error> {
         let api: Api<ConfigMap> = Api::namespaced(client, PLACE.0);
-        let kubeconfig = kubeconfig_of("", &self.server, &self.authority, Credentials::Nobody);
+        for _ in 1..ATTEMPTS {
+            match self.publish_once(&api).await {
+                Err(error) if error.is_already_exists() || error.is_conflict() => {}
+                done => return done,
+            }
+        }
+        self.publish_once(&api).await
+    }
+
+    async fn publish_once(&self, api: &Api<ConfigMap>) -> Result<(), Error> {
+        let there = api.get_opt(PLACE.1).await?;
+        let before = there.as_ref().and_then(|map| Self::of(map)).map(|info| info.servers);
+        let mut servers = before.unwrap_or_default();
+        for server in self.servers.iter().chain([&self.server]) {
+            if !servers.contains(server) {
+                servers.push(server.clone());
+            }
+        }
+        let kubeconfig = kubeconfig_of("", &[&self.server], &self.authority, Credentials::Nobody);
         let data = [
             (KUBECONFIG, kubeconfig),
+            (SERVERS, servers.join(" ")),
             (SERVICE_RANGE, self.service_range.clone()),
             (CLUSTER_DOMAIN, self.domain.clone()),
             (CLUSTER_DNS, self.dns.to_string()),
@@ -60,9 +88,12 @@ impl ClusterInfo {
         let mut map = ConfigMap { data, ..ConfigMap::default() };
         map.metadata.name = Some(PLACE.1.to_owned());
         map.metadata.namespace = Some(PLACE.0.to_owned());
-        match api.create(map.clone(), &PostParams::default()).await {
-            Err(error) if error.is_already_exists() => api.update(map, &PostParams::default()).await.map(drop),
-            created => created.map(drop),
+        match there {
+            None => api.create(map, &PostParams::default()).await.map(drop),
+            Some(there) => {
+                map.metadata.resource_version.clone_from(&there.metadata.resource_version);
+                api.update(map, &PostParams::default()).await.map(drop)
+            }
         }
     }
 
@@ -81,6 +112,7 @@ impl ClusterInfo {
         let cluster = &value["clusters"][0]["cluster"];
         Some(Self {
             server: cluster["server"].as_str()?.to_owned(),
+            servers: map.data.get(SERVERS).into_iter().flat_map(|text| text.split(' ')).map(str::to_owned).collect(),
             authority: decoded(&cluster["certificate-authority-data"])?,
             service_range: map.data.get(SERVICE_RANGE).cloned().unwrap_or_default(),
             domain: map.data.get(CLUSTER_DOMAIN).cloned().unwrap_or_default(),
@@ -105,6 +137,7 @@ mod tests {
         assert_eq!(ClusterInfo::fetch(client.clone()).await.unwrap(), None);
         let mut info = ClusterInfo {
             server: "https://192.0.2.1:6443".into(),
+            servers: vec!["https://192.0.2.1:6443".into()],
             authority: "a certificate".into(),
             service_range: "10.96.0.0/16".into(),
             domain: "corp.internal".into(),
@@ -115,5 +148,9 @@ mod tests {
             info.publish(client.clone()).await.unwrap();
             assert_eq!(ClusterInfo::fetch(client.clone()).await.unwrap().as_ref(), Some(&info));
         }
+        let other = ClusterInfo { server: "https://192.0.2.2:6443".into(), servers: Vec::new(), ..info };
+        other.publish(client.clone()).await.unwrap();
+        let seen = ClusterInfo::fetch(client.clone()).await.unwrap().unwrap();
+        assert_eq!((seen.server, seen.servers.len()), (other.server, 2), "each adds itself");
     }
 }

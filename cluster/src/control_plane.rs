@@ -12,9 +12,10 @@ use ipnet::IpNet;
 use longshore_apiserver::admission::{Unsupported, built_in};
 use longshore_apiserver::http::{LocalNodes, NodeConnector, NodeError, RemoteNodes};
 use longshore_apiserver::{AddressRange, HttpService, LocalClient, Options as RegistryOptions, Registry};
-use longshore_controllers::{ControllerManager, Options as ControllerOptions};
+use longshore_controllers::Options as ControllerOptions;
 use longshore_core::client::Client;
 use longshore_core::clock::Clock;
+use longshore_core::leader::LeaderConfig;
 use longshore_core::store::Store;
 use longshore_node::NodeAgent;
 use longshore_scheduler::config::Configuration;
@@ -23,6 +24,7 @@ use prometheus_client::registry::Registry as MetricsRegistry;
 
 use crate::Error;
 use crate::explain::LocalExplainer;
+use crate::leading::{self, LEASES, LeaderOptions};
 use crate::parts::Parts;
 use crate::process::ProcessMetrics;
 
@@ -35,6 +37,9 @@ pub struct ControlPlaneOptions {
     pub scheduler: Option<SchedulerOptions>,
     /// What the controllers do; `None` for no controllers.
     pub controllers: Option<ControllerOptions>,
+    /// How a leader is elected among the controllers of several control planes over one store; `None` where there is only this one.
+    /// For the schedulers their own options say it.
+    pub leader: Option<LeaderConfig>,
 }
 
 impl ControlPlaneOptions {
@@ -46,7 +51,22 @@ impl ControlPlaneOptions {
             registry: RegistryOptions::new(seed),
             scheduler: Some(SchedulerOptions { profiles, seed: seed.wrapping_add(1), ..SchedulerOptions::default() }),
             controllers: Some(ControllerOptions { seed: seed.wrapping_add(2), ..ControllerOptions::default() }),
+            leader: None,
         }
+    }
+
+    /// Has the controllers and the scheduler work only while they lead among those of several control planes over one store.
+    /// `identity` tells this one from the others; a process that is started again may have that of the one before, and leads at once.
+    ///
+    /// # Errors
+    /// [`Error::Part`] if two could lead by these timings.
+    pub fn elected(mut self, identity: &str, timings: LeaderOptions) -> Result<Self, Error> {
+        let config = |name| timings.apply(LeaderConfig::new(LEASES, name, identity));
+        self.leader = Some(config(leading::CONTROLLERS)?);
+        if let Some(scheduler) = &mut self.scheduler {
+            scheduler.leader = Some(config(leading::SCHEDULER)?);
+        }
+        Ok(self)
     }
 
     /// Gives Services addresses of this range.
@@ -135,11 +155,12 @@ impl ControlPlane {
         let mut control = Self { registry, service, nodes, scheduler: None, parts: Parts::default() };
         let mut metrics = MetricsRegistry::default();
         metrics.register_collector(Box::new(ProcessMetrics));
+        let leader = options.leader;
         if let Some(options) = options.controllers {
-            let manager = ControllerManager::new(control.client("controller-manager"), clock.clone(), options);
-            manager.metrics().register(&mut metrics);
+            options.metrics.register(&mut metrics);
+            let (client, clock) = (control.client("controller-manager"), clock.clone());
             control.parts.start("controllers", |cancel| async move {
-                manager.run(cancel).await;
+                leading::controllers(client, clock, &options, leader, cancel).await;
                 Ok(())
             });
         }

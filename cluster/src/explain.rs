@@ -7,7 +7,7 @@ use longshore_core::api::Pod;
 use longshore_scheduler::{AskError, SchedulerHandle};
 
 use crate::Error;
-use crate::remote::kube_config;
+use crate::connection::kube_config;
 
 /// Asks a scheduler in the same process.
 #[derive(Debug)]

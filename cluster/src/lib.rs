@@ -2,6 +2,7 @@
 //! feature of that name), or each part in a process of its own ([`remote`]).
 
 mod cluster_info;
+mod connection;
 mod control_plane;
 mod data_dir;
 pub mod demo;
@@ -11,6 +12,7 @@ mod error;
 mod explain;
 pub mod images;
 mod join;
+mod leading;
 mod local;
 mod machine;
 mod manifests;
@@ -42,6 +44,8 @@ pub use data_dir::{DataDir, Lock, Settings};
 pub use down::down;
 pub use error::Error;
 pub use explain::explain;
+pub use join::control_plane::{ControlPlaneJoin, ControlPlaneToken};
+pub use leading::LeaderOptions;
 pub use local::{Cluster, NetworkKind, NetworkOptions, RuntimeKind, UpOptions};
 pub use longshore_apiserver::admission::Unsupported;
 pub use longshore_scheduler::config::Configuration as SchedulerConfiguration;

@@ -25,6 +25,8 @@ use crate::cluster_info::ClusterInfo;
 use crate::control_plane::{ControlPlane, ControlPlaneOptions};
 use crate::data_dir::{DataDir, Lock, Settings};
 use crate::dns::{self, DnsAddress, DnsOptions};
+use crate::join::control_plane::{self, ControlPlaneJoin};
+use crate::leading::LeaderOptions;
 use crate::machine;
 use crate::manifests::{self, Entry};
 use crate::parts::Parts;
@@ -37,6 +39,9 @@ use crate::{Error, Offer, demo, random, requirements};
 
 /// Where the API listens if nothing else is said: this machine only, at Kubernetes' port.
 const DEFAULT_ADDRESS: ([u8; 4], u16) = ([127, 0, 0, 1], 6443);
+
+/// What runs containers where there is no node.
+const NOTHING: &str = "none";
 
 /// Declares an option of the command line with a closed set of values.
 macro_rules! choice {
@@ -152,8 +157,12 @@ pub struct UpOptions {
     pub docker_host: Option<String>,
     /// How pods are connected.
     pub network: NetworkOptions,
-    /// How many nodes; `None` for what was recorded, else one.
+    /// How many nodes; `None` for what was recorded, else one. Over an etcd there may be none: then machines join as nodes.
     pub nodes: Option<u32>,
+    /// How this machine becomes part of a control plane that others began, unless it is; `None` to begin one. It runs no node then.
+    pub join: Option<ControlPlaneJoin>,
+    /// How patiently a leader is elected, over an etcd, among the controllers and schedulers of several control planes.
+    pub leader: LeaderOptions,
     /// Where the API listens; port 0 for what was recorded, else a free one.
     pub listen: Option<SocketAddr>,
     /// What is done about fields that nothing acts on yet and that it would be unsafe to ignore.
@@ -206,32 +215,38 @@ impl Cluster {
         let directory = options.data_dir.clone();
         // Asked before anything is made, and again when the directory is ours.
         let runtime = settle(&directory, &options)?.runtime;
-        requirements::check(&runtime, options.demo)?;
+        if runtime != NOTHING {
+            requirements::check(&runtime, options.demo)?;
+        }
         let lock = directory.lock()?;
         let mut settings = settle(&directory, &options)?;
-        machine::choose_ranges(&mut settings).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let step = |text: String| observer(Progress::Step(text));
 
-        let authority = Authority::open(&directory.join("pki"), clock.clone()).map_err(failed("certificates"))?;
-        let authority = Arc::new(authority);
         let opened = store::open(&settings, &directory, &options.etcd).await?;
         step(format!("store: {} in {}", settings.store, directory.path().display()));
+        if let Some(join) = &options.join {
+            control_plane::join(join, &directory, &mut settings, opened.store(), &clock).await?;
+        }
+        machine::choose_ranges(&mut settings).await?;
+        let authority = Authority::open(&directory.join("pki"), clock.clone()).map_err(failed("certificates"))?;
+        let authority = Arc::new(authority);
 
         let services: AddressRange = settings.service_range.parse().map_err(failed("service range"))?;
         let seed = random::seed().map_err(failed("randomness"))?;
-        let mut control = ControlPlane::start(
-            opened.store(),
-            clock.clone(),
-            ControlPlaneOptions::new(seed)
-                .root_ca(authority.certificate())
-                .service_range(services)
-                .node_ranges(settings.cluster_range.parse().ok(), settings.service_range.parse().ok())
-                .node_monitor_grace_period(options.node_monitor_grace_period)
-                .scheduler_configuration(options.scheduler)
-                .unsupported(options.unsupported),
-        )
-        .await?;
+        let mut parts = ControlPlaneOptions::new(seed)
+            .root_ca(authority.certificate())
+            .service_range(services)
+            .node_ranges(settings.cluster_range.parse().ok(), settings.service_range.parse().ok())
+            .node_monitor_grace_period(options.node_monitor_grace_period)
+            .scheduler_configuration(options.scheduler)
+            .unsupported(options.unsupported);
+        if is_shared(&settings) {
+            // The directory is one process's at a time, so who starts again in it is the same candidate.
+            let identity = format!("{}_{}", machine::host_name()?, settings.instance);
+            parts = parts.elected(&identity, options.leader)?;
+        }
+        let mut control = ControlPlane::start(opened.store(), clock.clone(), parts).await?;
         let client = control.client("longshore");
 
         let caller = authority.issue_client("kube-apiserver", &["system:masters"]).map_err(failed("certificates"))?;
@@ -250,12 +265,19 @@ impl Cluster {
         directory.record(&settings)?;
         let address = if runtime == RuntimeKind::Simulated.as_str() {
             None
+        } else if options.join.is_some() {
+            // As whoever began the cluster has it.
+            match settings.cluster_dns.parse() {
+                Ok(DnsAddress::At(address)) => Some(address),
+                _ => None,
+            }
         } else {
             dns::publish(&client, &options.dns, &services).await?
         };
         let url = format!("https://{called}");
         let info = ClusterInfo {
             server: url.clone(),
+            servers: Vec::new(),
             authority: authority.certificate().to_owned(),
             service_range: settings.service_range.clone(),
             domain: settings.cluster_domain.clone(),
@@ -280,9 +302,16 @@ impl Cluster {
         let dns = address.map(|address| (&options.dns, address));
         let (seed, demo, lease) = (seed, options.demo, options.node_monitor_grace_period);
         let choices = machine::Choices { seed, demo, lease, dns, offer: &options.offer, upkeep: &options.upkeep };
-        let names = machine::start_nodes(&mut control, &directory, &settings, &clock, choices).await?;
+        let names = if settings.nodes == 0 {
+            Vec::new()
+        } else {
+            machine::start_nodes(&mut control, &directory, &settings, &clock, choices).await?
+        };
         let mut awaited: Vec<_> = names.iter().map(|name| Awaited::new(KindType::of::<Node>(), "", name)).collect();
-        step(format!("nodes: {} ({})", settings.nodes, settings.runtime));
+        match settings.nodes {
+            0 => step("nodes: those that join".to_owned()),
+            nodes => step(format!("nodes: {nodes} ({})", settings.runtime)),
+        }
 
         let applied = manifests::apply(&client, &options.manifests).await?;
         awaited.extend(applied.iter().map(Awaited::of));
@@ -354,6 +383,11 @@ pub(crate) fn failed<E: fmt::Display>(part: &'static str) -> impl Fn(E) -> Error
     move |error| Error::Part { part, reason: error.to_string() }
 }
 
+/// Whether other control planes can be over the same store.
+fn is_shared(settings: &Settings) -> bool {
+    settings.store.starts_with("etcd=")
+}
+
 /// What was recorded, as far as the options do not contradict it; else what the options say.
 fn settle(directory: &DataDir, options: &UpOptions) -> Result<Settings, Error> {
     let recorded = directory.settings()?;
@@ -386,9 +420,11 @@ fn settle(directory: &DataDir, options: &UpOptions) -> Result<Settings, Error> {
         }
         None => {
             let store = options.store.as_ref().unwrap_or(&StoreKind::Embedded).to_string();
+            let nodes = options.nodes.unwrap_or(u32::from(options.join.is_none()));
             let runtime = options.runtime.unwrap_or(RuntimeKind::Oci).as_str();
+            let runtime = if nodes == 0 { NOTHING } else { runtime };
             let instance = random::instance().map_err(failed("randomness"))?;
-            let mut settings = Settings::new(instance, &store, runtime, options.nodes.unwrap_or(1));
+            let mut settings = Settings::new(instance, &store, runtime, nodes);
             settings.docker_host = asked_host(runtime);
             settings.address = DEFAULT_ADDRESS.into();
             if let Some(domain) = &options.dns.domain {
@@ -401,11 +437,23 @@ fn settle(directory: &DataDir, options: &UpOptions) -> Result<Settings, Error> {
         }
     };
     options.network.settle(&mut settings)?;
-    if settings.nodes == 0 {
+    if options.join.is_some() && !is_shared(&settings) {
+        return Err(Error::Missing {
+            what: format!("--join with --store {}: control planes of one cluster share a store", settings.store),
+            remedy: "give --store etcd=URL,URL,URL, as `longshore token create --control-plane` prints it".to_owned(),
+        });
+    }
+    if options.join.is_some() && settings.nodes > 0 {
+        return Err(Error::Missing {
+            what: "--join with --nodes: a control plane that joins runs no node in its process".to_owned(),
+            remedy: "leave --nodes out, and make the machine a node with `longshore node`".to_owned(),
+        });
+    }
+    if settings.nodes == 0 && !is_shared(&settings) {
         let (what, remedy) = ("a cluster without nodes runs nothing".to_owned(), "use --nodes 1 or more".to_owned());
         return Err(Error::Missing { what, remedy });
     }
-    if settings.runtime != RuntimeKind::Simulated.as_str() && settings.nodes > 1 {
+    if settings.nodes > 0 && settings.runtime != RuntimeKind::Simulated.as_str() && settings.nodes > 1 {
         let Settings { nodes, runtime, .. } = settings;
         return Err(Error::Missing {
             what: format!("--nodes {nodes} with --runtime {runtime}: a machine is one node of real containers"),
@@ -434,6 +482,8 @@ mod tests {
             docker_host: None,
             network: NetworkOptions::default(),
             nodes: None,
+            join: None,
+            leader: LeaderOptions::default(),
             listen: None,
             scheduler: Configuration::default(),
             dns: DnsOptions::default(),
@@ -476,6 +526,21 @@ mod tests {
         assert!(settle(&directory, &at("unix:///a")).is_ok());
         let error = settle(&directory, &at("unix:///b")).unwrap_err().to_string();
         assert!(error.contains("made with --docker-socket unix:///a, not unix:///b"), "{error}");
+    }
+
+    #[test]
+    fn a_control_plane_without_nodes_is_over_a_store_that_others_reach() {
+        let directory = DataDir::new("/no/such/directory");
+        let join = Some(ControlPlaneJoin::default());
+        let error = |options: UpOptions| settle(&directory, &options).unwrap_err().to_string();
+        assert!(error(UpOptions { join: join.clone(), ..options(&directory) }).contains("share a store"));
+        let store = Some(StoreKind::Etcd(vec!["http://a:2379".into()]));
+        let joined = UpOptions { join: join.clone(), store: store.clone(), ..options(&directory) };
+        let settings = settle(&directory, &joined).unwrap();
+        assert_eq!((settings.nodes, settings.runtime.as_str()), (0, "none"));
+        let both = UpOptions { join, store: store.clone(), nodes: Some(1), ..options(&directory) };
+        assert!(error(both).contains("`longshore node`"));
+        assert_eq!(settle(&directory, &UpOptions { store, nodes: Some(0), ..options(&directory) }).unwrap().nodes, 0);
     }
 
     #[test]

@@ -1,16 +1,11 @@
 //! The parts one by one, each in a process of its own, with TLS between them.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use futures::FutureExt;
 use ipnet::IpNet;
-use kube::Config;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 pub use longshore_apiserver::AddressRange;
 use longshore_apiserver::admission::{Unsupported, built_in};
 use longshore_apiserver::bootstrap_token::BootstrapTokens;
@@ -18,14 +13,11 @@ use longshore_apiserver::http::{RemoteNodes, RemoteSchedulers, SchedulerEndpoint
 use longshore_apiserver::pki::request::Validity;
 use longshore_apiserver::pki::{Authority, Certified, ServerNames, kubeconfig};
 use longshore_apiserver::{HttpService, LocalClient, Options as RegistryOptions, Registry};
-use longshore_client::RemoteClient;
-use longshore_controllers::{ControllerManager, Options as ControllerOptions};
+use longshore_controllers::Options as ControllerOptions;
 use longshore_core::api::Node;
 use longshore_core::client::{Api, Client};
 use longshore_core::clock::{Clock, SystemClock};
-use longshore_core::decode::{self, Format};
-use longshore_core::leader::{Ended, LeaderConfig, LeaderElector};
-use longshore_core::queue::QueueMetrics;
+use longshore_core::leader::LeaderConfig;
 use longshore_node::Options as NodeOptions;
 use longshore_node::http::{serve, server_config};
 use longshore_scheduler::config::Configuration;
@@ -33,16 +25,19 @@ use longshore_scheduler::{Options as SchedulerOptions, Scheduler, SchedulerMetri
 use prometheus_client::registry::Registry as MetricsRegistry;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster_info::ClusterInfo;
+use crate::connection::{Connection, connect, learn};
 use crate::data_dir::{DataDir, Settings};
 use crate::dns::{self, DnsAddress, DnsOptions, Domain};
 pub use crate::join::JoinOptions;
+use crate::join::control_plane::{self, ControlPlaneJoin};
 use crate::join::identity::NodeIdentity;
 use crate::join::range::{pod_range, said_before};
+pub use crate::leading::LeaderOptions;
+use crate::leading::{self, LEASES};
 use crate::local::{NetworkOptions, RuntimeKind, failed};
 use crate::process::ProcessMetrics;
 pub use crate::serving::Part;
@@ -54,9 +49,6 @@ use crate::{Error, Offer, machine, random, serving};
 /// Addresses of Services where neither the options nor the cluster say.
 const SERVICE_RANGE: &str = "10.96.0.0/16";
 
-/// Namespace of the leases by which parts elect a leader.
-const LEASES: &str = "kube-system";
-
 /// An API server alone.
 #[derive(Debug)]
 pub struct ApiserverOptions {
@@ -66,6 +58,8 @@ pub struct ApiserverOptions {
     pub store: Option<StoreKind>,
     /// How it is reached if it is an etcd.
     pub etcd: EtcdAccess,
+    /// How it becomes part of a control plane that others began, unless it is; `None` to begin one.
+    pub join: Option<ControlPlaneJoin>,
     /// Where it listens.
     pub listen: SocketAddr,
     /// Further addresses by which it is called, for its certificate.
@@ -90,7 +84,6 @@ pub async fn apiserver(options: ApiserverOptions, cancel: CancellationToken) -> 
     let directory = &options.data_dir;
     let _lock = directory.lock()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let authority = Arc::new(authority(directory, &clock)?);
     let mut settings = match directory.settings()? {
         Some(settings) => match &options.store {
             Some(asked) if !asked.continues(&settings.store) => {
@@ -106,14 +99,19 @@ pub async fn apiserver(options: ApiserverOptions, cancel: CancellationToken) -> 
             Settings::new(instance, &store.to_string(), "none", 0)
         }
     };
-    settings.service_range = options.service_range.to_string();
     let opened = store::open(&settings, directory, &options.etcd).await?;
+    let mut service_range = options.service_range;
+    if let Some(join) = &options.join {
+        control_plane::join(join, directory, &mut settings, opened.store(), &clock).await?;
+        service_range = settings.service_range.parse().map_err(failed("service range"))?;
+    }
+    settings.service_range = service_range.to_string();
+    let authority = Arc::new(authority(directory, &clock)?);
     if let Some(domain) = &options.cluster_domain {
         settings.cluster_domain = domain.to_string();
     }
     let seed = random::seed().map_err(failed("randomness"))?;
     let mut registry_options = RegistryOptions::new(seed);
-    let service_range = options.service_range;
     registry_options.service_addresses = service_range;
     registry_options.admission = built_in(options.unsupported);
     let registry =
@@ -151,6 +149,7 @@ pub async fn apiserver(options: ApiserverOptions, cancel: CancellationToken) -> 
     registry.advertise(called).await.map_err(failed("API server"))?;
     let info = ClusterInfo {
         server: format!("https://{called}"),
+        servers: Vec::new(),
         authority: authority.certificate().to_owned(),
         service_range: settings.service_range.clone(),
         domain: settings.cluster_domain.clone(),
@@ -225,76 +224,38 @@ fn role_kubeconfig(authority: &Authority, server: SocketAddr, role: &Role) -> Re
     Ok(kubeconfig("longshore", &format!("https://{server}"), authority, &certified))
 }
 
-/// What a kubeconfig gives access to.
-pub(crate) struct Connection {
-    pub(crate) client: Arc<dyn Client>,
-    /// The API server's URL.
-    pub(crate) server: String,
-    /// The cluster's certificate authority, PEM.
-    pub(crate) root_ca: String,
-    /// The certificate that the kubeconfig holds; empty texts if it holds none.
-    pub(crate) certified: Certified,
+/// A scheduler alone.
+#[derive(Debug)]
+pub struct SchedulerAloneOptions {
+    /// How to reach the API server.
+    pub kubeconfig: PathBuf,
+    /// Further API servers, beside the kubeconfig's: URLs, or addresses and ports.
+    pub servers: Vec<String>,
+    /// How pods are placed.
+    pub configuration: Configuration,
+    /// Where it serves `/healthz`, `/livez`, `/readyz`, `/metrics`, `/explain/{namespace}/{pod}` and `/decisions`; while it leads
+    /// the API server finds it there by its lease, and passes `pods/explain` on to it. `None` for nowhere.
+    pub listen: Option<SocketAddr>,
+    /// How patiently a leader is elected, where it is not as the configuration says.
+    pub leader: LeaderOptions,
 }
 
-pub(crate) fn connect(path: &Path) -> Result<Connection, Error> {
-    let text = std::fs::read_to_string(path).map_err(Error::file("read the kubeconfig", path))?;
-    let unusable = |reason: String| Error::File { tried: "use the kubeconfig", path: path.into(), reason };
-    connection(&text).map_err(unusable)
-}
-
-/// What the text of a kubeconfig gives access to.
-pub(crate) fn connection(text: &str) -> Result<Connection, String> {
-    let client = remote_client(text)?;
-    // The private key is a secret to kube, and the agent needs it to serve.
-    let (value, _) = decode::parse(text.as_bytes(), Format::Yaml).map_err(|error| error.to_string())?;
-    let data = |value: &Value| decoded(value).unwrap_or_default();
-    let (cluster, user) = (&value["clusters"][0]["cluster"], &value["users"][0]["user"]);
-    let certified =
-        Certified { certificate: data(&user["client-certificate-data"]), key: data(&user["client-key-data"]) };
-    let server = cluster["server"].as_str().unwrap_or_default().to_owned();
-    Ok(Connection { client, server, root_ca: data(&cluster["certificate-authority-data"]), certified })
-}
-
-/// The text that a field of a kubeconfig holds in base64.
-pub(crate) fn decoded(value: &Value) -> Option<String> {
-    String::from_utf8(STANDARD.decode(value.as_str()?).ok()?).ok()
-}
-
-/// A client over HTTP, as a kubeconfig says.
-pub(crate) fn remote_client(kubeconfig: &str) -> Result<Arc<dyn Client>, String> {
-    let client = kube::Client::try_from(kube_config(kubeconfig)?).map_err(|error| error.to_string())?;
-    Ok(Arc::new(RemoteClient::new(client)))
-}
-
-/// What a kubeconfig says, for kube's own client.
-pub(crate) fn kube_config(kubeconfig: &str) -> Result<Config, String> {
-    let config = Kubeconfig::from_yaml(kubeconfig).map_err(|error| error.to_string())?;
-    // Reading certificates from the text waits for nothing.
-    let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).now_or_never();
-    config.ok_or("it names a program to run")?.map_err(|error| error.to_string())
-}
-
-/// Runs a scheduler while it leads, until cancelled. With `listen` it serves `/healthz`, `/livez`, `/readyz`, `/metrics`,
-/// `/explain/{namespace}/{pod}` and `/decisions` there, and while it leads the API server finds it by its lease and passes
-/// `pods/explain` on to it.
+/// Runs a scheduler while it leads, until cancelled.
 ///
 /// # Errors
 /// [`Error::File`] if the kubeconfig cannot be used; [`Error::Part`] if it has no certificate to serve with, or the port is taken.
-pub async fn scheduler(
-    kubeconfig: &Path,
-    configuration: Configuration,
-    listen: Option<SocketAddr>,
-    cancel: CancellationToken,
-) -> Result<(), Error> {
-    let connection = connect(kubeconfig)?;
+pub async fn scheduler(options: SchedulerAloneOptions, cancel: CancellationToken) -> Result<(), Error> {
+    let SchedulerAloneOptions { kubeconfig, servers, configuration, listen, leader } = options;
+    let connection = connect(&kubeconfig, &servers)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let seed = random::seed().map_err(failed("randomness"))?;
     let identity = identity(seed)?;
-    let leader = configuration.leader(&identity);
+    let leader = configuration.leader(&identity).map(|config| leader.apply(config)).transpose()?;
     let mut options = SchedulerOptions { seed, leader, ..configuration.options() };
     let Some(listen) = listen else {
-        let scheduler = Scheduler::new(connection.client, clock, options).map_err(failed("scheduler"))?;
-        scheduler.run(cancel).await;
+        let scheduler =
+            Scheduler::new(connection.client.clone(), clock.clone(), options).map_err(failed("scheduler"))?;
+        tokio::join!(scheduler.run(cancel.clone()), learn_for(&connection, &*clock, &cancel));
         return Ok(());
     };
     let server = serving::bind(Part::Scheduler, listen, &connection, clock.clone()).await?;
@@ -308,10 +269,22 @@ pub async fn scheduler(
     }
     let mut metrics = MetricsRegistry::default();
     options.metrics.get_or_insert_with(SchedulerMetrics::default).register(&mut metrics);
-    let scheduler = Scheduler::new(connection.client, clock, options).map_err(failed("scheduler"))?;
+    let scheduler = Scheduler::new(connection.client.clone(), clock.clone(), options).map_err(failed("scheduler"))?;
     let server = server.with_service(serving::scheduler(metrics, scheduler.handle()));
-    tokio::join!(scheduler.run(cancel.clone()), server.serve(cancel));
+    let learning = learn_for(&connection, &*clock, &cancel);
+    tokio::join!(scheduler.run(cancel.clone()), server.serve(cancel.clone()), learning);
     Ok(())
+}
+
+/// Learns of further API servers while a part runs.
+async fn learn_for(connection: &Connection, clock: &dyn Clock, cancel: &CancellationToken) {
+    let known = connection.urls().into_iter().next().unwrap_or_default();
+    let add = |url| {
+        if let Err(error) = connection.servers.add(&url) {
+            tracing::warn!(server = %url, %error, "cannot use an API server");
+        }
+    };
+    learn(&connection.client, clock, &known, cancel, add).await;
 }
 
 /// The controllers alone.
@@ -319,6 +292,8 @@ pub async fn scheduler(
 pub struct ControllersAloneOptions {
     /// How to reach the API server.
     pub kubeconfig: PathBuf,
+    /// Further API servers, beside the kubeconfig's: URLs, or addresses and ports.
+    pub servers: Vec<String>,
     /// Where they serve `/healthz`, `/livez`, `/readyz` and `/metrics`; `None` for nowhere.
     pub listen: Option<SocketAddr>,
     /// Addresses of which every node gets a range for its pods, unless it brings one.
@@ -327,6 +302,8 @@ pub struct ControllersAloneOptions {
     pub service_range: Option<IpNet>,
     /// How long a node may be silent before it counts as lost.
     pub node_monitor_grace_period: Duration,
+    /// How patiently a leader is elected.
+    pub leader: LeaderOptions,
 }
 
 /// Runs the controllers while they lead, until cancelled.
@@ -334,50 +311,37 @@ pub struct ControllersAloneOptions {
 /// # Errors
 /// [`Error::File`] if the kubeconfig cannot be used; [`Error::Part`] if it has no certificate to serve with, or the port is taken.
 pub async fn controllers(options: ControllersAloneOptions, cancel: CancellationToken) -> Result<(), Error> {
-    let listen = options.listen;
-    let connection = connect(&options.kubeconfig)?;
+    let connection = connect(&options.kubeconfig, &options.servers)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let metrics = QueueMetrics::default();
-    let server = match listen {
+    let seed = random::seed().map_err(failed("randomness"))?;
+    let leader = options.leader.apply(LeaderConfig::new(LEASES, leading::CONTROLLERS, &identity(seed)?))?;
+    let led = ControllerOptions {
+        root_ca: Some(connection.root_ca.clone()),
+        seed,
+        cluster_cidr: Some(options.cluster_range),
+        service_cidr: options.service_range,
+        node_monitor_grace_period: options.node_monitor_grace_period,
+        ..ControllerOptions::default()
+    };
+    let server = match options.listen {
         Some(listen) => Some(serving::bind(Part::Controllers, listen, &connection, clock.clone()).await?),
         None => None,
     };
     let serve = async {
         let Some(server) = server else { return };
         let mut registry = MetricsRegistry::default();
-        metrics.register(&mut registry);
+        led.metrics.register(&mut registry);
         server.with_service(serving::controllers(registry)).serve(cancel.clone()).await;
     };
-    let seed = random::seed().map_err(failed("randomness"))?;
-    let Connection { client, root_ca, .. } = connection;
-    let config = LeaderConfig::new(LEASES, "kube-controller-manager", &identity(seed)?);
-    let mut elector = LeaderElector::new(client.clone(), clock.clone(), config, seed);
-    let lead = |token| {
-        let (root_ca, metrics) = (Some(root_ca.clone()), metrics.clone());
-        let options = ControllerOptions {
-            root_ca,
-            metrics,
-            seed,
-            cluster_cidr: Some(options.cluster_range),
-            service_cidr: options.service_range,
-            node_monitor_grace_period: options.node_monitor_grace_period,
-            ..ControllerOptions::default()
-        };
-        ControllerManager::new(client.clone(), clock.clone(), options).run(token)
-    };
-    let work = async {
-        while elector.run(cancel.clone(), lead).await != Ended::Cancelled {
-            tracing::warn!("the controllers no longer lead; standing again");
-        }
-    };
-    tokio::join!(work, serve);
+    let client = connection.client.clone();
+    let work = leading::controllers(client, clock.clone(), &led, Some(leader), cancel.clone());
+    tokio::join!(work, serve, learn_for(&connection, &*clock, &cancel));
     Ok(())
 }
 
 /// What tells this process from other candidates.
 fn identity(seed: u64) -> Result<String, Error> {
-    let host = nix::unistd::gethostname().map_err(failed("host name"))?;
-    Ok(format!("{}_{seed:016x}", host.to_string_lossy()))
+    Ok(format!("{}_{seed:016x}", machine::host_name()?))
 }
 
 /// How a node's agent is known to the cluster.
@@ -394,6 +358,8 @@ pub enum NodeAccess {
 pub struct NodeAloneOptions {
     /// How it is known.
     pub access: NodeAccess,
+    /// Further API servers, beside those that it knows: URLs, or addresses and ports.
+    pub servers: Vec<String>,
     /// Where the node keeps everything.
     pub data_dir: DataDir,
     /// Name of the node; `None` for that of its certificate, or of this machine if it has none yet.
@@ -469,7 +435,7 @@ pub async fn node(options: NodeAloneOptions, cancel: CancellationToken) -> Resul
     }
     let (name, known, addresses) = match &options.access {
         NodeAccess::Kubeconfig(path) => {
-            let connection = connect(path)?;
+            let connection = connect(path, &options.servers)?;
             let name = options.name.clone().map_or_else(machine::host_name, Ok)?;
             let addresses = own_addresses(&options, &connection);
             (name, Known::Fixed(connection), addresses)
@@ -477,7 +443,7 @@ pub async fn node(options: NodeAloneOptions, cancel: CancellationToken) -> Resul
         NodeAccess::Joined(join) => {
             let connection = joined(&options, join.as_ref(), &*clock).await?;
             let addresses = own_addresses(&options, &connection);
-            let identity = NodeIdentity::open(directory, &addresses, clock.clone(), seed).await?;
+            let identity = NodeIdentity::open(directory, &addresses, &options.servers, clock.clone(), seed).await?;
             (identity.node().to_owned(), Known::Joined(Box::new(identity)), addresses)
         }
     };
@@ -522,8 +488,9 @@ pub async fn node(options: NodeAloneOptions, cancel: CancellationToken) -> Resul
     tracing::info!(node = name, %address, "running");
     let service = agent.service();
     let renewing = async {
-        if let Known::Joined(identity) = &known {
-            identity.run(&cancel).await;
+        match &known {
+            Known::Joined(identity) => identity.run(&cancel).await,
+            Known::Fixed(connection) => learn_for(connection, &*clock, &cancel).await,
         }
     };
     tokio::join!(agent.run(cancel.clone()), serve(listener, tls, service, cancel.clone()), renewing);
@@ -582,7 +549,7 @@ async fn joined(
     let new = "`longshore token create` where the API server runs prints the command to join";
     let mut why = format!("the node in {} belongs to no cluster yet", directory.path().display());
     if path.exists() {
-        let connection = connect(&path)?;
+        let connection = connect(&path, &options.servers)?;
         let unusable = |reason: String| Error::File { tried: "use the kubeconfig", path: path.clone(), reason };
         let validity = Validity::of(&connection.certified.certificate).map_err(|error| unusable(error.to_string()))?;
         let own = validity.node().unwrap_or_default();
@@ -601,7 +568,7 @@ async fn joined(
         Some(join) if join.token.is_some() || join.token_file.is_some() => {
             let name = options.name.clone().map_or_else(machine::host_name, Ok)?;
             crate::join::join(join, &name, directory, clock).await?;
-            connect(&path)
+            connect(&path, &options.servers)
         }
         _ => Err(Error::Join { what: why, remedy: new.to_owned() }),
     }

@@ -19,9 +19,9 @@ use prometheus_client::registry::Registry;
 use serde::Deserialize;
 
 use crate::Error;
+use crate::connection::Connection;
 use crate::local::failed;
 use crate::process::ProcessMetrics;
-use crate::remote::Connection;
 
 /// How long the loop that places pods may take for an answer and still be well. It answers between two decisions.
 const TURN: Duration = Duration::from_secs(5);
@@ -94,7 +94,7 @@ pub(crate) fn reachable(listen: SocketAddr, connection: &Connection) -> SocketAd
         return listen;
     }
     let own = || {
-        let uri: http::Uri = connection.server.parse().ok()?;
+        let uri = connection.servers.urls().into_iter().next()?;
         let any: IpAddr = listen.ip();
         // Nothing is sent: connecting only has the kernel choose.
         let socket = UdpSocket::bind((any, 0)).ok()?;

@@ -21,6 +21,8 @@ use longshore_core::clock::Clock;
 use longshore_core::informer::ObjectKey;
 use longshore_core::kind::Subresource;
 
+use crate::join::control_plane;
+
 /// Whose requests are first ones: holders of tokens.
 const BOOTSTRAPPERS: &str = "system:bootstrappers";
 
@@ -183,7 +185,10 @@ impl Controller for TokenCleaner {
 
     fn triggers(&self, triggers: &Triggers<ObjectKey>) {
         triggers.on::<Secret, _>(|change| {
-            let token = change.current().filter(|secret| secret.type_ == SecretType::BootstrapToken);
+            let is_token = |secret: &&Arc<Secret>| {
+                secret.type_ == SecretType::BootstrapToken || secret.type_.as_str() == control_plane::TYPE
+            };
+            let token = change.current().filter(is_token);
             token.map(|secret| ObjectKey::of(&**secret))
         });
     }
@@ -195,7 +200,8 @@ impl Controller for TokenCleaner {
 }
 
 fn expire(secret: &Secret, now: Timestamp) -> Plan {
-    let Some(expires) = TokenRecord::of(secret).and_then(|record| record.expires) else { return Plan::nothing() };
+    let expires = TokenRecord::of(secret).and_then(|record| record.expires).or_else(|| control_plane::expires(secret));
+    let Some(expires) = expires else { return Plan::nothing() };
     let left = expires.duration_since(now);
     if left <= SignedDuration::ZERO {
         return vec![Action::delete(secret)].into();

@@ -7,10 +7,10 @@ use longshore_core::client::Scope;
 use longshore_core::client::params::ListParams;
 use longshore_core::kind::KindType;
 
+use crate::connection::remote_client;
 use crate::data_dir::{DataDir, Settings};
 use crate::progress::Row;
 use crate::readiness::readiness;
-use crate::remote::remote_client;
 use crate::{Error, Readiness};
 
 /// How a cluster is.

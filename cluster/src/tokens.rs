@@ -13,8 +13,10 @@ use longshore_core::client::{Api, Client};
 use longshore_core::clock::{Clock, SystemClock};
 
 use crate::cluster_info::ClusterInfo;
+use crate::connection::{Connection, connection, is_loopback};
+use crate::data_dir::DataDir;
+use crate::join::control_plane::{self, ControlPlaneToken};
 use crate::local::failed;
-use crate::remote::{self, Connection};
 use crate::{Error, random};
 
 /// What a machine needs to join.
@@ -35,6 +37,25 @@ impl Invitation {
     }
 }
 
+/// What a machine needs to become part of the control plane.
+#[derive(Debug, Clone)]
+pub struct ControlPlaneInvitation {
+    /// Where the cluster's objects are kept, as `--store` has it.
+    pub store: String,
+    /// The token, which is good for one machine.
+    pub token: ControlPlaneToken,
+}
+
+impl ControlPlaneInvitation {
+    /// The command to run on the machine.
+    pub fn command(&self) -> String {
+        format!(
+            "LONGSHORE_CONTROL_PLANE_TOKEN={} longshore up --join --store {} --listen 0.0.0.0:6443",
+            self.token, self.store
+        )
+    }
+}
+
 /// The tokens of a cluster, to which a kubeconfig leads.
 #[derive(Debug)]
 pub struct Tokens {
@@ -52,7 +73,7 @@ impl Tokens {
     /// # Errors
     /// [`Error::Part`] if it cannot be used.
     pub fn new(kubeconfig: &str) -> Result<Self, Error> {
-        let Connection { client, .. } = remote::connection(kubeconfig).map_err(failed("kubeconfig"))?;
+        let Connection { client, .. } = connection(kubeconfig, &[]).map_err(failed("kubeconfig"))?;
         Ok(Self { client, clock: Arc::new(SystemClock::new()) })
     }
 
@@ -72,7 +93,7 @@ impl Tokens {
             remedy: "restart its API server, which publishes it".to_owned(),
         })?;
         let server = server.map_or(info.server, |server| format!("https://{server}"));
-        if server.contains("//127.") || server.contains("//[::1]") || server.contains("//localhost") {
+        if is_loopback(&server) {
             return Err(Error::Missing {
                 what: format!("the API server listens at {server}, which no other machine reaches"),
                 remedy: "start it with --listen and an address of this machine, such as --listen 0.0.0.0:6443"
@@ -82,11 +103,41 @@ impl Tokens {
         let ca_hash = public_key_hash(&info.authority).map_err(failed("certificates"))?;
         let bytes = random::bytes::<64>().map_err(failed("randomness"))?;
         let token = BootstrapToken::from_random(&bytes).ok_or_else(|| failed("randomness")("too little of it"))?;
-        let life = SignedDuration::try_from(life).unwrap_or(SignedDuration::MAX);
-        let expires = self.clock.now().checked_add(life).unwrap_or(Timestamp::MAX);
-        let secret = token.to_secret(expires, description);
+        let secret = token.to_secret(self.until(life), description);
         self.secrets().create(secret, &PostParams::default()).await.map_err(unusable)?;
         Ok(Invitation { server, token, ca_hash })
+    }
+
+    /// Makes a token that is good for so long, for one more machine of the control plane whose directory this is.
+    ///
+    /// # Errors
+    /// [`Error::Part`] with what the API server says; [`Error::Missing`] if this is not a control plane's directory, or only this
+    /// machine reaches its store.
+    pub async fn create_for_control_plane(
+        &self,
+        life: Duration,
+        directory: &DataDir,
+    ) -> Result<ControlPlaneInvitation, Error> {
+        let settings = directory.settings()?.ok_or_else(|| Error::NoCluster { directory: directory.path().into() })?;
+        if !settings.store.starts_with("etcd=") {
+            return Err(Error::Missing {
+                what: format!(
+                    "the cluster's objects are kept as --store {}, which no other machine reaches",
+                    settings.store
+                ),
+                remedy: "several control planes need --store etcd=URL,URL,URL".to_owned(),
+            });
+        }
+        let info = ClusterInfo::fetch(self.client.clone()).await.map_err(unusable)?;
+        let cluster_dns = info.map(|info| info.dns.to_string()).unwrap_or_default();
+        let (token, secret) = control_plane::invite(directory, &settings, cluster_dns, self.until(life))?;
+        self.secrets().create(secret, &PostParams::default()).await.map_err(unusable)?;
+        Ok(ControlPlaneInvitation { store: settings.store, token })
+    }
+
+    fn until(&self, life: Duration) -> Timestamp {
+        let life = SignedDuration::try_from(life).unwrap_or(SignedDuration::MAX);
+        self.clock.now().checked_add(life).unwrap_or(Timestamp::MAX)
     }
 
     /// All tokens, and how long each can still be used.

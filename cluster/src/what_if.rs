@@ -12,7 +12,7 @@ use longshore_core::scheduling::TieBreak;
 use longshore_scheduler::config::Configuration;
 use longshore_scheduler::{Engine, Profile, WhatIf};
 
-use crate::remote::remote_client;
+use crate::connection::remote_client;
 use crate::{Entry, Error};
 
 /// Pods, and where they would go.

@@ -144,9 +144,14 @@ impl Cache {
         let _ = self.revision.subscribe().wait_for(|reached| *reached >= revision).await;
     }
 
+    /// The revision of the last commit before this call.
+    pub(crate) async fn newest(&self, store: &dyn Store) -> Result<Revision, Error> {
+        Ok(store.get(PROBE).await.map_err(|error| status::from_store(error, "read"))?.revision)
+    }
+
     /// Waits until the cache has everything that was committed before this call.
     pub(crate) async fn fresh(&self, store: &dyn Store) -> Result<(), Error> {
-        let now = store.get(PROBE).await.map_err(|error| status::from_store(error, "read"))?.revision;
+        let now = self.newest(store).await?;
         self.reach(now).await;
         Ok(())
     }

@@ -35,6 +35,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use longshore_core::client::Error;
 use longshore_core::decode::MAX_BODY_BYTES;
+use longshore_core::leader::Fence;
 use prometheus_client::registry::Registry as MetricsRegistry;
 
 use crate::registry::Registry;
@@ -198,7 +199,15 @@ where
         call.body = read_body(body).await?;
     }
     match route {
-        Route::Resource(route) => resource::serve(shared, call, route).await,
+        Route::Resource(route) => {
+            let fence =
+                call.headers.get(Fence::HEADER).map(|value| Fence::from_header(value.as_bytes())).transpose()?;
+            let serve = resource::serve(shared, call, route);
+            match fence {
+                Some(fence) => Arc::new(fence).guard(serve).await,
+                None => serve.await,
+            }
+        }
         Route::Review(review) if call.method == Method::POST => review.serve(&call),
         _ if !reads => Err(not_allowed()),
         Route::Review(_) => Err(not_allowed()),

@@ -18,14 +18,21 @@ pub enum Credentials<'a> {
 
 /// A complete kubeconfig with the certificates in it. `name` names cluster, user and context; `server` is a URL.
 pub fn kubeconfig(name: &str, server: &str, authority: &Authority, user: &Certified) -> String {
-    kubeconfig_of(name, server, authority.certificate(), Credentials::Certificate(user))
+    kubeconfig_of(name, &[server], authority.certificate(), Credentials::Certificate(user))
 }
 
-/// The same for whoever has only the authority's certificate (PEM).
-pub fn kubeconfig_of(name: &str, server: &str, authority: &str, credentials: Credentials<'_>) -> String {
+/// The same for whoever has only the authority's certificate (PEM), and perhaps several servers. The first is the one that is used;
+/// each of the others stands there as a cluster of its own, for whoever knows what to make of them.
+pub fn kubeconfig_of(name: &str, servers: &[impl AsRef<str>], authority: &str, credentials: Credentials<'_>) -> String {
     // A JSON string is a YAML string.
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
-    let (name, server, ca) = (quoted(name), quoted(server), BASE64.encode(authority));
+    let ca = BASE64.encode(authority);
+    let clusters = servers.iter().enumerate().map(|(at, server)| {
+        let name = if at == 0 { quoted(name) } else { quoted(&format!("{name}-{}", at + 1)) };
+        let server = quoted(server.as_ref());
+        format!("- name: {name}\n  cluster:\n    server: {server}\n    certificate-authority-data: {ca}\n")
+    });
+    let (clusters, name) = (clusters.collect::<String>(), quoted(name));
     let user = match credentials {
         Credentials::Certificate(user) => format!(
             "
@@ -41,11 +48,7 @@ pub fn kubeconfig_of(name: &str, server: &str, authority: &str, credentials: Cre
         "apiVersion: v1
 kind: Config
 clusters:
-- name: {name}
-  cluster:
-    server: {server}
-    certificate-authority-data: {ca}
-users:
+{clusters}users:
 - name: {name}
   user:{user}
 contexts:

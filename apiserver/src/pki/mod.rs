@@ -194,6 +194,31 @@ impl Authority {
         Self::from_parts(certificate, key, clock, &certificate_path)
     }
 
+    /// Puts an authority into a directory where there is none: that of a cluster of which this machine is to be part.
+    ///
+    /// # Errors
+    /// The files cannot be written, or there is another authority.
+    pub fn install(directory: &Path, authority: &Certified) -> Result<(), Error> {
+        files::make_directory(directory)?;
+        // The key first, as `open` does: an authority without its key would be of no use to anybody.
+        for (name, text) in [("ca.key", &authority.key), ("ca.crt", &authority.certificate)] {
+            let path = directory.join(name);
+            if files::create(&path, text)? != *text {
+                return Err(Error::Unusable { path, reason: "it is another cluster's".to_owned() });
+            }
+        }
+        Ok(())
+    }
+
+    /// The authority in a directory as [`Authority::install`] takes it; `None` if there is none.
+    ///
+    /// # Errors
+    /// The files cannot be read.
+    pub fn export(directory: &Path) -> Result<Option<Certified>, Error> {
+        let (certificate, key) = (files::read(&directory.join("ca.crt"))?, files::read(&directory.join("ca.key"))?);
+        Ok(certificate.zip(key).map(|(certificate, key)| Certified { certificate, key }))
+    }
+
     fn from_parts(certificate: String, key: KeyPair, clock: Arc<dyn Clock>, path: &Path) -> Result<Self, Error> {
         let unusable = |reason: String| Error::Unusable { path: path.to_owned(), reason };
         let der = tls::certificate(&certificate).map_err(|error| unusable(error.to_string()))?;

@@ -1,8 +1,9 @@
 //! What is written in the same commit as an object: records that must never disagree with it.
 
-use longshore_core::api::{CertificateSigningRequest, Node, Pod, Service};
+use longshore_core::api::{CertificateSigningRequest, Lease, Node, Pod, Service};
 use longshore_core::client::Error;
 use longshore_core::kind::{AnyObject, KindInfo, KindType, Subresource};
+use longshore_core::leader::Fence;
 use longshore_core::store::{Revision, Transaction};
 
 use super::Registry;
@@ -40,8 +41,34 @@ impl Registry {
     /// What else has to be written with `new` (`None`: with the removal of the old object).
     ///
     /// # Errors
-    /// 409 if there is no room on the node; what [`Registry::use_token`] says.
+    /// 409 if there is no room on the node, or the writer led and leads no more; what [`Registry::use_token`] says.
     pub(super) async fn along(&self, write: Write<'_>, new: Option<&dyn AnyObject>) -> Result<Along, Error> {
+        let mut along = self.records(write, new).await?;
+        if let Some(fence) = Fence::current() {
+            let (lease, seen) = self.pass(&fence, write.certain).await?;
+            along.transaction = along.transaction.expect(lease, seen);
+        }
+        Ok(along)
+    }
+
+    /// Whether a leader's term goes on; if so, the key and revision of the lease for which that holds.
+    ///
+    /// A renewal in between makes the commit fail, which is then tried again.
+    async fn pass(&self, fence: &Fence, certain: bool) -> Result<(String, Revision), Error> {
+        let leases = self.cache.kind(KindType::of::<Lease>())?;
+        let short = key::short(&fence.namespace, &fence.name);
+        let holds =
+            |seen: &Option<Cached>| fence.check(seen.as_ref().and_then(|seen| seen.object.as_any().downcast_ref()));
+        let mut seen = self.current(leases, &short, certain).await?;
+        if !certain && holds(&seen).is_err() {
+            // The cache may not know of the term yet.
+            seen = self.current(leases, &short, true).await?;
+        }
+        holds(&seen)?;
+        Ok((key::full(&leases.kind.info, &short), seen.map_or(0, |seen| seen.revision)))
+    }
+
+    async fn records(&self, write: Write<'_>, new: Option<&dyn AnyObject>) -> Result<Along, Error> {
         let mut along = Along::default();
         let service = |object: &dyn AnyObject| object.as_any().is::<Service>();
         if write.old.or(new).is_some_and(service) {

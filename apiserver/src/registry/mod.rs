@@ -10,6 +10,8 @@ mod bootstrap;
 mod create;
 mod delete;
 mod evict;
+#[cfg(test)]
+mod fence_tests;
 mod join;
 mod patch;
 #[cfg(test)]
@@ -18,6 +20,8 @@ mod random;
 mod read;
 mod renewal;
 mod scale;
+#[cfg(test)]
+mod several_tests;
 #[cfg(test)]
 mod tests;
 mod update;

@@ -21,11 +21,17 @@ use crate::cache::{Bookmarks, KindCache, Listing, feed, watch};
 use crate::selector::Filter;
 use crate::{key, status};
 
-/// How long a read waits for a version that the server has not seen yet.
-const AHEAD: Duration = Duration::from_secs(3);
+/// How long a read waits for a version that the cache has not seen yet; upstream's time.
+pub(super) const AHEAD: Duration = Duration::from_secs(3);
 
 /// Most keys read from the store at once while looking for matches.
 const PAGE: usize = 1000;
+
+/// Where there is what a read asks for.
+enum Source {
+    Cache,
+    Store,
+}
 
 /// Where a listing goes on, as sent to the client.
 #[derive(Debug, Serialize, Deserialize)]
@@ -46,8 +52,11 @@ impl Registry {
     /// 404.
     pub async fn get(&self, target: Target<'_>, params: &GetParams) -> Result<DynObject, Error> {
         let cache = self.cache.kind(target.kind)?;
-        self.reach(params.resource_version.as_deref().unwrap_or_default()).await?;
-        let object = cache.get(&key::short(target.namespace, target.name));
+        let short = key::short(target.namespace, target.name);
+        let object = match self.reach(params.resource_version.as_deref().unwrap_or_default()).await? {
+            Source::Cache => cache.get(&short),
+            Source::Store => self.current(cache, &short, true).await?,
+        };
         object.map(|cached| cached.object).ok_or_else(|| status::not_found(&target.kind.info, target.name))
     }
 
@@ -76,9 +85,7 @@ impl Registry {
             let listing = self.list_stored(cache, scope.namespace, &filter, limit, Some(revision), None).await;
             listing.map_err(|error| status::from_store(error, "list"))?
         } else {
-            self.reach(version).await?;
-            let reached = self.cache.revision();
-            cache.list(scope.namespace, &filter, limit, reached)
+            self.list_now(cache, scope.namespace, &filter, limit, version).await?
         };
         let continue_token =
             listing.more_after.as_ref().map(|start| write_token(i64::try_from(listing.revision).unwrap_or(0), start));
@@ -144,9 +151,7 @@ impl Registry {
         if start > 0 && !params.send_initial_events {
             return watch(cache, scope.namespace, filter, start, VecDeque::new(), bookmarks);
         }
-        self.reach(version).await?;
-        let reached = self.cache.revision();
-        let listing = cache.list(scope.namespace, &filter, 0, reached);
+        let listing = self.list_now(cache, scope.namespace, &filter, 0, version).await?;
         let mut initial: VecDeque<_> = listing.objects.into_iter().map(WatchEvent::Added).collect();
         if params.send_initial_events {
             initial.push_back(WatchEvent::Bookmark {
@@ -171,19 +176,40 @@ impl Registry {
         }
     }
 
-    /// Waits until the cache is as new as the version asks: everything if empty, anything if `0`.
-    async fn reach(&self, version: &str) -> Result<(), Error> {
-        if version.is_empty() {
-            return self.cache.fresh(&*self.store).await;
-        }
-        let revision = parse_version(version)?;
+    /// Waits until the cache is as new as the version asks: everything if empty, anything if `0`. Everything is in the store
+    /// if the cache is late.
+    async fn reach(&self, version: &str) -> Result<Source, Error> {
+        let revision =
+            if version.is_empty() { self.cache.newest(&*self.store).await? } else { parse_version(version)? };
         if self.cache.revision() >= revision {
-            return Ok(());
+            return Ok(Source::Cache);
         }
         let reached = std::pin::pin!(self.cache.reach(revision));
         match select(reached, self.clock.sleep(AHEAD)).await {
-            Either::Left(_) => Ok(()),
+            Either::Left(_) => Ok(Source::Cache),
+            Either::Right(_) if version.is_empty() => Ok(Source::Store),
             Either::Right(_) => Err(status::too_large_version(revision, self.cache.revision())),
+        }
+    }
+
+    /// Lists what is no older than the version asks.
+    async fn list_now(
+        &self,
+        cache: &KindCache,
+        namespace: Option<&str>,
+        filter: &Filter,
+        limit: usize,
+        version: &str,
+    ) -> Result<Listing, Error> {
+        match self.reach(version).await? {
+            Source::Cache => {
+                let reached = self.cache.revision();
+                Ok(cache.list(namespace, filter, limit, reached))
+            }
+            Source::Store => {
+                let listing = self.list_stored(cache, namespace, filter, limit, None, None).await;
+                listing.map_err(|error| status::from_store(error, "list"))
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use longshore_core::clock::Clock;
 use super::refused;
 use crate::Error;
 use crate::cluster_info::{ClusterInfo, PATH};
+use crate::connection::whole;
 
 /// How long the server may take.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -26,15 +27,22 @@ pub(super) struct Found {
     pub(super) authority: String,
 }
 
-/// The URL of a server that may be given as an address.
-fn url(server: &str) -> String {
-    let server = server.trim_end_matches('/');
-    if server.contains("://") { server.to_owned() } else { format!("https://{server}") }
+/// Asks the servers in their order, until one answers.
+pub(super) async fn discover(servers: &[String], hash: &str, clock: &dyn Clock) -> Result<Found, Error> {
+    let mut failed = refused("there is no API server to ask", "give one by --server");
+    for server in servers {
+        let server = whole(server);
+        match ask(&server).await {
+            Ok(answer) => return found(server, answer, hash, clock),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
 }
 
-pub(super) async fn discover(server: &str, hash: &str, clock: &dyn Clock) -> Result<Found, Error> {
-    let server = url(server);
-    let (info, date) = ask(&server).await?;
+type Answer = (ClusterInfo, Option<Timestamp>);
+
+fn found(server: String, (info, date): Answer, hash: &str, clock: &dyn Clock) -> Result<Found, Error> {
     check(&info.authority, hash, &server)?;
     if let Some(date) = date {
         check_clock(clock.now(), date)?;
@@ -42,7 +50,7 @@ pub(super) async fn discover(server: &str, hash: &str, clock: &dyn Clock) -> Res
     Ok(Found { server, authority: info.authority })
 }
 
-async fn ask(server: &str) -> Result<(ClusterInfo, Option<Timestamp>), Error> {
+async fn ask(server: &str) -> Result<Answer, Error> {
     let unreachable = |reason: String| {
         let remedy = "make sure that it runs, that it listens at an address that other machines reach (`--listen`), and that no \
                       firewall is between";
@@ -141,7 +149,7 @@ mod tests {
 
     #[test]
     fn servers_are_given_as_urls_or_addresses() {
-        assert_eq!(url("192.0.2.1:6443"), "https://192.0.2.1:6443");
-        assert_eq!(url("https://cluster.example:6443/"), "https://cluster.example:6443");
+        assert_eq!(whole("192.0.2.1:6443"), "https://192.0.2.1:6443");
+        assert_eq!(whole("https://cluster.example:6443/"), "https://cluster.example:6443");
     }
 }

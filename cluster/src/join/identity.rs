@@ -1,13 +1,14 @@
 //! Who a joined node is: its two certificates, renewed while it runs, and everything that shows them.
 
 use std::net::IpAddr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use longshore_apiserver::pki::Certified;
 use longshore_apiserver::pki::request::{NewRequest, NodeUse, Validity};
+use longshore_client::Failover;
 use longshore_core::client::params::{
     DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, WatchParams,
 };
@@ -23,8 +24,8 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{obtain, refused, write_kubeconfig};
+use crate::connection::{Connection, base, connect, connection, learn};
 use crate::data_dir::DataDir;
-use crate::remote::{self, Connection};
 use crate::{Error, local};
 
 /// The certificate to serve with and its key.
@@ -41,7 +42,6 @@ const NAP: Duration = Duration::from_secs(600);
 pub(crate) struct NodeIdentity {
     node: String,
     addresses: Vec<IpAddr>,
-    server: String,
     root_ca: String,
     directory: DataDir,
     clock: Arc<dyn Clock>,
@@ -52,19 +52,21 @@ pub(crate) struct NodeIdentity {
 
 impl NodeIdentity {
     /// Reads who the node of a directory is, and gets a certificate to serve with at these addresses if it has none that is good.
+    /// `further` are URLs of API servers that the directory may not know.
     pub(crate) async fn open(
         directory: &DataDir,
         addresses: &[IpAddr],
+        further: &[String],
         clock: Arc<dyn Clock>,
         seed: u64,
     ) -> Result<Self, Error> {
         let path = directory.kubeconfig();
         let unusable = |reason: String| Error::File { tried: "use the kubeconfig", path: path.clone(), reason };
         let text = std::fs::read_to_string(&path).map_err(Error::file("read the kubeconfig", &path))?;
-        let Connection { client, server, root_ca, certified } = remote::connection(&text).map_err(unusable)?;
+        let Connection { client, servers, root_ca, certified } = connection(&text, further).map_err(unusable)?;
         let validity = Validity::of(&certified.certificate).map_err(|error| unusable(error.to_string()))?;
         let node = validity.node().ok_or_else(|| unusable("it is no node's".to_owned()))?.to_owned();
-        let client = Arc::new(CurrentClient(RwLock::new((client, validity))));
+        let client = Arc::new(CurrentClient(RwLock::new(Calling { client, servers, certified, validity })));
         let stored = std::fs::read_to_string(directory.join(SERVING)).ok();
         let stored = stored.map(|pem| Certified { certificate: pem.clone(), key: pem });
         let serving = stored.and_then(|certified| serving(&certified).ok());
@@ -89,7 +91,7 @@ impl NodeIdentity {
         };
         tracing::debug!(node, fresh, "the node's certificate to serve with is there");
         let serving = Arc::new(CurrentServing(RwLock::new(serving)));
-        Ok(Self { node, addresses, server, root_ca, directory, clock, seed, client, serving })
+        Ok(Self { node, addresses, root_ca, directory, clock, seed, client, serving })
     }
 
     /// The node's name.
@@ -108,10 +110,31 @@ impl NodeIdentity {
         server_config_of(self.serving.clone(), authority).map(Arc::new).map_err(|error| error.to_string())
     }
 
-    /// Renews both certificates in time, until cancelled.
+    /// Renews both certificates in time, and learns which API servers there are, until cancelled.
     pub(crate) async fn run(&self, cancel: &CancellationToken) {
         let both = async { tokio::join!(self.keep(NodeUse::Client), self.keep(NodeUse::Serving)) };
-        cancel.run_until_cancelled(both).await;
+        let client = self.client();
+        let known = self.client.read().urls().into_iter().next().unwrap_or_default();
+        let learning = learn(&client, &*self.clock, &known, cancel, |url| self.add(&url));
+        tokio::join!(cancel.run_until_cancelled(both), learning);
+    }
+
+    /// Notes an API server, for the next start too.
+    fn add(&self, url: &http::Uri) {
+        let calling = self.client.read();
+        let known = calling.servers.urls().len();
+        let added = calling.servers.add(url).map_err(|error| error.to_string());
+        if calling.servers.urls().len() == known && added.is_ok() {
+            return;
+        }
+        let written = added.and_then(|()| {
+            let written = write_kubeconfig(&self.directory, &calling.urls(), &self.root_ca, &calling.certified);
+            written.map_err(|error| error.to_string())
+        });
+        match written {
+            Ok(()) => tracing::info!(server = %url, "learned of another API server"),
+            Err(why) => tracing::warn!(server = %url, why, "cannot note another API server"),
+        }
     }
 
     async fn keep(&self, for_use: NodeUse) {
@@ -131,7 +154,7 @@ impl NodeIdentity {
 
     fn validity(&self, for_use: NodeUse) -> Validity {
         match for_use {
-            NodeUse::Client => self.client.0.read().unwrap_or_else(PoisonError::into_inner).1.clone(),
+            NodeUse::Client => self.client.read().validity.clone(),
             NodeUse::Serving => self.serving.0.read().unwrap_or_else(PoisonError::into_inner).1.clone(),
         }
     }
@@ -142,10 +165,13 @@ impl NodeIdentity {
         match for_use {
             NodeUse::Client => {
                 let validity = Validity::of(&certified.certificate).map_err(|error| error.to_string())?;
-                write_kubeconfig(&self.directory, &self.server, &self.root_ca, &certified)
+                let urls = self.client.read().urls();
+                write_kubeconfig(&self.directory, &urls, &self.root_ca, &certified)
                     .map_err(|error| error.to_string())?;
-                let connection = remote::connect(&self.directory.kubeconfig()).map_err(|error| error.to_string())?;
-                *self.client.0.write().unwrap_or_else(PoisonError::into_inner) = (connection.client, validity);
+                let connection = connect(&self.directory.kubeconfig(), &[]).map_err(|error| error.to_string())?;
+                let Connection { client, servers, certified, .. } = connection;
+                let new = Calling { client, servers, certified, validity };
+                *self.client.0.write().unwrap_or_else(PoisonError::into_inner) = new;
             }
             NodeUse::Serving => {
                 let new = serving(&certified)?;
@@ -222,11 +248,30 @@ impl ResolvesServerCert for CurrentServing {
 
 /// A client with the certificate of now. What was begun with an earlier one ends with it, and begins again with this.
 #[derive(Debug)]
-struct CurrentClient(RwLock<(Arc<dyn Client>, Validity)>);
+struct CurrentClient(RwLock<Calling>);
+
+/// How a node calls.
+#[derive(Debug)]
+struct Calling {
+    client: Arc<dyn Client>,
+    servers: Failover,
+    certified: Certified,
+    validity: Validity,
+}
+
+impl Calling {
+    fn urls(&self) -> Vec<String> {
+        self.servers.urls().iter().map(base).collect()
+    }
+}
 
 impl CurrentClient {
+    fn read(&self) -> RwLockReadGuard<'_, Calling> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn now(&self) -> Arc<dyn Client> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).0.clone()
+        self.read().client.clone()
     }
 }
 

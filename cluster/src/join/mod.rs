@@ -7,6 +7,7 @@
 //! 4. With the client certificate it asks for one to serve with; both are renewed while the node runs ([`identity`]).
 //! 5. The addresses of its pods are those that the cluster gives to its Node ([`range`]).
 
+pub(crate) mod control_plane;
 mod discovery;
 pub(crate) mod identity;
 pub(crate) mod range;
@@ -24,8 +25,9 @@ use longshore_core::client::params::PostParams;
 use longshore_core::client::{self, Api, Client};
 use longshore_core::clock::Clock;
 
+use crate::Error;
+use crate::connection::connection;
 use crate::data_dir::DataDir;
-use crate::{Error, remote};
 
 /// The key of a node that is about to join.
 const PENDING: &str = "joining.pem";
@@ -39,8 +41,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How to join a cluster.
 #[derive(Debug, Clone)]
 pub struct JoinOptions {
-    /// Where the API server is: a URL, or an address and port.
-    pub server: String,
+    /// Where API servers are, of which the first that answers is asked: URLs, or addresses and ports.
+    pub servers: Vec<String>,
     /// The token; not needed by a node that has joined before.
     pub token: Option<BootstrapToken>,
     /// File that holds the token, if it is not given; read only if it is needed.
@@ -78,9 +80,9 @@ pub(crate) async fn join(
             "give --ca-hash as `longshore token create` prints it: without it anybody could pose as the API server";
         refused("there is no hash of the cluster's authority", remedy)
     })?;
-    let found = discovery::discover(&options.server, hash, clock).await?;
-    let text = kubeconfig_of("longshore", &found.server, &found.authority, Credentials::Token(&token.to_string()));
-    let connection = remote::connection(&text).map_err(|reason| refused(reason, "give --server as a URL"))?;
+    let found = discovery::discover(&options.servers, hash, clock).await?;
+    let text = kubeconfig_of("longshore", &[&found.server], &found.authority, Credentials::Token(&token.to_string()));
+    let connection = connection(&text, &options.servers).map_err(|reason| refused(reason, "give --server as a URL"))?;
     let unusable = |error: longshore_apiserver::pki::Error| refused(error.to_string(), "choose another --name");
     let pending = std::fs::read_to_string(directory.join(PENDING)).ok();
     let request = match pending.and_then(|key| NewRequest::again(&key, node, NodeUse::Client, &[]).ok()) {
@@ -92,15 +94,20 @@ pub(crate) async fn join(
         .await
         .map_err(|failure| explain(failure, node, &found.server, new))?;
     let certified = Certified { certificate, key: request.key };
-    write_kubeconfig(directory, &found.server, &found.authority, &certified)?;
+    write_kubeconfig(directory, &connection.urls(), &found.authority, &certified)?;
     tracing::info!(node, server = found.server, "joined");
     // It has served; a leftover would only be used to ask for the same again.
     let _ = std::fs::remove_file(directory.join(PENDING));
     Ok(())
 }
 
-fn write_kubeconfig(directory: &DataDir, server: &str, authority: &str, certified: &Certified) -> Result<(), Error> {
-    let text = kubeconfig_of("longshore", server, authority, Credentials::Certificate(certified));
+fn write_kubeconfig(
+    directory: &DataDir,
+    servers: &[String],
+    authority: &str,
+    certified: &Certified,
+) -> Result<(), Error> {
+    let text = kubeconfig_of("longshore", servers, authority, Credentials::Certificate(certified));
     directory.write("kubeconfig", text.as_bytes())
 }
 

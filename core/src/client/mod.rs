@@ -176,6 +176,11 @@ impl Error {
         self.reason() == "Conflict"
     }
 
+    /// The write is a leader's whose term is over; see [`Fence`](crate::leader::Fence).
+    pub fn is_fenced(&self) -> bool {
+        self.reason() == crate::leader::Fence::REASON
+    }
+
     /// The object is not valid.
     pub fn is_invalid(&self) -> bool {
         self.reason() == "Invalid"

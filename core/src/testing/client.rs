@@ -20,12 +20,13 @@ use rand_pcg::Pcg64;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::api::Node;
 use crate::api::pod::{Pod, helpers};
+use crate::api::{Lease, Node};
 use crate::client::{Bind, Client, Deleted, DynList, Error, Scope, Target, WatchEvent, WatchStream};
 use crate::clock::Clock;
 use crate::informer::ObjectKey;
 use crate::kind::{AnyObject, DynObject, KindType, Subresource};
+use crate::leader::Fence;
 use crate::quantity::Quantity;
 
 /// How likely each fault is, from 0 to 1.
@@ -202,6 +203,11 @@ impl FakeServer {
         let Faults { refused, answer_lost, .. } = state.faults;
         if refused > 0.0 && state.rng.random_bool(refused) {
             return Err(lost(operation));
+        }
+        if let Some(fence) = Fence::current().filter(|_| write) {
+            let kind = KindType::of::<Lease>();
+            let lease = Self::stored(state, &Target { kind, namespace: &fence.namespace, name: &fence.name }).ok();
+            fence.check(lease.as_ref().and_then(|lease| lease.as_any().downcast_ref()))?;
         }
         Ok(write && answer_lost > 0.0 && state.rng.random_bool(answer_lost))
     }

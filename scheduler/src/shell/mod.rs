@@ -146,18 +146,18 @@ impl Scheduler {
     /// Places pods until cancelled; with a leader configured, whenever it leads. All it started has ended when it returns.
     pub async fn run(self, cancel: CancellationToken) {
         let Some(config) = self.options.leader.clone() else {
-            return self.lead(cancel).await;
+            return self.lead(cancel, self.client.clone()).await;
         };
         let mut elector = LeaderElector::new(self.client.clone(), self.clock.clone(), config, self.options.seed);
         while !cancel.is_cancelled() {
-            let ended = elector.run(cancel.clone(), |token| self.lead(token)).await;
+            let ended = elector.run(cancel.clone(), |token, client| self.lead(token, client)).await;
             if ended == Ended::Lost {
                 tracing::warn!("the scheduler no longer leads; standing again");
             }
         }
     }
 
-    async fn lead(&self, cancel: CancellationToken) {
-        work::Loop::new(self.client.clone(), self.clock.clone(), &self.options, self.seat.take()).run(cancel).await;
+    async fn lead(&self, cancel: CancellationToken, client: Arc<dyn Client>) {
+        work::Loop::new(client, self.clock.clone(), &self.options, self.seat.take()).run(cancel).await;
     }
 }

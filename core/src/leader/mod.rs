@@ -6,6 +6,11 @@
 //! measures by its own clock how long the lease was left unrenewed. Whoever cannot renew within
 //! [`LeaderConfig::renew_deadline`] stops leading before [`LeaderConfig::lease_duration`] lets others take over. What it
 //! started must end by then: its token is cancelled, and [`LeaderElector::run`] waits for it.
+//!
+//! A process that does not run cannot stop in time, so what leads writes through a client that is fenced ([`Fence`]): its writes
+//! are refused from the moment another leads.
+
+mod fence;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,6 +28,9 @@ use crate::api::Lease;
 use crate::api::lease::LeaseSpec;
 use crate::client::{Api, Client, Error};
 use crate::clock::Clock;
+
+pub use fence::Fence;
+use fence::Fenced;
 
 /// Most that jitter adds to a wait before the next attempt to become leader, in parts of it.
 const JITTER: f64 = 1.2;
@@ -50,18 +58,64 @@ pub struct LeaderConfig {
 }
 
 impl LeaderConfig {
-    /// Upstream's timings: 15 s, 10 s and 2 s; the lease is handed back at the end.
+    /// Upstream's timings; the lease is handed back at the end.
     pub fn new(namespace: &str, name: &str, identity: &str) -> Self {
+        let LeaderTimings { lease_duration, renew_deadline, retry_period } = LeaderTimings::default();
         Self {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             identity: identity.to_owned(),
-            lease_duration: Duration::from_secs(15),
-            renew_deadline: Duration::from_secs(10),
-            retry_period: Duration::from_secs(2),
+            lease_duration,
+            renew_deadline,
+            retry_period,
             release_on_cancel: true,
             annotations: BTreeMap::new(),
         }
+    }
+
+    /// The same election with other timings.
+    #[must_use]
+    pub fn with_timings(self, timings: LeaderTimings) -> Self {
+        let LeaderTimings { lease_duration, renew_deadline, retry_period } = timings;
+        Self { lease_duration, renew_deadline, retry_period, ..self }
+    }
+}
+
+/// How patiently a leader is elected; all candidates should agree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaderTimings {
+    /// As [`LeaderConfig::lease_duration`]; a lease holds whole seconds, so others wait for the next of them.
+    pub lease_duration: Duration,
+    /// As [`LeaderConfig::renew_deadline`].
+    pub renew_deadline: Duration,
+    /// As [`LeaderConfig::retry_period`].
+    pub retry_period: Duration,
+}
+
+impl Default for LeaderTimings {
+    /// Upstream's: 15 s, 10 s and 2 s.
+    fn default() -> Self {
+        let [lease_duration, renew_deadline, retry_period] = [15, 10, 2].map(Duration::from_secs);
+        Self { lease_duration, renew_deadline, retry_period }
+    }
+}
+
+impl LeaderTimings {
+    /// Checks that a leader stops before others begin.
+    ///
+    /// # Errors
+    /// What is wrong, in upstream's words.
+    pub fn check(&self) -> Result<(), &'static str> {
+        if self.lease_duration <= self.renew_deadline {
+            return Err("leaseDuration must be greater than renewDeadline");
+        }
+        if self.renew_deadline <= self.retry_period.mul_f64(JITTER) {
+            return Err("renewDeadline must be greater than retryPeriod*JitterFactor");
+        }
+        if self.retry_period.is_zero() {
+            return Err("retryPeriod must be greater than zero");
+        }
+        Ok(())
     }
 }
 
@@ -78,12 +132,16 @@ pub enum Ended {
 
 /// A candidate for leadership.
 pub struct LeaderElector {
+    client: Arc<dyn Client>,
     api: Api<Lease>,
     clock: Arc<dyn Clock>,
     config: LeaderConfig,
     rng: Pcg64,
     /// The lease as last seen, and when by our own clock it was first seen so.
     observed: Option<(Arc<Lease>, Duration)>,
+    /// The lease's transitions since we lead; `None` while we do not. A lease of our name that an earlier process of ours left is a
+    /// claim of an earlier term.
+    term: Option<i32>,
 }
 
 impl fmt::Debug for LeaderElector {
@@ -98,8 +156,8 @@ impl fmt::Debug for LeaderElector {
 impl LeaderElector {
     /// A candidate that does nothing until [`LeaderElector::run`]. The seed is for jitter.
     pub fn new(client: Arc<dyn Client>, clock: Arc<dyn Clock>, config: LeaderConfig, seed: u64) -> Self {
-        let api = Api::namespaced(client, &config.namespace);
-        Self { api, clock, config, rng: Pcg64::seed_from_u64(seed), observed: None }
+        let api = Api::namespaced(client.clone(), &config.namespace);
+        Self { client, api, clock, config, rng: Pcg64::seed_from_u64(seed), observed: None, term: None }
     }
 
     /// Who leads, as far as known; empty if nobody does.
@@ -108,28 +166,42 @@ impl LeaderElector {
     }
 
     fn leads(&self) -> bool {
-        self.leader() == self.config.identity
+        self.leader() == self.config.identity && self.term == Some(self.transitions())
+    }
+
+    /// How often leadership had changed when the lease was last seen.
+    fn transitions(&self) -> i32 {
+        self.observed.as_ref().and_then(|(lease, _)| lease.spec.lease_transitions).unwrap_or(0)
     }
 
     /// Waits to become leader, then runs `lead` until it ends, leadership is lost, or `cancel` is. In the last two cases
     /// the token given to `lead` is cancelled and its end awaited. To stand again, call again.
+    ///
+    /// The client given to `lead` is the elector's own, fenced: all that is written because this process leads must go through it. A
+    /// write that is refused because another leads ends leadership.
     pub async fn run<F, W>(&mut self, cancel: CancellationToken, lead: F) -> Ended
     where
-        F: FnOnce(CancellationToken) -> W,
+        F: FnOnce(CancellationToken, Arc<dyn Client>) -> W,
         W: Future<Output = ()>,
     {
+        self.term = None;
         if cancel.run_until_cancelled(self.acquire()).await.is_none() {
             return Ended::Cancelled;
         }
-        tracing::info!(lease = self.config.name, identity = self.config.identity, "became leader");
-        let token = cancel.child_token();
-        let work = lead(token.clone());
+        let LeaderConfig { namespace, name, identity, .. } = self.config.clone();
+        let fence = Fence { namespace, name, holder: identity, transitions: self.transitions() };
+        let Fence { name: lease, holder, transitions, .. } = &fence;
+        tracing::info!(lease, identity = holder, transitions, "became leader");
+        let (token, refused, term) = (cancel.child_token(), CancellationToken::new(), *transitions);
+        let fenced = Fenced { client: self.client.clone(), fence: Arc::new(fence), refused: refused.clone() };
+        let work = lead(token.clone(), Arc::new(fenced));
         tokio::pin!(work);
         let ended = tokio::select! {
             biased;
             () = cancel.cancelled() => Ended::Cancelled,
+            () = refused.cancelled() => Ended::Lost,
             () = &mut work => Ended::Finished,
-            () = self.keep() => Ended::Lost,
+            () = self.keep(term) => Ended::Lost,
         };
         token.cancel();
         if ended != Ended::Finished {
@@ -143,13 +215,20 @@ impl LeaderElector {
 
     async fn acquire(&mut self) {
         while !self.try_acquire_or_renew().await {
-            let wait = self.config.retry_period.mul_f64(1.0 + JITTER * self.rng.random::<f64>());
+            let wait = self.wait();
             self.clock.sleep(wait).await;
         }
     }
 
-    /// Renews until that fails for too long.
-    async fn keep(&mut self) {
+    /// How long to wait for the next attempt: upstream's time, but no longer than until the lease lapses.
+    fn wait(&mut self) -> Duration {
+        let wait = self.config.retry_period.mul_f64(1.0 + JITTER * self.rng.random::<f64>());
+        let left = self.lapses().and_then(|at| at.checked_sub(self.clock.elapsed()));
+        left.filter(|left| !left.is_zero()).map_or(wait, |left| left.min(wait))
+    }
+
+    /// Renews until that fails for too long, or the term is another: then somebody else may have led in between.
+    async fn keep(&mut self, term: i32) {
         let clock = self.clock.clone();
         loop {
             let deadline = clock.sleep(self.config.renew_deadline);
@@ -162,6 +241,9 @@ impl LeaderElector {
             tokio::select! {
                 () = deadline => return,
                 () = renew => {}
+            }
+            if self.transitions() != term {
+                return;
             }
             clock.sleep(period).await;
         }
@@ -189,17 +271,22 @@ impl LeaderElector {
         let Some(lease) = self.api.get_opt(&self.config.name).await? else {
             let metadata = ObjectMeta { name: Some(self.config.name.clone()), ..ObjectMeta::default() };
             let mut lease = Lease { metadata, spec: self.claim(), ..Lease::default() };
+            // A lease that somebody deleted goes on where it was, so that no two terms look alike.
+            lease.spec.lease_transitions =
+                self.observed.as_ref().map(|_| self.transitions().saturating_add(1)).or(Some(0));
             self.annotate(&mut lease);
             let created = self.api.create(lease, &PostParams::default()).await?;
             self.observe(created);
+            self.term = Some(self.transitions());
             return Ok(true);
         };
         self.observe(lease.clone());
-        if !self.leads() && self.is_held() {
+        if self.leader() != self.config.identity && self.is_held() {
             return Ok(false);
         }
-        let renewed = self.write(self.claimed(&lease)).await?;
-        self.observe(renewed);
+        let claimed = self.write(self.claimed(&lease)).await?;
+        self.observe(claimed);
+        self.term = Some(self.transitions());
         Ok(true)
     }
 
@@ -209,10 +296,15 @@ impl LeaderElector {
 
     /// Somebody holds the lease and has not left it unrenewed for too long, by our own clock.
     fn is_held(&self) -> bool {
-        let Some((lease, since)) = &self.observed else { return false };
+        self.lapses().is_some_and(|at| at > self.clock.elapsed())
+    }
+
+    /// When the lease lapses, by our own clock, if somebody holds it.
+    fn lapses(&self) -> Option<Duration> {
+        let (lease, since) = self.observed.as_ref()?;
         let seconds = lease.spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(0);
         let held = lease.spec.holder_identity.as_deref().is_some_and(|holder| !holder.is_empty());
-        held && *since + Duration::from_secs(seconds) > self.clock.elapsed()
+        held.then(|| *since + Duration::from_secs(seconds))
     }
 
     fn observe(&mut self, lease: Arc<Lease>) {
@@ -228,7 +320,7 @@ impl LeaderElector {
         let now = MicroTime(self.clock.now());
         LeaseSpec {
             holder_identity: Some(self.config.identity.clone()),
-            lease_duration_seconds: Some(i32::try_from(self.config.lease_duration.as_secs()).unwrap_or(i32::MAX)),
+            lease_duration_seconds: Some(whole_seconds(self.config.lease_duration)),
             acquire_time: Some(now.clone()),
             renew_time: Some(now),
             lease_transitions: Some(0),
@@ -240,7 +332,7 @@ impl LeaderElector {
     fn claimed(&self, lease: &Lease) -> Lease {
         let mut claim = self.claim();
         let transitions = lease.spec.lease_transitions.unwrap_or(0);
-        if lease.spec.holder_identity.as_deref() == Some(&self.config.identity) {
+        if lease.spec.holder_identity.as_deref() == Some(&self.config.identity) && self.term == Some(transitions) {
             claim.acquire_time.clone_from(&lease.spec.acquire_time);
             claim.lease_transitions = Some(transitions);
         } else {
@@ -277,6 +369,10 @@ impl LeaderElector {
     }
 }
 
+/// Rounded up: others may wait longer than was meant, never shorter.
+fn whole_seconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_millis().div_ceil(1000)).unwrap_or(i32::MAX)
+}
+
 #[cfg(test)]
-#[path = "leader_tests.rs"]
 mod tests;
