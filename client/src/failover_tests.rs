@@ -141,12 +141,7 @@ async fn what_is_turned_away_for_now_comes_again_later() {
     let clock = VirtualClock::new();
     let a = fake("a", Manner::TurnsAway).await;
     let servers = over(&clock, &[&a.url]);
-    let passes = async {
-        while clock.advance_to_next().is_none() || a.seen.load(Ordering::SeqCst) < 2 {
-            tokio::task::yield_now().await;
-        }
-    };
-    let (answer, ()) = tokio::join!(send(&servers, Method::POST), passes);
+    let answer = while_time_passes(&clock, send(&servers, Method::POST)).await;
     assert_eq!(name(answer).await, "a");
 }
 

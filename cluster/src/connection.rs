@@ -134,14 +134,15 @@ pub(crate) fn is_loopback(server: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use longshore_apiserver::pki::{Credentials, kubeconfig_of};
+    use longshore_apiserver::pki::{Authority, Credentials, kubeconfig_of};
 
     use super::*;
 
     #[test]
     fn api_servers_are_those_of_the_kubeconfig_and_those_that_are_added() {
         let servers = ["https://192.0.2.1:6443", "https://192.0.2.2:6443"];
-        let text = kubeconfig_of("longshore", &servers, "", Credentials::Nobody);
+        let authority = Authority::generate(Arc::new(SystemClock::new())).unwrap();
+        let text = kubeconfig_of("longshore", &servers, authority.certificate(), Credentials::Nobody);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let urls = |further: &[&str]| {
             let further: Vec<String> = further.iter().map(|server| (*server).to_owned()).collect();

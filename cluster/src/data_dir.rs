@@ -111,6 +111,11 @@ impl Settings {
             cluster_dns: String::new(),
         }
     }
+
+    /// Whether other control planes can be over the same store.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.store.starts_with("etcd=")
+    }
 }
 
 /// The directory of a cluster.

@@ -234,19 +234,19 @@ impl Cluster {
 
         let services: AddressRange = settings.service_range.parse().map_err(failed("service range"))?;
         let seed = random::seed().map_err(failed("randomness"))?;
-        let mut parts = ControlPlaneOptions::new(seed)
+        let mut plane = ControlPlaneOptions::new(seed)
             .root_ca(authority.certificate())
             .service_range(services)
             .node_ranges(settings.cluster_range.parse().ok(), settings.service_range.parse().ok())
             .node_monitor_grace_period(options.node_monitor_grace_period)
             .scheduler_configuration(options.scheduler)
             .unsupported(options.unsupported);
-        if is_shared(&settings) {
+        if settings.is_shared() {
             // The directory is one process's at a time, so who starts again in it is the same candidate.
             let identity = format!("{}_{}", machine::host_name()?, settings.instance);
-            parts = parts.elected(&identity, options.leader)?;
+            plane = plane.elected(&identity, options.leader)?;
         }
-        let mut control = ControlPlane::start(opened.store(), clock.clone(), parts).await?;
+        let mut control = ControlPlane::start(opened.store(), clock.clone(), plane).await?;
         let client = control.client("longshore");
 
         let caller = authority.issue_client("kube-apiserver", &["system:masters"]).map_err(failed("certificates"))?;
@@ -261,7 +261,9 @@ impl Cluster {
         let server = server.with_tokens(Arc::new(BootstrapTokens::new(control.registry().clone())));
         settings.address = server.local_addr();
         let called = machine::called(settings.address);
-        control.registry().advertise(called).await.map_err(failed("API server"))?;
+        if !settings.is_shared() {
+            control.registry().advertise(called).await.map_err(failed("API server"))?;
+        }
         directory.record(&settings)?;
         let address = if runtime == RuntimeKind::Simulated.as_str() {
             None
@@ -291,6 +293,13 @@ impl Cluster {
             server.serve(cancel).await;
             Ok(())
         });
+        if settings.is_shared() {
+            let registry = control.registry().clone();
+            parts.start("endpoints", |cancel| async move {
+                registry.stay_advertised(called, cancel).await;
+                Ok(())
+            });
+        }
         let signing = SigningOptions::new(options.certificate_life, names.addresses);
         let signing = signing::manager(client.clone(), authority, clock.clone(), signing, seed.wrapping_add(3));
         parts.start("certificates", |cancel| async move {
@@ -383,11 +392,6 @@ pub(crate) fn failed<E: fmt::Display>(part: &'static str) -> impl Fn(E) -> Error
     move |error| Error::Part { part, reason: error.to_string() }
 }
 
-/// Whether other control planes can be over the same store.
-fn is_shared(settings: &Settings) -> bool {
-    settings.store.starts_with("etcd=")
-}
-
 /// What was recorded, as far as the options do not contradict it; else what the options say.
 fn settle(directory: &DataDir, options: &UpOptions) -> Result<Settings, Error> {
     let recorded = directory.settings()?;
@@ -437,7 +441,7 @@ fn settle(directory: &DataDir, options: &UpOptions) -> Result<Settings, Error> {
         }
     };
     options.network.settle(&mut settings)?;
-    if options.join.is_some() && !is_shared(&settings) {
+    if options.join.is_some() && !settings.is_shared() {
         return Err(Error::Missing {
             what: format!("--join with --store {}: control planes of one cluster share a store", settings.store),
             remedy: "give --store etcd=URL,URL,URL, as `longshore token create --control-plane` prints it".to_owned(),
@@ -449,7 +453,7 @@ fn settle(directory: &DataDir, options: &UpOptions) -> Result<Settings, Error> {
             remedy: "leave --nodes out, and make the machine a node with `longshore node`".to_owned(),
         });
     }
-    if settings.nodes == 0 && !is_shared(&settings) {
+    if settings.nodes == 0 && !settings.is_shared() {
         let (what, remedy) = ("a cluster without nodes runs nothing".to_owned(), "use --nodes 1 or more".to_owned());
         return Err(Error::Missing { what, remedy });
     }

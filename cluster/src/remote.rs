@@ -146,7 +146,9 @@ pub async fn apiserver(options: ApiserverOptions, cancel: CancellationToken) -> 
     let server = server.with_tokens(Arc::new(BootstrapTokens::new(registry.clone())));
     settings.address = server.local_addr();
     let called = machine::called(settings.address);
-    registry.advertise(called).await.map_err(failed("API server"))?;
+    if !settings.is_shared() {
+        registry.advertise(called).await.map_err(failed("API server"))?;
+    }
     let info = ClusterInfo {
         server: format!("https://{called}"),
         servers: Vec::new(),
@@ -162,7 +164,12 @@ pub async fn apiserver(options: ApiserverOptions, cancel: CancellationToken) -> 
     tracing::info!(address = %settings.address, kubeconfig = %directory.kubeconfig().display(), "serving");
     let signing = SigningOptions::new(options.certificate_life, names.addresses);
     let signing = signing::manager(local, authority, clock, signing, seed.wrapping_add(1));
-    tokio::join!(server.serve(cancel.clone()), signing.run(cancel));
+    let staying = async {
+        if settings.is_shared() {
+            registry.stay_advertised(called, cancel.clone()).await;
+        }
+    };
+    tokio::join!(server.serve(cancel.clone()), signing.run(cancel.clone()), staying);
     registry.stop().await;
     opened.close().await;
     Ok(())

@@ -119,7 +119,7 @@ impl Tokens {
         directory: &DataDir,
     ) -> Result<ControlPlaneInvitation, Error> {
         let settings = directory.settings()?.ok_or_else(|| Error::NoCluster { directory: directory.path().into() })?;
-        if !settings.store.starts_with("etcd=") {
+        if !settings.is_shared() {
             return Err(Error::Missing {
                 what: format!(
                     "the cluster's objects are kept as --store {}, which no other machine reaches",

@@ -1,33 +1,29 @@
 //! Objects that every cluster has.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use longshore_core::api::endpoint_slice::{self, AddressType, EndpointConditions};
-use longshore_core::api::endpoints::{self, EndpointAddress, EndpointSubset};
 use longshore_core::api::persistent_volume::LOCAL_PATH;
 use longshore_core::api::service::{ServicePort, ServiceSpec};
 use longshore_core::api::storage_class::VolumeBindingMode;
-use longshore_core::api::{EndpointSlice, Endpoints, Namespace, Protocol, Service, ServiceAccount, StorageClass};
-use longshore_core::client::params::{PatchParams, PostParams};
+use longshore_core::api::{Namespace, Protocol, Service, ServiceAccount, StorageClass};
+use longshore_core::client::params::PostParams;
 use longshore_core::client::{Error, Target};
 use longshore_core::int_or_string::IntOrString;
-use longshore_core::kind::{AnyObject, KindType};
-use serde_json::json;
+use longshore_core::kind::AnyObject;
 
-use super::{PatchBody, Registry, StartError, name_of, namespace_of};
+use super::{Registry, StartError, name_of, namespace_of};
 use crate::admission;
 
 /// The service that stands for the API servers, and where it is.
-const KUBERNETES: &str = "kubernetes";
-const NAMESPACE: &str = "default";
-const PORT_NAME: &str = "https";
+pub(super) const KUBERNETES: &str = "kubernetes";
+pub(super) const NAMESPACE: &str = "default";
+pub(super) const PORT_NAME: &str = "https";
 
 /// Where upstream's API server listens; says nothing until a server advertises itself.
 const DEFAULT_PORT: i32 = 6443;
 
-fn kubernetes() -> ObjectMeta {
+pub(super) fn kubernetes() -> ObjectMeta {
     let (name, namespace) = (Some(KUBERNETES.to_owned()), Some(NAMESPACE.to_owned()));
     ObjectMeta { name, namespace, ..ObjectMeta::default() }
 }
@@ -89,54 +85,8 @@ impl Registry {
         self.ensure(Box::new(Service { metadata, spec, ..Service::default() })).await
     }
 
-    /// Tells the cluster where this server can be reached: behind the service `kubernetes` in namespace `default`. Of an
-    /// address that only this machine reaches, only the port is told.
-    ///
-    /// # Errors
-    /// What a write says.
-    pub async fn advertise(&self, address: SocketAddr) -> Result<(), Error> {
-        let ip = address.ip().to_string();
-        let port = i32::from(address.port());
-        let target = json!({ "spec": { "ports": [{ "port": 443, "protocol": "TCP", "targetPort": port }] } });
-        let service = Target { kind: KindType::of::<Service>(), namespace: NAMESPACE, name: KUBERNETES };
-        self.patch(service, None, &PatchBody::Strategic(target), &PatchParams::default()).await?;
-        if address.ip().is_loopback() || address.ip().is_unspecified() {
-            return Ok(());
-        }
-        let labels = [("kubernetes.io/service-name".to_owned(), KUBERNETES.to_owned())].into();
-        let slice = EndpointSlice {
-            metadata: ObjectMeta { labels: Some(labels), ..kubernetes() },
-            address_type: if address.is_ipv4() { AddressType::IPv4 } else { AddressType::IPv6 },
-            endpoints: vec![endpoint_slice::Endpoint {
-                addresses: vec![ip.clone()],
-                conditions: EndpointConditions { ready: Some(true), ..EndpointConditions::default() },
-                ..endpoint_slice::Endpoint::default()
-            }],
-            ports: vec![endpoint_slice::EndpointPort {
-                name: Some(PORT_NAME.to_owned()),
-                port: Some(port),
-                protocol: Some(Protocol::Tcp),
-                ..endpoint_slice::EndpointPort::default()
-            }],
-            ..EndpointSlice::default()
-        };
-        let subset = EndpointSubset {
-            addresses: vec![EndpointAddress { ip, ..EndpointAddress::default() }],
-            ports: vec![endpoints::EndpointPort {
-                name: PORT_NAME.to_owned(),
-                port,
-                protocol: Protocol::Tcp,
-                ..endpoints::EndpointPort::default()
-            }],
-            ..EndpointSubset::default()
-        };
-        let endpoints = Endpoints { metadata: kubernetes(), subsets: vec![subset], ..Endpoints::default() };
-        self.replace(Box::new(slice)).await?;
-        self.replace(Box::new(endpoints)).await
-    }
-
     /// Creates an object, or puts it in the place of the one that is there.
-    async fn replace(&self, object: Box<dyn AnyObject>) -> Result<(), Error> {
+    pub(super) async fn replace(&self, object: Box<dyn AnyObject>) -> Result<(), Error> {
         match self.create(object.clone_box(), &PostParams::default()).await {
             Err(error) if error.is_already_exists() => {
                 self.update(object, None, &PostParams::default()).await.map(drop)

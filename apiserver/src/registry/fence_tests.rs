@@ -42,6 +42,7 @@ fn leases(client: &Arc<dyn Client>) -> Api<Lease> {
 async fn lead(client: &Arc<dyn Client>, holder: &str, transitions: i32) {
     let mut lease = Lease::default();
     lease.metadata.name = Some("test".into());
+    lease.metadata.namespace = Some("kube-system".into());
     lease.spec.holder_identity = Some(holder.into());
     lease.spec.lease_duration_seconds = Some(15);
     lease.spec.lease_transitions = Some(transitions);

@@ -16,6 +16,7 @@ mod join;
 mod patch;
 #[cfg(test)]
 mod pod_tests;
+mod presence;
 mod random;
 mod read;
 mod renewal;

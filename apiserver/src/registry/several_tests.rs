@@ -121,7 +121,10 @@ async fn a_read_waits_for_a_version_that_the_cache_does_not_have_yet_and_not_for
     let target = Target { kind: KindType::of::<ConfigMap>(), namespace: "default", name: "a" };
     let error = two.after(AHEAD, two.far.client().get(target, &exact)).await.unwrap_err();
     assert_eq!((error.code(), error.reason()), (504, "Timeout"), "{error}");
-    assert!(error.to_string().starts_with(&format!("Too large resource version: {version}, current: ")), "{error}");
+    assert!(
+        error.to_string().starts_with(&format!("Timeout: Too large resource version: {version}, current: ")),
+        "{error}"
+    );
     let error = two.after(AHEAD, two.far.list(&not_older(&version))).await.unwrap_err();
     assert_eq!(error.code(), 504);
     let read = two.after(Duration::ZERO, async {
@@ -149,7 +152,7 @@ async fn a_read_without_a_version_is_fresh_though_the_cache_is_behind() {
     let list = two.after(AHEAD, two.far.list(&ListParams::default())).await.unwrap();
     assert_eq!((list.items.len(), &list.resource_version), (2, &second));
     let page = two.after(AHEAD, two.far.list(&ListParams::default().limit(1))).await.unwrap();
-    assert_eq!((page.items.len(), page.remaining), (1, Some(1)));
+    assert!(page.items.len() == 1 && page.continue_token.is_some());
     // Where such a listing ends a watch begins, also one that the cache comes to only later.
     let mut watch = two.far.watch(&WatchParams::default(), &list.resource_version).await.unwrap();
     two.write("c").await;

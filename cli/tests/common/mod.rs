@@ -11,6 +11,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
@@ -167,6 +168,8 @@ pub(crate) struct Part {
     child: Child,
     /// What it logged until then, the sign included.
     seen: Vec<String>,
+    /// What it logged since.
+    since: Arc<Mutex<Vec<String>>>,
 }
 
 impl Part {
@@ -174,7 +177,7 @@ impl Part {
     #[track_caller]
     pub(crate) fn start(command: &mut Command, sign: &str) -> Self {
         let child = command.args(["--log-format", "json"]).stderr(Stdio::piped()).spawn().unwrap();
-        let mut part = Self { child, seen: Vec::new() };
+        let mut part = Self { child, seen: Vec::new(), since: Arc::default() };
         let mut lines = BufReader::new(part.child.stderr.take().unwrap()).lines().map_while(Result::ok);
         for line in lines.by_ref() {
             let last = line.contains(sign);
@@ -185,8 +188,14 @@ impl Part {
         }
         assert!(part.child.try_wait().unwrap().is_none(), "it ended: {:?}", part.seen);
         // Who stops reading would block who writes.
-        std::thread::spawn(move || lines.for_each(drop));
+        let since = part.since.clone();
+        std::thread::spawn(move || lines.for_each(|line| since.lock().unwrap().push(line)));
         part
+    }
+
+    /// Whether it logged this since it began.
+    pub(crate) fn logged(&self, sign: &str) -> bool {
+        self.since.lock().unwrap().iter().any(|line| line.contains(sign))
     }
 
     /// Where it says that it listens.
