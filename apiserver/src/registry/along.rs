@@ -43,11 +43,10 @@ impl Registry {
     /// # Errors
     /// 409 if there is no room on the node, or the writer led and leads no more; what [`Registry::use_token`] says.
     pub(super) async fn along(&self, write: Write<'_>, new: Option<&dyn AnyObject>) -> Result<Along, Error> {
+        let Some(fence) = Fence::current() else { return self.records(write, new).await };
+        let (lease, seen) = self.pass(&fence, write.certain).await?;
         let mut along = self.records(write, new).await?;
-        if let Some(fence) = Fence::current() {
-            let (lease, seen) = self.pass(&fence, write.certain).await?;
-            along.transaction = along.transaction.expect(lease, seen);
-        }
+        along.transaction = along.transaction.expect(lease, seen);
         Ok(along)
     }
 
