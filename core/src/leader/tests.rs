@@ -220,7 +220,8 @@ async fn a_leader_whose_lease_was_deleted_begins_another_term() {
     during(&mut run, world.pass(5)).await;
     let lease = world.lease();
     assert_eq!((lease.holder_identity.as_deref(), lease.lease_transitions), (Some("one"), Some(1)));
-    write(&handed.lock().unwrap().clone().unwrap(), "a").await.unwrap();
+    let again = handed.lock().unwrap().clone().unwrap();
+    write(&again, "a").await.unwrap();
     assert!(write(&client, "b").await.unwrap_err().is_fenced(), "what is left of the first term writes nothing");
 }
 
@@ -256,7 +257,8 @@ async fn a_candidate_may_die_between_any_two_steps() {
         let mut run = Box::pin(two.run(CancellationToken::new(), |token, client| lend(&second, token, client)));
         during(&mut run, world.pass(20)).await;
         let leader = second.lock().unwrap().clone().unwrap_or_else(|| panic!("nobody leads after {steps} steps"));
-        if let Some(dead) = first.lock().unwrap().clone() {
+        let dead = first.lock().unwrap().clone();
+        if let Some(dead) = dead {
             assert!(write(&dead, "a").await.unwrap_err().is_fenced(), "after {steps} steps");
         }
         write(&leader, "a").await.unwrap();
