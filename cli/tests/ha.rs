@@ -72,7 +72,7 @@ fn roll_out(machine: &Machine, image: &str) {
     let images = ["get", "pods", "-l", "app=web", "--field-selector=status.phase=Running", "-o"];
     eventually("the old pods are gone", || {
         let found = machine.ask(&[&images[..], &["jsonpath={.items[*].spec.containers[0].image}"]].concat());
-        (found == vec![image; 4].join(" ")).then_some(())
+        (found == [image; 4].join(" ")).then_some(())
     });
 }
 
@@ -106,11 +106,11 @@ fn three_control_planes_over_three_members_survive_the_death_of_each_process_in_
         planes[0].ask(&["create", "deployment", "web", "--image=web:0", "--replicas=4"]);
         planes[0].ask(&["rollout", "status", "deployment/web", "--timeout=80s"]);
 
-        for at in 0..3 {
+        for (at, plane) in planes.iter().enumerate() {
             let member = members.remove(0);
             let number = member.number;
             drop(member);
-            roll_out(&planes[at], &format!("web:member-{at}"));
+            roll_out(plane, &format!("web:member-{at}"));
             members.push(Member::start(temp.path(), number));
         }
         for (number, plane) in planes.iter().enumerate() {
