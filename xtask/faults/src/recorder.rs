@@ -8,6 +8,7 @@ use longshore_core::clock::{Clock, SystemClock};
 use serde_json::Value;
 
 use crate::history::{Acknowledged, Call, Change, Event, History, Interner, Kind, Operation, Span, Stream, name, revision, uid};
+use crate::plan::REPLICAS;
 
 /// When a request that had to be tried again was answered at last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub struct Recorder {
 struct Inner {
     objects: Interner,
     streams: BTreeMap<(usize, Kind), Vec<Span>>,
+    /// Name and revision of each object, as watches told.
+    states: BTreeMap<(usize, Kind), BTreeMap<String, u64>>,
     history: History,
     /// Requests by verb.
     operations: BTreeMap<&'static str, u64>,
@@ -62,9 +65,13 @@ impl Recorder {
     }
 
     /// A watch begins with a listing, from which nothing is known of what was before.
-    pub fn listed(&self, server: usize, kind: Kind, from: u64) {
-        let spans = &mut self.inner.borrow_mut().streams;
-        spans.entry((server, kind)).or_default().push(Span { from, until: from, events: Vec::new() });
+    pub fn listed(&self, server: usize, kind: Kind, list: &Value) {
+        let from = revision(list);
+        let items = list["items"].as_array().into_iter().flatten();
+        let state = items.map(|item| (name(item).to_owned(), revision(item))).collect();
+        let inner = &mut *self.inner.borrow_mut();
+        inner.states.insert((server, kind), state);
+        inner.streams.entry((server, kind)).or_default().push(Span { from, until: from, events: Vec::new() });
     }
 
     /// A watch told of a change.
@@ -88,6 +95,12 @@ impl Recorder {
             }
         }
         let revision = revision(&object);
+        let state = inner.states.entry((server, kind)).or_default();
+        if change == Change::Deleted {
+            state.remove(name(&object));
+        } else {
+            state.insert(name(&object).to_owned(), revision);
+        }
         let event = Event { kind, name: name(&object).to_owned(), revision, change, object: inner.objects.intern(object) };
         if let Some(span) = inner.streams.entry((server, kind)).or_default().last_mut() {
             span.until = span.until.max(revision);
@@ -141,6 +154,11 @@ impl Recorder {
         self.inner.borrow_mut().unexpected.insert(what);
     }
 
+    /// Whether every watch has begun.
+    pub fn all_listed(&self) -> bool {
+        self.inner.borrow().streams.len() == REPLICAS * Kind::ALL.len()
+    }
+
     /// How many requests were answered so far.
     pub fn operations(&self) -> u64 {
         self.inner.borrow().operations.values().sum()
@@ -153,17 +171,8 @@ impl Recorder {
         (history, Figures { operations, retried, unexpected, bindings, elections })
     }
 
-    /// The state of a kind's objects, name and revision, as one server's watch has told it. Only right while that watch was never
-    /// ended by a listing.
+    /// Name and revision of a kind's objects, as one server has told.
     pub fn state(&self, server: usize, kind: Kind) -> BTreeMap<String, u64> {
-        let mut state = BTreeMap::new();
-        for event in self.inner.borrow().streams.get(&(server, kind)).into_iter().flatten().flat_map(|span| &span.events) {
-            if event.change == Change::Deleted {
-                state.remove(&event.name);
-            } else {
-                state.insert(event.name.clone(), event.revision);
-            }
-        }
-        state
+        self.inner.borrow().states.get(&(server, kind)).cloned().unwrap_or_default()
     }
 }

@@ -78,14 +78,24 @@ async fn under_faults(options: &Options, cluster: &mut Cluster, say: &dyn Fn(Str
         Kind::ALL.map(watch)
     });
     let watches = futures::future::join_all(watches);
+    // What was written before all watch, none would have told.
+    let (begin, mut begins) = watch::channel(false);
     let (stop, stopped) = watch::channel(false);
     let ended = RefCell::new(Vec::new());
     let drive = async {
+        while !recorder.all_listed() {
+            tokio::time::sleep(POLL).await;
+        }
+        begin.send_replace(true);
         let begun = drive(options, cluster, &recorder, &ended, say).await;
         stop.send_replace(true);
         begun
     };
-    let work = workload::run(&clients, Rc::clone(&recorder), options.seed, stopped);
+    let work = async {
+        if begins.wait_for(|begins| *begins).await.is_ok() {
+            workload::run(&clients, Rc::clone(&recorder), options.seed, stopped).await;
+        }
+    };
     let whole = async {
         let (begun, ()) = tokio::join!(drive, work);
         let begun = begun?;

@@ -23,9 +23,8 @@ pub async fn run(client: Client, server: usize, kind: Kind, recorder: Rc<Recorde
             Some(from) => from,
             None => match Ask::get(kind.path()).once(&client).await {
                 Ok(list) => {
-                    let from = revision(&list);
-                    recorder.listed(server, kind, from);
-                    from
+                    recorder.listed(server, kind, &list);
+                    revision(&list)
                 }
                 Err(_) => {
                     tokio::time::sleep(BACK_OFF).await;

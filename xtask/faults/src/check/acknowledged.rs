@@ -1,6 +1,6 @@
 //! No acknowledged write is lost, and no revision stands for two writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -30,7 +30,9 @@ pub fn check(events: &[Event], acknowledged: &[Acknowledged], values: &[(String,
             let what = format!("{kind} {name} at {} was acknowledged and no watch told it", revision(object));
             violations.push(Violation::new("acknowledged writes", what));
         } else if told.is_some_and(|event| *event.object != *object) {
-            let what = format!("{kind} {name} at {}: the answer and the watches differ", revision(object));
+            let mut places = Vec::new();
+            differ("", object, &told.map_or(Value::Null, |event| (*event.object).clone()), &mut places);
+            let what = format!("{kind} {name} at {}: the answer and the watches differ: {}", revision(object), places.join("; "));
             violations.push(Violation::new("revisions", what));
         }
     }
@@ -38,9 +40,24 @@ pub fn check(events: &[Event], acknowledged: &[Acknowledged], values: &[(String,
     violations
 }
 
-/// Whether the answer to a deletion is an object that stays for a while.
+/// The places where an answer and what was told differ.
+fn differ(place: &str, answered: &Value, told: &Value, places: &mut Vec<String>) {
+    match (answered, told) {
+        (Value::Object(one), Value::Object(other)) => {
+            let keys: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+            for key in keys {
+                let (one, other) = (one.get(key).unwrap_or(&Value::Null), other.get(key).unwrap_or(&Value::Null));
+                differ(&format!("{place}.{key}"), one, other, places);
+            }
+        }
+        _ if answered != told => places.push(format!("{place} was {answered}, then {told}")),
+        _ => {}
+    }
+}
+
+/// Whether the answer to a deletion is an object that stays for a while. What went at once may be answered as it would have been.
 fn is_on_its_way(object: &Value) -> bool {
-    object["metadata"]["deletionTimestamp"].is_string()
+    object["metadata"]["deletionTimestamp"].is_string() && object["metadata"]["deletionGracePeriodSeconds"].as_i64() > Some(0)
 }
 
 /// Registers whose revision stood for two values, or whose value, which was written once, stood for two revisions.
