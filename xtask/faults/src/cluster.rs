@@ -37,9 +37,11 @@ const STALL: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 /// # Errors
 /// If this is not root.
 pub fn isolate() -> Result<(), String> {
-    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).map_err(|error| format!("needs root: unshare: {error}"))?;
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
+        .map_err(|error| format!("needs root: unshare: {error}"))?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).map_err(|error| format!("cannot make mounts private: {error}"))?;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
+        .map_err(|error| format!("cannot make mounts private: {error}"))?;
     run(Command::new("ip").args(["link", "set", "lo", "up"])).map(|_| ())
 }
 
@@ -157,13 +159,15 @@ impl Cluster {
         for entry in fs::read_dir(self.directory.path()).into_iter().flatten().flatten() {
             if entry.path().extension().is_some_and(|extension| extension == "log") {
                 // Whoever looks for a log that is missing sees that; the verdict does not depend on it.
-                let _ = fs::create_dir_all(to).and_then(|()| fs::copy(entry.path(), to.join(entry.file_name())).map(|_| ()));
+                let _ = fs::create_dir_all(to)
+                    .and_then(|()| fs::copy(entry.path(), to.join(entry.file_name())).map(|_| ()));
             }
         }
     }
 
     async fn start_members(&mut self) -> Result<(), String> {
-        let peers: Vec<String> = (0..MEMBERS).map(|member| format!("m{member}=http://{}", loopback(peer_port(member)))).collect();
+        let peers: Vec<String> =
+            (0..MEMBERS).map(|member| format!("m{member}=http://{}", loopback(peer_port(member)))).collect();
         for member in 0..MEMBERS {
             let (disk, data) = (self.path(&format!("disk{member}")), self.path(&format!("m{member}")));
             for path in [&disk, &data] {
@@ -172,8 +176,11 @@ impl Cluster {
             mount(Some("longshore-faults"), &disk, Some("tmpfs"), MsFlags::empty(), Some(DISK))
                 .map_err(|error| format!("cannot mount {}: {error}", disk.display()))?;
             self._mounts.push(Mounted(disk.clone()));
-            let mut slow = Process::new(&format!("disk{member}"), Path::new("bindfs"), self.directory.path())
-                .args([OsString::from("-f"), disk.clone().into(), data.clone().into()]);
+            let mut slow = Process::new(&format!("disk{member}"), Path::new("bindfs"), self.directory.path()).args([
+                OsString::from("-f"),
+                disk.clone().into(),
+                data.clone().into(),
+            ]);
             slow.start()?;
             self.disks.push(slow);
             self._mounts.push(Mounted(data.clone()));
@@ -192,7 +199,8 @@ impl Cluster {
                 "--logger=zap".to_owned(),
                 "--log-level=warn".to_owned(),
             ];
-            let mut process = Process::new(&format!("etcd{member}"), Path::new("etcd"), self.directory.path()).args(arguments);
+            let mut process =
+                Process::new(&format!("etcd{member}"), Path::new("etcd"), self.directory.path()).args(arguments);
             process.start()?;
             self.processes.insert(Target::Member(member), process);
         }
@@ -214,7 +222,8 @@ impl Cluster {
             }
             let mut process = self.part(program, &format!("server{server}"));
             process = process.args(["apiserver".to_owned(), format!("--listen={}", loopback(server_port(server)))]);
-            process = process.args([format!("--data-dir={}", data.display()), format!("--store=etcd={}", urls.join(","))]);
+            process =
+                process.args([format!("--data-dir={}", data.display()), format!("--store=etcd={}", urls.join(","))]);
             self.launch(Target::Server(server), process, "serving").await?;
             self.relay(Link::Clients(server), server_port(server)).await?;
         }
@@ -239,12 +248,14 @@ impl Cluster {
             let target = Target::Controllers(replica);
             let kubeconfig = self.certificate(program, target, replica, &["controllers"]).await?;
             let process = self.part(program, &format!("controllers{replica}"));
-            let process = process.args(["controllers".to_owned(), kubeconfig, "--node-monitor-grace-period=16s".to_owned()]);
+            let process =
+                process.args(["controllers".to_owned(), kubeconfig, "--node-monitor-grace-period=16s".to_owned()]);
             self.launch(target, process, "").await?;
         }
         for node in 0..NODES {
             let (target, name) = (Target::Node(node), format!("n{node}"));
-            let kubeconfig = self.certificate(program, target, node, &["node", &name, "--address", "127.0.0.1"]).await?;
+            let kubeconfig =
+                self.certificate(program, target, node, &["node", &name, "--address", "127.0.0.1"]).await?;
             let data = self.path(&format!("node{node}"));
             let process = self.part(program, &format!("node{node}")).args([
                 "node".to_owned(),
@@ -288,7 +299,13 @@ impl Cluster {
     }
 
     /// Writes a kubeconfig for a part, whose link to its API server gets a relay; answers the option that names it.
-    async fn certificate(&mut self, program: &Path, target: Target, replica: usize, role: &[&str]) -> Result<String, String> {
+    async fn certificate(
+        &mut self,
+        program: &Path,
+        target: Target,
+        replica: usize,
+        role: &[&str],
+    ) -> Result<String, String> {
         let server = replica % REPLICAS;
         let port = self.relay(Link::Part(target), server_port(server)).await?;
         let mut command = Command::new(program);
@@ -314,14 +331,21 @@ impl Cluster {
 
     /// Which process holds a lease of this identity.
     pub fn holder(&self, identity: &str) -> Option<Target> {
-        let led = |process: &Process| process.printed().lines().any(|line| line.contains("became leader") && line.contains(identity));
-        let mut parts = self.processes.iter().filter(|(target, _)| matches!(target, Target::Scheduler(_) | Target::Controllers(_)));
+        let led = |process: &Process| {
+            process.printed().lines().any(|line| line.contains("became leader") && line.contains(identity))
+        };
+        let mut parts =
+            self.processes.iter().filter(|(target, _)| matches!(target, Target::Scheduler(_) | Target::Controllers(_)));
         (!identity.is_empty()).then(|| parts.find(|(_, process)| led(process)).map(|(target, _)| *target)).flatten()
     }
 
     /// Begins a fault; `leaders` are the identities that hold the schedulers' and the controllers' lease.
     pub fn begin(&mut self, fault: Fault, leaders: (&str, &str)) {
-        if let Fault::Kill(target) | Fault::Pause(target) | Fault::Silence(Link::Part(target)) | Fault::Clock(target, _) = fault {
+        if let Fault::Kill(target)
+        | Fault::Pause(target)
+        | Fault::Silence(Link::Part(target))
+        | Fault::Clock(target, _) = fault
+        {
             let found = match target {
                 Target::LeadingScheduler => self.holder(leaders.0).unwrap_or(Target::Scheduler(0)),
                 Target::LeadingControllers => self.holder(leaders.1).unwrap_or(Target::Controllers(0)),
@@ -336,7 +360,9 @@ impl Cluster {
             Fault::Cut(link) => self.link(link, State::Cut),
             Fault::Delay(link, by) => self.link(link, State::Delayed(by)),
             Fault::Silence(link) => self.link(link, State::Silent),
-            Fault::CutOff(server) => (0..MEMBERS).for_each(|member| self.link(Link::Store { server, member }, State::Cut)),
+            Fault::CutOff(server) => {
+                (0..MEMBERS).for_each(|member| self.link(Link::Store { server, member }, State::Cut))
+            }
             Fault::FullDisk(member) => fill(&self.ballast(member)),
             Fault::SlowDisk(member) => self.stall(member),
             Fault::Clock(target, seconds) => self.step(target, seconds),
@@ -351,7 +377,9 @@ impl Cluster {
         match fault {
             Fault::Pause(target) => self.with(target, |process| process.resume()),
             Fault::Cut(link) | Fault::Delay(link, _) | Fault::Silence(link) => self.link(link, State::Open),
-            Fault::CutOff(server) => (0..MEMBERS).for_each(|member| self.link(Link::Store { server, member }, State::Open)),
+            Fault::CutOff(server) => {
+                (0..MEMBERS).for_each(|member| self.link(Link::Store { server, member }, State::Open))
+            }
             // It was not there if the disk could not be filled at all.
             Fault::FullDisk(member) => drop(fs::remove_file(self.ballast(member))),
             Fault::SlowDisk(member) => {
@@ -425,7 +453,9 @@ impl Cluster {
         if self.has_clocks {
             let directory = self.directory.path().to_owned();
             // One that keeps its old time has no fault: the run goes on.
-            self.with(target, |process| drop(fs::write(directory.join(format!("{}.clock", process.name())), format!("{seconds:+}"))));
+            self.with(target, |process| {
+                drop(fs::write(directory.join(format!("{}.clock", process.name())), format!("{seconds:+}")))
+            });
         }
     }
 

@@ -24,7 +24,8 @@ pub fn missing(listed: &Listed) -> Option<String> {
     for object in listed.deployments.iter().chain(&listed.stateful_sets) {
         let (status, replicas) = (&object["status"], number(&object["spec"]["replicas"]));
         wanted += replicas;
-        let there = ["replicas", "updatedReplicas", "availableReplicas", "readyReplicas"].map(|field| number(&status[field]));
+        let there =
+            ["replicas", "updatedReplicas", "availableReplicas", "readyReplicas"].map(|field| number(&status[field]));
         if number(&status["observedGeneration"]) != number(&object["metadata"]["generation"]) {
             return Some(format!("{} is not observed", name(object)));
         }
@@ -63,7 +64,8 @@ mod tests {
         let status = json!({ "observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1, "readyReplicas": 1 });
         let set = json!({ "metadata": { "name": "a", "generation": 2 }, "spec": { "replicas": 1 }, "status": status });
         let pod = json!({ "metadata": { "name": "p" }, "status": { "phase": "Running" } });
-        let node = json!({ "metadata": { "name": "n" }, "status": { "conditions": [{ "type": "Ready", "status": "True" }] } });
+        let node =
+            json!({ "metadata": { "name": "n" }, "status": { "conditions": [{ "type": "Ready", "status": "True" }] } });
         Listed { deployments: vec![set.clone()], stateful_sets: vec![set], pods: vec![pod; 2], nodes: vec![node] }
     }
 

@@ -32,15 +32,8 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::ConfigMap,
-        Self::Deployment,
-        Self::Lease,
-        Self::Node,
-        Self::Pod,
-        Self::ReplicaSet,
-        Self::StatefulSet,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::ConfigMap, Self::Deployment, Self::Lease, Self::Node, Self::Pod, Self::ReplicaSet, Self::StatefulSet];
 
     /// Where the objects of the run are, as a path of the API.
     pub fn path(self) -> &'static str {
@@ -214,7 +207,9 @@ pub fn merge(streams: &[Stream]) -> (Vec<Event>, Vec<Violation>) {
         for event in stream.spans.iter().flat_map(|span| &span.events) {
             let place = (event.revision, event.kind, event.name.as_str());
             let first = *merged.entry(place).or_insert(event);
-            if first.change != event.change || (!Arc::ptr_eq(&first.object, &event.object) && first.object != event.object) {
+            if first.change != event.change
+                || (!Arc::ptr_eq(&first.object, &event.object) && first.object != event.object)
+            {
                 violations.push(Violation::new(
                     "revisions",
                     format!("{} {} at {}: watches tell different things of it", event.kind, event.name, event.revision),

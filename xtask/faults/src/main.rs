@@ -11,7 +11,10 @@ use longshore_faults::{Options, run};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask faults", about = "Run a cluster of real processes under faults, and check what it promised")]
+#[command(
+    name = "cargo xtask faults",
+    about = "Run a cluster of real processes under faults, and check what it promised"
+)]
 struct Arguments {
     /// The program, built with the feature etcd
     #[arg(long, value_name = "FILE", env = "LONGSHORE_PROGRAM")]

@@ -245,15 +245,20 @@ mod tests {
     #[test]
     fn a_short_run_has_faults_of_many_kinds() {
         for seed in 0..20 {
-            let kinds: BTreeSet<_> = faults(seed, Duration::from_secs(25), Pace::SHORT).iter().map(|one| one.fault.kind()).collect();
+            let kinds: BTreeSet<_> =
+                faults(seed, Duration::from_secs(25), Pace::SHORT).iter().map(|one| one.fault.kind()).collect();
             assert!(kinds.len() >= 6, "{seed}: {kinds:?}");
         }
     }
 
     #[test]
     fn never_is_more_than_one_member_or_one_server_down() {
-        let is_member = |fault: Fault| matches!(fault, Fault::Kill(Target::Member(_)) | Fault::Pause(Target::Member(_)) | Fault::FullDisk(_));
-        let is_server = |fault: Fault| matches!(fault, Fault::Kill(Target::Server(_)) | Fault::Pause(Target::Server(_)) | Fault::CutOff(_));
+        let is_member = |fault: Fault| {
+            matches!(fault, Fault::Kill(Target::Member(_)) | Fault::Pause(Target::Member(_)) | Fault::FullDisk(_))
+        };
+        let is_server = |fault: Fault| {
+            matches!(fault, Fault::Kill(Target::Server(_)) | Fault::Pause(Target::Server(_)) | Fault::CutOff(_))
+        };
         let plan = faults(7, Duration::from_secs(3_600), Pace::LONG);
         for of in [is_member, is_server] {
             let same: Vec<_> = plan.iter().filter(|one| of(one.fault)).collect();

@@ -7,7 +7,9 @@ use std::time::Duration;
 use longshore_core::clock::{Clock, SystemClock};
 use serde_json::Value;
 
-use crate::history::{Acknowledged, Call, Change, Event, History, Interner, Kind, Operation, Span, Stream, name, revision, uid};
+use crate::history::{
+    Acknowledged, Call, Change, Event, History, Interner, Kind, Operation, Span, Stream, name, revision, uid,
+};
 use crate::plan::REPLICAS;
 
 /// When a request that had to be tried again was answered at last.
@@ -101,7 +103,8 @@ impl Recorder {
         } else {
             state.insert(name(&object).to_owned(), revision);
         }
-        let event = Event { kind, name: name(&object).to_owned(), revision, change, object: inner.objects.intern(object) };
+        let event =
+            Event { kind, name: name(&object).to_owned(), revision, change, object: inner.objects.intern(object) };
         if let Some(span) = inner.streams.entry((server, kind)).or_default().last_mut() {
             span.until = span.until.max(revision);
             span.events.push(event);
@@ -136,7 +139,12 @@ impl Recorder {
         if let Some(fields) = object["metadata"].as_object_mut() {
             fields.remove("managedFields");
         }
-        self.inner.borrow_mut().history.acknowledged.push(Acknowledged { kind, name: name.to_owned(), object, deletion });
+        self.inner.borrow_mut().history.acknowledged.push(Acknowledged {
+            kind,
+            name: name.to_owned(),
+            object,
+            deletion,
+        });
     }
 
     /// A request was answered at last.
@@ -166,7 +174,8 @@ impl Recorder {
 
     /// What watches have told so far, and the rest of the history.
     pub fn finish(self) -> (History, Figures) {
-        let Inner { streams, mut history, operations, retried, unexpected, bindings, elections, .. } = self.inner.into_inner();
+        let Inner { streams, mut history, operations, retried, unexpected, bindings, elections, .. } =
+            self.inner.into_inner();
         history.streams = streams.into_iter().map(|((server, kind), spans)| Stream { server, kind, spans }).collect();
         (history, Figures { operations, retried, unexpected, bindings, elections })
     }

@@ -109,7 +109,9 @@ async fn one_way(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut state: wat
         if let State::Delayed(delay) = now {
             tokio::time::sleep(delay).await;
         }
-        if state.wait_for(|state| *state != State::Silent).await.is_err() || to.write_all(&bytes[..count]).await.is_err() {
+        if state.wait_for(|state| *state != State::Silent).await.is_err()
+            || to.write_all(&bytes[..count]).await.is_err()
+        {
             return;
         }
     }

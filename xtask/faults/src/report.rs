@@ -64,7 +64,8 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let by_kind = |kinds: Vec<String>| if kinds.is_empty() { "none".to_owned() } else { kinds.join(", ") };
-        let times = |times: &[Duration]| by_kind(times.iter().map(|time| format!("{:.1} s", time.as_secs_f64())).collect());
+        let times =
+            |times: &[Duration]| by_kind(times.iter().map(|time| format!("{:.1} s", time.as_secs_f64())).collect());
         let operations = self.operations.iter().map(|(what, count)| format!("{count} {what}")).collect();
         let faults = self.faults.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
         let total: u64 = self.operations.values().sum();
@@ -75,7 +76,11 @@ impl fmt::Display for Report {
         line("changes seen by every watch", self.changes.to_string())?;
         line("faults", format!("{} ({})", self.faults.values().sum::<usize>(), by_kind(faults)))?;
         line("requests tried again", self.retried.to_string())?;
-        let during = if self.unavailable_during.is_empty() { String::new() } else { format!(" ({})", self.unavailable_during.join("; ")) };
+        let during = if self.unavailable_during.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", self.unavailable_during.join("; "))
+        };
         line("longest unavailability", format!("{:.1} s{during}", self.unavailable.as_secs_f64()))?;
         line("leader lost to next binding", times(&self.scheduling_gaps))?;
         line("leader lost to next controllers", times(&self.controlling_gaps))?;

@@ -2,19 +2,20 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use kube::Client;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::access::{self, Ask, Retrying};
 use crate::check::{self, Violation};
 use crate::cluster::{Cluster, Leases};
 use crate::converge::{self, Listed};
-use crate::history::{Kind, merge, name, revision};
+use crate::history::{Event, History, Kind, merge, name, revision};
 use crate::plan::{self, Fault, Link, NODES, Pace, Planned, REPLICAS, Target};
 use crate::recorder::{Figures, Recorder};
 use crate::report::Report;
@@ -102,7 +103,7 @@ async fn under_faults(options: &Options, cluster: &mut Cluster, say: &dyn Fn(Str
         let lasted = recorder.now();
         say(format!("no more faults; {} requests were answered", recorder.operations()));
         let mut violations = Vec::new();
-        let converged = at_rest(&clients).await;
+        let converged = at_rest(&clients, say).await;
         let converged_after = recorder.now().saturating_sub(lasted);
         match converged {
             Ok(()) => say(format!("all as it should be after {:.1} s", converged_after.as_secs_f64())),
@@ -118,6 +119,9 @@ async fn under_faults(options: &Options, cluster: &mut Cluster, say: &dyn Fn(Str
     violations.extend(cluster.panics().into_iter().map(|what| Violation::new("no panic", what)));
     let recorder = Rc::into_inner(recorder).ok_or("somebody still records")?;
     let (history, figures) = recorder.finish();
+    if let Some(logs) = &options.logs {
+        write_changes(&history, &logs.join("changes.jsonl"));
+    }
     violations.extend(figures.unexpected.iter().map(|what| Violation::new("answers", what.clone())));
     violations.extend(check::all(&history));
     let mut report = Report {
@@ -131,6 +135,18 @@ async fn under_faults(options: &Options, cluster: &mut Cluster, say: &dyn Fn(Str
     };
     measure(&mut report, &figures, &begun);
     Ok(report)
+}
+
+/// Writes down what watches told, each change once, for whoever looks for what happened.
+fn write_changes(history: &History, to: &Path) {
+    let mut text = String::new();
+    for Event { kind, revision, change, object, .. } in merge(&history.streams).0 {
+        let line = json!({ "revision": revision, "kind": kind.to_string(), "change": format!("{change:?}"), "object": *object });
+        text.push_str(&line.to_string());
+        text.push('\n');
+    }
+    // Whoever looks for the file and finds none sees that; the verdict does not depend on it.
+    let _ = to.parent().map(fs::create_dir_all).and_then(|_| fs::write(to, text).ok());
 }
 
 /// Waits until all nodes are ready.
@@ -194,7 +210,12 @@ async fn drive(
     Ok(begun)
 }
 
-fn again(cluster: &mut Cluster, recorder: &Recorder, ended: &RefCell<Vec<String>>, say: &dyn Fn(String)) -> Result<(), String> {
+fn again(
+    cluster: &mut Cluster,
+    recorder: &Recorder,
+    ended: &RefCell<Vec<String>>,
+    say: &dyn Fn(String),
+) -> Result<(), String> {
     for name in cluster.supervise()? {
         say(format!("{:6.1} s  {name} had ended by itself and is started again", recorder.now().as_secs_f64()));
         ended.borrow_mut().push(name);
@@ -208,7 +229,7 @@ async fn list(access: &mut Retrying<'_>, kind: Kind) -> Vec<Value> {
 }
 
 /// Waits until everything is as it should be; what is not, if it never is.
-async fn at_rest(clients: &[Client]) -> Result<(), String> {
+async fn at_rest(clients: &[Client], say: &dyn Fn(String)) -> Result<(), String> {
     let mut access = Retrying::new(clients, 0);
     let last = RefCell::new(String::new());
     let look = async {
@@ -221,7 +242,11 @@ async fn at_rest(clients: &[Client]) -> Result<(), String> {
             };
             match converge::missing(&listed) {
                 None => return,
-                Some(missing) => *last.borrow_mut() = missing,
+                Some(missing) if missing != *last.borrow() => {
+                    say(format!("not yet: {missing}"));
+                    *last.borrow_mut() = missing;
+                }
+                Some(_) => {}
             }
             tokio::time::sleep(POLL).await;
         }
@@ -245,7 +270,8 @@ async fn settled(clients: &[Client], recorder: &Recorder) -> Vec<Violation> {
                 let listed: BTreeMap<String, u64> = items.map(|item| (name(item).to_owned(), revision(item))).collect();
                 let told = recorder.state(server, kind);
                 if listed != told {
-                    let what = format!("{kind} of server {server}: the listing has {listed:?}, the watch told {told:?}");
+                    let what =
+                        format!("{kind} of server {server}: the listing has {listed:?}, the watch told {told:?}");
                     differences.push(Violation::new("watches", what));
                 }
             }
@@ -266,18 +292,25 @@ fn measure(report: &mut Report, figures: &Figures, begun: &[(Duration, Planned)]
     report.retried = figures.retried.len();
     if let Some(longest) = figures.retried.iter().max_by_key(|one| one.until - one.from) {
         report.unavailable = longest.until - longest.from;
-        let lasts = |(at, one): &(Duration, Planned)| *at < longest.until && *at + (one.until - one.from) > longest.from;
-        report.unavailable_during = begun.iter().filter(|one| lasts(one)).map(|(_, one)| one.fault.to_string()).collect();
+        let lasts =
+            |(at, one): &(Duration, Planned)| *at < longest.until && *at + (one.until - one.from) > longest.from;
+        report.unavailable_during =
+            begun.iter().filter(|one| lasts(one)).map(|(_, one)| one.fault.to_string()).collect();
     }
     for (at, planned) in begun {
-        let (Fault::Kill(target) | Fault::Pause(target) | Fault::Silence(Link::Part(target))) = planned.fault else { continue };
+        let (Fault::Kill(target) | Fault::Pause(target) | Fault::Silence(Link::Part(target))) = planned.fault else {
+            continue;
+        };
         let lease = match target {
             Target::LeadingScheduler => LEASES.0,
             Target::LeadingControllers => LEASES.1,
             _ => continue,
         };
         // One that came back before its lease ran out was not lost.
-        let Some((elected, ..)) = figures.elections.iter().find(|(elected, name, _)| name == lease && elected > at) else { continue };
+        let Some((elected, ..)) = figures.elections.iter().find(|(elected, name, _)| name == lease && elected > at)
+        else {
+            continue;
+        };
         if *elected > *at + (planned.until - planned.from).max(Duration::from_secs(25)) {
             continue;
         }

@@ -37,7 +37,13 @@ pub const REPLICAS_IN_THE_END: u64 = 3;
 pub async fn run(servers: &[Client], recorder: Rc<Recorder>, seed: u64, stop: watch::Receiver<bool>) {
     let client = |number: usize| {
         let rng = Pcg64::seed_from_u64(seed.wrapping_mul(97).wrapping_add(number as u64));
-        Worker { access: Retrying::new(servers, number), number, rng, recorder: Rc::clone(&recorder), stop: stop.clone() }
+        Worker {
+            access: Retrying::new(servers, number),
+            number,
+            rng,
+            recorder: Rc::clone(&recorder),
+            stop: stop.clone(),
+        }
     };
     let registers = futures::future::join_all((0..REGISTER_CLIENTS).map(|number| client(number).registers()));
     let [first, second] = [0, 1].map(|index| client(REGISTER_CLIENTS + index).deployment(DEPLOYMENTS[index]));
@@ -78,7 +84,9 @@ impl Worker<'_> {
                 let seen = known.get(&register).copied();
                 let (what, answered) = match seen {
                     _ if choice < 30 => ("read", self.read(&key).await),
-                    Some((revision, value)) if choice < 85 => ("update", self.swap(&key, revision, value, unique).await),
+                    Some((revision, value)) if choice < 85 => {
+                        ("update", self.swap(&key, revision, value, unique).await)
+                    }
                     Some((revision, value)) => ("delete", self.delete(&key, revision, value).await),
                     None if choice < 60 => ("read", self.read(&key).await),
                     None => ("create", self.create(&key, unique).await),
@@ -157,7 +165,8 @@ impl Worker<'_> {
 
     async fn delete(&mut self, key: &str, revision: u64, expected: u64) -> Answer {
         let called = self.recorder.now();
-        let ask = Ask::delete(register_path(key), json!({ "preconditions": { "resourceVersion": revision.to_string() } }));
+        let ask =
+            Ask::delete(register_path(key), json!({ "preconditions": { "resourceVersion": revision.to_string() } }));
         match self.access.once(&ask).await {
             Ok(status) => {
                 self.recorder.called(key, called, Call::Delete(expected, Outcome::Done));
@@ -313,7 +322,8 @@ fn deleted(answer: Value) -> Value {
 
 fn pod_spec(cpu: &str, image: &str) -> Value {
     let container = json!({ "name": "c", "image": image, "resources": { "requests": { "cpu": cpu } } });
-    let tolerate = |key: &str| json!({ "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 3 });
+    let tolerate =
+        |key: &str| json!({ "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 3 });
     json!({
         "containers": [container], "terminationGracePeriodSeconds": 1,
         "tolerations": [tolerate("node.kubernetes.io/not-ready"), tolerate("node.kubernetes.io/unreachable")],
@@ -335,7 +345,8 @@ fn workload(kind: &str, name: &str, image: &str) -> Value {
 
 fn deployment(name: &str) -> Value {
     let mut object = workload("Deployment", name, "web:0");
-    object["spec"]["strategy"] = json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 1 } });
+    object["spec"]["strategy"] =
+        json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 1 } });
     object
 }
 

@@ -24,7 +24,10 @@ pub fn check(events: &[Event], acknowledged: &[Acknowledged], values: &[(String,
         let told = places.get(&(*kind, name.as_str(), revision(object)));
         if write.deletion && !is_on_its_way(object) {
             if !gone.contains_key(&(*kind, name.as_str(), uid(object))) {
-                violations.push(Violation::new("acknowledged writes", format!("{kind} {name} was deleted and no watch told it")));
+                violations.push(Violation::new(
+                    "acknowledged writes",
+                    format!("{kind} {name} was deleted and no watch told it"),
+                ));
             }
         } else if told.is_none() {
             let what = format!("{kind} {name} at {} was acknowledged and no watch told it", revision(object));
@@ -32,7 +35,11 @@ pub fn check(events: &[Event], acknowledged: &[Acknowledged], values: &[(String,
         } else if told.is_some_and(|event| *event.object != *object) {
             let mut places = Vec::new();
             differ("", object, &told.map_or(Value::Null, |event| (*event.object).clone()), &mut places);
-            let what = format!("{kind} {name} at {}: the answer and the watches differ: {}", revision(object), places.join("; "));
+            let what = format!(
+                "{kind} {name} at {}: the answer and the watches differ: {}",
+                revision(object),
+                places.join("; ")
+            );
             violations.push(Violation::new("revisions", what));
         }
     }
@@ -57,7 +64,8 @@ fn differ(place: &str, answered: &Value, told: &Value, places: &mut Vec<String>)
 
 /// Whether the answer to a deletion is an object that stays for a while. What went at once may be answered as it would have been.
 fn is_on_its_way(object: &Value) -> bool {
-    object["metadata"]["deletionTimestamp"].is_string() && object["metadata"]["deletionGracePeriodSeconds"].as_i64() > Some(0)
+    object["metadata"]["deletionTimestamp"].is_string()
+        && object["metadata"]["deletionGracePeriodSeconds"].as_i64() > Some(0)
 }
 
 /// Registers whose revision stood for two values, or whose value, which was written once, stood for two revisions.
@@ -69,12 +77,19 @@ fn reused(events: &[Event], values: &[(String, u64, u64)]) -> Vec<Violation> {
     let told = told.filter_map(|event| Some((event.name.as_str(), event.revision, value(&event.object)?)));
     let answered = values.iter().map(|(key, revision, value)| (key.as_str(), *revision, *value));
     for (key, revision, value) in told.chain(answered) {
-        let (known, first) = (*by_revision.entry((key, revision)).or_insert(value), *by_value.entry((key, value)).or_insert(revision));
+        let (known, first) =
+            (*by_revision.entry((key, revision)).or_insert(value), *by_value.entry((key, value)).or_insert(revision));
         if known != value {
-            violations.push(Violation::new("revisions", format!("{key}: revision {revision} has the values {known} and {value}")));
+            violations.push(Violation::new(
+                "revisions",
+                format!("{key}: revision {revision} has the values {known} and {value}"),
+            ));
         }
         if first != revision {
-            violations.push(Violation::new("revisions", format!("{key}: the value {value} has the revisions {first} and {revision}")));
+            violations.push(Violation::new(
+                "revisions",
+                format!("{key}: the value {value} has the revisions {first} and {revision}"),
+            ));
         }
     }
     violations
@@ -93,7 +108,13 @@ mod tests {
     use crate::check::testing::{changed, found};
 
     fn register(revision: u64, value: u64, change: Change) -> Event {
-        changed(Kind::ConfigMap, "a", revision, change, json!({ "metadata": { "uid": "u" }, "data": { "value": value.to_string() } }))
+        changed(
+            Kind::ConfigMap,
+            "a",
+            revision,
+            change,
+            json!({ "metadata": { "uid": "u" }, "data": { "value": value.to_string() } }),
+        )
     }
 
     fn write(object: &Value, deletion: bool) -> Acknowledged {

@@ -150,9 +150,15 @@ pub fn check(key: &str, operations: &[Operation]) -> Option<Violation> {
         }
     }
     let why = stuck.map_or_else(String::new, |(operation, state)| {
-        format!(": after {furthest} the register holds {state:?}, and {:?} cannot be answered so", operations[operation])
+        format!(
+            ": after {furthest} the register holds {state:?}, and {:?} cannot be answered so",
+            operations[operation]
+        )
     });
-    Some(Violation::new("linearizability", format!("{key}: no order of its {} requests explains all answers{why}", operations.len())))
+    Some(Violation::new(
+        "linearizability",
+        format!("{key}: no order of its {} requests explains all answers{why}", operations.len()),
+    ))
 }
 
 #[cfg(test)]

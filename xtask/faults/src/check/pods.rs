@@ -36,7 +36,8 @@ pub fn check(events: &[Event]) -> Vec<Violation> {
                 let node = event.object["spec"]["nodeName"].as_str().unwrap_or_default();
                 let before = pods.get(id).map(|pod| pod.node.clone()).unwrap_or_default();
                 if !before.is_empty() && before != node {
-                    let what = format!("{} at {} is bound to {node:?} and was to {before:?}", event.name, event.revision);
+                    let what =
+                        format!("{} at {} is bound to {node:?} and was to {before:?}", event.name, event.revision);
                     violations.push(Violation::new("one binding a pod", what));
                 }
                 let ended = matches!(event.object["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
@@ -51,10 +52,16 @@ pub fn check(events: &[Event]) -> Vec<Violation> {
     violations
 }
 
-fn overcommitted(event: &Event, node: &str, allocatable: &BTreeMap<&str, i64>, pods: &BTreeMap<&str, Pod>) -> Option<Violation> {
+fn overcommitted(
+    event: &Event,
+    node: &str,
+    allocatable: &BTreeMap<&str, i64>,
+    pods: &BTreeMap<&str, Pod>,
+) -> Option<Violation> {
     let has = *allocatable.get(node)?;
     let used: i64 = pods.values().filter(|pod| pod.node == node && !pod.ended).map(|pod| pod.cpu).sum();
-    let what = || format!("{node} has {has}m CPU, and with {} at {} its pods ask for {used}m", event.name, event.revision);
+    let what =
+        || format!("{node} has {has}m CPU, and with {} at {} its pods ask for {used}m", event.name, event.revision);
     (used > has).then(|| Violation::new("no node overcommitted", what()))
 }
 
@@ -113,8 +120,13 @@ mod tests {
         ends["status"]["containerStatuses"] = json!([{ "state": { "terminated": {} } }]);
         gone.object = ends.into();
         let events = [
-            node(1), pod("a", 2, None, "Pending"), pod("a", 3, Some("n"), "Running"), ended,
-            pod("c", 5, Some("n"), "Running"), gone, pod("d", 9, Some("n"), "Running"),
+            node(1),
+            pod("a", 2, None, "Pending"),
+            pod("a", 3, Some("n"), "Running"),
+            ended,
+            pod("c", 5, Some("n"), "Running"),
+            gone,
+            pod("d", 9, Some("n"), "Running"),
         ];
         assert_eq!(check(&events), []);
     }

@@ -65,7 +65,8 @@ impl Decision<'_> {
         let place = || format!("ReplicaSet {} from {was} to {is} at {revision}", name(&self.event.object));
         if is > was {
             let most = self.seen_deployments().map(|seen| replicas(seen) + bound(seen, "maxSurge", true)).max()?;
-            let total = is + self.others().map(|states| states.iter().map(|set| replicas(set)).min().unwrap_or(0)).sum::<i64>();
+            let total =
+                is + self.others().map(|states| states.iter().map(|set| replicas(set)).min().unwrap_or(0)).sum::<i64>();
             let what = || format!("{}: {total} pods are asked for, {most} are allowed", place());
             return (total > most).then(|| Violation::new("maxSurge", what()));
         }
@@ -161,8 +162,15 @@ mod tests {
     #[test]
     fn a_rolling_update_within_its_bounds_is_no_violation() {
         let events = [
-            deployment(1, "a", 1, 1), set(2, "a", 4, 0), set(3, "a", 4, 4), deployment(4, "b", 2, 1),
-            set(5, "b", 1, 0), set(6, "a", 3, 4), set(7, "a", 3, 3), set(8, "b", 2, 0), set(9, "b", 2, 2),
+            deployment(1, "a", 1, 1),
+            set(2, "a", 4, 0),
+            set(3, "a", 4, 4),
+            deployment(4, "b", 2, 1),
+            set(5, "b", 1, 0),
+            set(6, "a", 3, 4),
+            set(7, "a", 3, 3),
+            set(8, "b", 2, 0),
+            set(9, "b", 2, 2),
             set(10, "a", 1, 3),
         ];
         assert_eq!(check(&events), []);
@@ -170,14 +178,27 @@ mod tests {
 
     #[test]
     fn too_many_new_pods_are_found() {
-        let events = [deployment(1, "a", 1, 1), set(2, "a", 4, 4), deployment(3, "b", 2, 1), set(4, "b", 0, 0), set(5, "b", 2, 0)];
-        assert_eq!(found(&check(&events)), ["maxSurge: ReplicaSet b from 0 to 2 at 5: 6 pods are asked for, 5 are allowed"]);
+        let events = [
+            deployment(1, "a", 1, 1),
+            set(2, "a", 4, 4),
+            deployment(3, "b", 2, 1),
+            set(4, "b", 0, 0),
+            set(5, "b", 2, 0),
+        ];
+        assert_eq!(
+            found(&check(&events)),
+            ["maxSurge: ReplicaSet b from 0 to 2 at 5: 6 pods are asked for, 5 are allowed"]
+        );
     }
 
     #[test]
     fn old_pods_that_go_too_early_are_found() {
         let events = [
-            deployment(1, "a", 1, 1), set(2, "a", 4, 4), deployment(3, "b", 2, 1), set(4, "b", 1, 0), set(5, "a", 2, 4),
+            deployment(1, "a", 1, 1),
+            set(2, "a", 4, 4),
+            deployment(3, "b", 2, 1),
+            set(4, "b", 1, 0),
+            set(5, "a", 2, 4),
         ];
         let expected = "maxUnavailable: ReplicaSet a from 4 to 2 at 5: 2 pods may remain available, 3 are needed";
         assert_eq!(found(&check(&events)), [expected]);
@@ -185,13 +206,13 @@ mod tests {
 
     #[test]
     fn what_the_controller_may_not_have_known_is_no_violation() {
-        let begin = [deployment(1, "a", 1, 1), set(2, "a", 4, 4), deployment(3, "b", 2, 1), set(4, "b", 2, 2)];
-        let decided = set(6, "a", 1, 4);
-        let broke = set(5, "b", 2, 0);
+        let begin = [deployment(1, "a", 1, 1), set(2, "a", 4, 4), deployment(3, "b", 2, 1), set(4, "b", 1, 1)];
+        let decided = set(6, "a", 2, 4);
+        let broke = set(5, "b", 1, 0);
         // The new pods broke after the last state of the old ReplicaSet that the decision is based on ...
         assert_eq!(check(&[begin.as_slice(), &[broke.clone(), decided]].concat()), []);
         // ... or before one that it is based on.
-        let knew = [begin.as_slice(), &[broke, set(6, "a", 3, 4), set(7, "a", 1, 3)]].concat();
+        let knew = [begin.as_slice(), &[broke, set(6, "a", 4, 4), set(7, "a", 2, 4)]].concat();
         assert_eq!(check(&knew).len(), 1);
     }
 }

@@ -68,7 +68,8 @@ mod tests {
     #[test]
     fn watches_that_tell_the_same_in_parts_are_no_violation() {
         let all = [(2, Change::Added), (3, Change::Modified), (5, Change::Deleted), (6, Change::Added)];
-        let events = |from: usize, until: usize| all[from..until].iter().map(|(at, change)| event(*at, *change)).collect();
+        let events =
+            |from: usize, until: usize| all[from..until].iter().map(|(at, change)| event(*at, *change)).collect();
         let (whole, mut part) = (stream(0, Kind::Pod, 1, 9, events(0, 4)), stream(1, Kind::Pod, 1, 3, events(0, 2)));
         // A listing at 5 came between: what was before it was not told.
         part.spans.push(Span { from: 5, until: 6, events: events(3, 4) });
@@ -84,7 +85,10 @@ mod tests {
 
     #[test]
     fn a_change_that_comes_late_or_twice_is_found() {
-        for events in [[event(3, Change::Added), event(2, Change::Modified)], [event(3, Change::Modified), event(3, Change::Modified)]] {
+        for events in [
+            [event(3, Change::Added), event(2, Change::Modified)],
+            [event(3, Change::Modified), event(3, Change::Modified)],
+        ] {
             assert_eq!(check(&[stream(0, Kind::Pod, 1, 9, events.to_vec())]).len(), 1);
         }
     }
