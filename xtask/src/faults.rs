@@ -21,8 +21,14 @@ pub(crate) struct Options {
 /// Runs the chore. The exit code is the harness's: 0 all promises kept, 1 violations, 2 nothing found out.
 pub(crate) fn run(options: &Options) -> Result<u8> {
     // As the tests build it.
-    let build =
-        ["build", "--message-format=json-render-diagnostics", "--package", "longshore-cli", "--features", "etcd"];
+    let build = [
+        "build",
+        "--message-format=json-render-diagnostics",
+        "--package",
+        "longshore-cli",
+        "--features",
+        "longshore-cli/etcd",
+    ];
     let mut command = cargo();
     command.args(build).args(["--package", "longshore-faults"]).stderr(Stdio::inherit());
     let output = command.output().map_err(|error| format!("cannot start {command:?}: {error}"))?;
