@@ -29,8 +29,9 @@ pub trait Controller: fmt::Debug + Send + Sync + 'static {
     /// needs. Every kind that it reads must be named here.
     fn triggers(&self, triggers: &Triggers<Self::Key>);
 
-    /// Decides what to do about a key. Depends on nothing but its arguments; the same view gives the same plan. It is
-    /// told *which* key, never *why*, and may be called at any time and any number of times.
+    /// Decides what to do about a key. Depends on nothing but its arguments (save what only the moment of a change tells, such as how
+    /// long a node has been silent); the same view gives the same plan. It is told *which* key, never *why*, and may be called at any time
+    /// and any number of times.
     fn reconcile(&self, view: &View<'_>, key: &Self::Key, now: Timestamp) -> Plan;
 }
 

@@ -124,7 +124,7 @@ impl ControllerManager {
         manager.offer(&only, JobController);
         manager.offer(&only, EndpointsController);
         manager.offer(&only, EndpointSliceController);
-        manager.offer(&only, NodeLifecycleController::new(options.node_monitor_grace_period, clock.now()));
+        manager.offer(&only, NodeLifecycleController::new(options.node_monitor_grace_period, clock.clone()));
         manager.offer(&only, TaintEvictionController);
         manager.offer(&only, PodCollector::new(options.terminated_pods));
         manager.offer(&only, PodGroupController);

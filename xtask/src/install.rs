@@ -20,6 +20,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("busybox", "busybox-static"),
     ("bindfs", "bindfs"),
     ("curl", "curl"),
+    ("faketime", "faketime"),
     ("docker-registry", "docker-registry"),
     ("etcd", "etcd-server"),
     ("etcdctl", "etcd-client"),

@@ -3,6 +3,7 @@
 //! This crate depends on no other of the workspace, so it works before anything else compiles.
 
 mod deny;
+mod faults;
 mod features;
 #[cfg(test)]
 mod floors;
@@ -36,6 +37,8 @@ enum Chore {
     Deny,
     /// Run golden vectors computed with upstream Kubernetes
     Golden(golden::Options),
+    /// Run a cluster of real processes under faults, and check what it promised
+    Faults(faults::Options),
     /// Draw the plot of docs/scheduler-speed.md from the results of `cargo bench --bench scheduler`
     Plot(plot::Options),
 }
@@ -48,6 +51,10 @@ fn main() -> ExitCode {
         Chore::Deny => deny::run(),
         Chore::Plot(options) => plot::run(&options),
         Chore::Golden(options) => return golden::run(&options),
+        Chore::Faults(options) => match faults::run(&options) {
+            Ok(code) => return ExitCode::from(code),
+            Err(error) => Err(error),
+        },
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,23 +5,26 @@
 //! (`NoExecute`); [`eviction`] does the expelling. If no node at all is heard of, it is more likely that we cannot hear
 //! than that all are gone: then nobody is expelled.
 //!
-//! Times are compared with the clock here, so the clocks of nodes must not be behind by as much as the grace period.
+//! Silence is measured by the clock here, from when a heartbeat was seen ([`heard`]); the times on heartbeats are not compared with it.
 
 pub(crate) mod eviction;
+mod heard;
 mod taints;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use longshore_core::api::node::NodeCondition;
 use longshore_core::api::pod::PodCondition;
 use longshore_core::api::pod::helpers::{is_ready, is_terminal, set_condition};
 use longshore_core::api::{ConditionStatus, Lease, Node, Pod};
+use longshore_core::clock::Clock;
 use longshore_core::events::Severity;
 use longshore_core::informer::{Change, ObjectKey};
 
+use self::heard::Heard;
 use crate::controller::{Controller, Triggers, View};
 use crate::plan::{Action, Plan};
 use crate::pods::{BY_NODE, index_by_node};
@@ -36,9 +39,8 @@ const MONITOR_PERIOD: Duration = Duration::from_secs(5);
 /// The controller of nodes' conditions and taints.
 #[derive(Debug, Clone)]
 pub(crate) struct NodeLifecycleController {
-    grace: SignedDuration,
-    /// Silence before this moment is not held against a node: we did not listen yet.
-    since: Timestamp,
+    grace: Duration,
+    heard: Arc<Heard>,
 }
 
 fn condition<'a>(node: &'a Node, type_: &str) -> Option<&'a NodeCondition> {
@@ -50,24 +52,19 @@ fn name(node: &Node) -> &str {
 }
 
 impl NodeLifecycleController {
-    /// A controller that listens from `since` on and gives nodes this long to be heard of.
-    pub(crate) fn new(grace: Duration, since: Timestamp) -> Self {
-        Self { grace: SignedDuration::try_from(grace).unwrap_or(SignedDuration::MAX), since }
+    /// A controller that listens from now on, by this clock, and gives nodes this long to be heard of.
+    pub(crate) fn new(grace: Duration, clock: Arc<dyn Clock>) -> Self {
+        Self { grace, heard: Arc::new(Heard::new(clock)) }
     }
 
-    /// When the node will have been silent for too long.
-    fn deadline(&self, view: &View<'_>, node: &Node) -> Timestamp {
-        let lease = view.of::<Lease>().get(LEASES, name(node));
-        let renewed = lease.and_then(|lease| Some(lease.spec.renew_time.as_ref()?.0));
-        let heartbeat = condition(node, "Ready").and_then(|ready| Some(ready.last_heartbeat_time.as_ref()?.0));
-        let created = node.metadata.creation_timestamp.as_ref().map(|time| time.0);
-        let heard = renewed.max(heartbeat).max(created).unwrap_or(self.since).max(self.since);
-        heard.checked_add(self.grace).unwrap_or(Timestamp::MAX)
+    /// How long until the node has been silent for too long; zero if it has.
+    fn left(&self, node: &Node) -> Duration {
+        self.grace.saturating_sub(self.heard.silence(node))
     }
 
     /// Whether any node is heard of.
-    fn hears_any(&self, view: &View<'_>, now: Timestamp) -> bool {
-        view.of::<Node>().list().iter().any(|node| self.deadline(view, node) > now)
+    fn hears_any(&self, view: &View<'_>) -> bool {
+        view.of::<Node>().list().iter().any(|node| !self.left(node).is_zero())
     }
 }
 
@@ -121,20 +118,33 @@ impl Controller for NodeLifecycleController {
 
     fn triggers(&self, triggers: &Triggers<ObjectKey>) {
         index_by_node(triggers);
-        triggers.on::<Node, _>(|change: &Change<Arc<Node>>| match change {
-            Change::Deleted(_) => None,
-            change => Some(ObjectKey::of(&**change.object())),
+        let heard = self.heard.clone();
+        triggers.on::<Node, _>(move |change: &Change<Arc<Node>>| match change {
+            Change::Deleted(node) => {
+                heard.forget(node);
+                None
+            }
+            change => {
+                heard.node(change.object());
+                Some(ObjectKey::of(&**change.object()))
+            }
         });
-        // Leases are read when a node's time is up; each renewal is no reason to look.
-        triggers.informer::<Lease>();
+        let heard = self.heard.clone();
+        triggers.on::<Lease, _>(move |change: &Change<Arc<Lease>>| {
+            if let Some(lease) = change.current() {
+                heard.lease(lease);
+            }
+            // Nodes are looked at when their time is up; a renewal is no reason to.
+            None::<ObjectKey>
+        });
         triggers.on::<Pod, _>(|_: &Change<Arc<Pod>>| None::<ObjectKey>);
     }
 
     fn reconcile(&self, view: &View<'_>, key: &ObjectKey, now: Timestamp) -> Plan {
         let Some(node) = view.of::<Node>().get("", &key.name) else { return Plan::nothing() };
         let mut plan = Plan::nothing();
-        let left = self.deadline(view, &node).duration_since(now);
-        let silent = !left.is_positive();
+        let left = self.left(&node);
+        let silent = left.is_zero();
         if silent {
             let new = silenced(&node, now);
             if new != *node {
@@ -149,7 +159,7 @@ impl Controller for NodeLifecycleController {
                 return plan;
             }
         }
-        let expels = !silent || self.hears_any(view, now);
+        let expels = !silent || self.hears_any(view);
         let taints = taints::wanted(&node, expels, now);
         if taints != node.spec.taints {
             let mut new = (*node).clone();
@@ -162,7 +172,7 @@ impl Controller for NodeLifecycleController {
             plan.actions.extend(serving.flat_map(|pod| unready(pod, now)));
             plan.look_again_in(MONITOR_PERIOD);
         } else {
-            plan.look_again_in(Duration::try_from(left).unwrap_or_default());
+            plan.look_again_in(left);
         }
         plan
     }

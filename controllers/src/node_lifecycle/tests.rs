@@ -1,3 +1,4 @@
+use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use longshore_core::api::node::{Taint, TaintEffect};
 use longshore_core::api::pod::{PodPhase, Toleration, TolerationOperator};
@@ -10,9 +11,9 @@ use crate::ControllerManager;
 use crate::testing::{World, meta, set_ready};
 
 fn controllers(world: &World) -> impl Fn(&mut ControllerManager) + use<> {
-    let since = world.clock.now();
+    let clock: Arc<dyn Clock> = Arc::new(world.clock.clone());
     move |manager| {
-        manager.add(NodeLifecycleController::new(Duration::from_secs(40), since));
+        manager.add(NodeLifecycleController::new(Duration::from_secs(40), clock.clone()));
         manager.add(TaintEvictionController);
     }
 }
@@ -43,12 +44,17 @@ async fn add_node(world: &World, name: &str) {
 }
 
 fn renew(world: &World, name: &str) {
+    renew_by_clock(world, name, 0);
+}
+
+/// A renewal by a node whose clock is off by so many seconds.
+fn renew_by_clock(world: &World, name: &str, seconds: i64) {
     let target = crate::ObjectRef {
         kind: longshore_core::kind::KindType::of::<Lease>(),
         key: ObjectKey::new(LEASES, name),
         uid: String::new(),
     };
-    let now = world.clock.now();
+    let now = world.clock.now() + SignedDuration::from_secs(seconds);
     world.server.modify(target.target(), |object| {
         object.as_any_mut().downcast_mut::<Lease>().unwrap().spec.renew_time = Some(MicroTime(now));
     });
@@ -157,6 +163,26 @@ async fn silence_before_we_listened_does_not_count() {
             assert!(taints(&world, "a").is_empty());
         })
         .await;
+}
+
+#[tokio::test]
+async fn a_node_whose_clock_is_wrong_is_heard_of_and_missed_as_others_are() {
+    for (seed, seconds) in [(5, -300), (6, 300)] {
+        let world = World::new(seed);
+        world
+            .with_all(controllers(&world), async {
+                add_node(&world, "a").await;
+                add_node(&world, "b").await;
+                for _ in 0..30 {
+                    renew_by_clock(&world, "a", seconds);
+                    pass(&world, 5, &["b"]).await;
+                }
+                assert!(taints(&world, "a").is_empty(), "{seconds}: it is heard of");
+                pass(&world, 45, &["b"]).await;
+                assert_eq!(taints(&world, "a").len(), 2, "{seconds}: it is missed");
+            })
+            .await;
+    }
 }
 
 #[tokio::test]
