@@ -29,6 +29,8 @@ pub use longshore_runtime_oci as runtime_oci;
 pub use longshore_runtime_simulated as runtime_simulated;
 #[cfg(feature = "scheduler")]
 pub use longshore_scheduler as scheduler;
+#[cfg(feature = "simulator")]
+pub use longshore_simulator as simulator;
 #[cfg(feature = "embedded")]
 pub use longshore_storage_embedded as storage_embedded;
 #[cfg(feature = "etcd")]

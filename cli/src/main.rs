@@ -12,6 +12,7 @@ mod network;
 mod output;
 mod part;
 mod signals;
+mod simulate;
 mod store;
 mod token;
 mod up;
@@ -88,6 +89,8 @@ enum Command {
     Explain(explain::Options),
     /// Say where the pods of manifests would go, and touch nothing
     WhatIf(what_if::Options),
+    /// Replay a trace of pods through the scheduler, without a cluster: how full does a policy fill the nodes?
+    Simulate(simulate::Options),
     /// Images on this machine
     #[command(subcommand)]
     Image(image::Command),
@@ -135,6 +138,9 @@ fn main() -> ExitCode {
         eprintln!("error: --log: {error}");
         return ExitCode::from(2);
     }
+    if let Command::Simulate(options) = &cli.command {
+        return simulate::run(options);
+    }
     // One cluster on a laptop is mostly idle: few threads mean little memory.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = match runtime {
@@ -152,6 +158,8 @@ fn main() -> ExitCode {
             Command::Kubeconfig(place) => view::kubeconfig(&place),
             Command::Explain(options) => explain::run(options).await,
             Command::WhatIf(options) => what_if::run(options).await,
+            // It was run already: it needs nothing to wait for.
+            Command::Simulate(_) => Ok(ExitCode::SUCCESS),
             Command::Image(command) => image::run(command).await,
             Command::Store(command) => store::run(command).await,
             Command::Apiserver(options) => part::apiserver(options).await,

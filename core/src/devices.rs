@@ -40,8 +40,16 @@ pub fn share_name(kind: &str) -> String {
     format!("{kind}{SHARE}")
 }
 
+/// The kind of device of which a resource is a part; `None` if its name is not that of parts.
+pub fn kind_of_share(resource: &str) -> Option<&str> {
+    resource.strip_suffix(SHARE)
+}
+
 /// Thousandths by device.
 pub type Amounts = BTreeMap<String, i64>;
+
+/// Thousandths by kind and device.
+pub type Charge = BTreeMap<String, Amounts>;
 
 /// Which devices the containers of a pod have: thousandths by container, kind and device.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -83,7 +91,7 @@ impl Assignment {
 
     /// What the pod takes of each device, by kind: sidecars beside the more of what the containers take together and what any init
     /// container takes.
-    pub fn charge(&self, pod: &Pod) -> BTreeMap<String, Amounts> {
+    pub fn charge(&self, pod: &Pod) -> Charge {
         let mut uses: BTreeMap<&str, Uses> = BTreeMap::new();
         for (phase, container) in containers(pod) {
             for (kind, amounts) in self.container(&container.name) {
@@ -252,6 +260,11 @@ impl Pool {
         self.kinds.iter().map(|(kind, left)| (kind.as_str(), left))
     }
 
+    /// What is left by device of one kind.
+    pub fn left_of(&self, kind: &str) -> Option<&Amounts> {
+        self.kinds.get(kind)
+    }
+
     /// Only the other kinds.
     #[must_use]
     pub fn without<'k>(mut self, kinds: impl IntoIterator<Item = &'k String>) -> Self {
@@ -262,31 +275,22 @@ impl Pool {
     }
 
     /// Takes what a pod takes. Devices that the node does not have do not count.
-    pub fn take(&mut self, charge: &BTreeMap<String, Amounts>) {
+    pub fn take(&mut self, charge: &Charge) {
+        self.change(charge, |left, amount| left.saturating_sub(amount));
+    }
+
+    /// Takes back what a pod had.
+    pub fn give(&mut self, charge: &Charge) {
+        self.change(charge, |left, amount| left.saturating_add(amount));
+    }
+
+    fn change(&mut self, charge: &Charge, how: impl Fn(i64, i64) -> i64) {
         for (kind, amounts) in charge {
             let Some(left) = self.kinds.get_mut(kind) else { continue };
             for (device, amount) in amounts {
                 if let Some(left) = left.get_mut(device) {
-                    *left = left.saturating_sub(*amount);
+                    *left = how(*left, *amount);
                 }
-            }
-        }
-    }
-
-    /// Takes what pods have that are on the node. Those that were not told which devices they have are counted, after the
-    /// others, as if they were told now.
-    pub fn take_all<'p>(&mut self, pods: impl Iterator<Item = &'p Pod>) {
-        let mut untold = Vec::new();
-        for pod in pods {
-            match Assignment::of(pod) {
-                Some(assignment) => self.take(&assignment.charge(pod)),
-                None if self.concerns(pod) => untold.push(pod),
-                None => {}
-            }
-        }
-        for pod in untold {
-            if let Ok(assignment) = self.assign(pod, &BestFit) {
-                self.take(&assignment.charge(pod));
             }
         }
     }
@@ -297,7 +301,7 @@ impl Pool {
     }
 
     /// Whether these are devices of the node of which so much is left.
-    pub fn has(&self, charge: &BTreeMap<String, Amounts>) -> bool {
+    pub fn has(&self, charge: &Charge) -> bool {
         let has = |left: &Amounts, device: &str, amount: i64| left.get(device).is_some_and(|left| *left >= amount);
         charge.iter().all(|(kind, amounts)| {
             let left = self.kinds.get(kind);

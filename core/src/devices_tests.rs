@@ -1,9 +1,13 @@
 //! Who gets which device, by cases.
 
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::kind::Kind;
+use crate::scheduling::Cluster;
 
 const GPU: &str = "longshore.dev/gpu";
 
@@ -139,7 +143,7 @@ fn what_is_left_follows_from_the_annotations_of_node_and_pods() {
     let node = |text: &str| -> Node {
         serde_json::from_value(json!({ "metadata": { "annotations": { ANNOTATION: text } } })).unwrap()
     };
-    let mut pool = Pool::of(&node(r#"{"longshore.dev/gpu":["a","b"]}"#)).unwrap();
+    let pool = Pool::of(&node(r#"{"longshore.dev/gpu":["a","b"]}"#)).unwrap();
     assert_eq!(pool.to_text(), r#"{"longshore.dev/gpu":["a","b"]}"#);
     for text in ["", "{}", "[]", r#"{"longshore.dev/gpu":"a"}"#] {
         assert!(Pool::of(&node(text)).is_none(), "{text}");
@@ -148,9 +152,20 @@ fn what_is_left_follows_from_the_annotations_of_node_and_pods() {
     let on = |device: &str| annotated(half(), json!({ "main": { GPU: { device: 500 } } }));
     // One device is not there, and one pod was not told: it is counted where it would be put.
     let pods = [half(), on("b"), on("gone"), pod(&[("main", json!({}))])];
-    pool.take_all(pods.iter());
-    let left: Vec<_> = pool.left().flat_map(|(_, left)| left.values().copied()).collect();
-    assert_eq!(left, [1000, 0]);
+    let mut cluster = Cluster::new();
+    let mut two = node(r#"{"longshore.dev/gpu":["a","b"]}"#);
+    two.metadata.name = Some("two".to_owned());
+    let id = cluster.put_node(Arc::new(two));
+    for (pod, name) in pods.into_iter().zip(["p", "q", "r", "s"]) {
+        let metadata = ObjectMeta { name: Some(name.to_owned()), ..pod.metadata };
+        cluster.place(Arc::new(Pod { metadata, ..pod }), id);
+    }
+    let left = |cluster: &Cluster| -> Vec<i64> {
+        cluster.devices(id).unwrap().left_of(GPU).unwrap().values().copied().collect()
+    };
+    assert_eq!(left(&cluster), [1000, 0]);
+    cluster.remove_pod("", "q");
+    assert_eq!(left(&cluster), [500, 1000]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The columns against a plain recount, after random events.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use rand::{RngExt, SeedableRng};
@@ -8,10 +9,14 @@ use serde_json::json;
 
 use super::*;
 use crate::api::pod::Pod;
+use crate::devices::{ANNOTATION, Assignment, BestFit, Pool};
 
 fn node(name: &str, cpu: u32, zone: &str) -> Arc<Node> {
     let value = json!({
-        "metadata": { "name": name, "labels": { "zone": zone } },
+        "metadata": {
+            "name": name, "labels": { "zone": zone },
+            "annotations": { ANNOTATION: json!({ "x.io/gpu": &["a", "b", "c", "d"][..(cpu % 5) as usize] }).to_string() },
+        },
         "spec": { "taints": [{ "key": "zone", "value": zone, "effect": "NoSchedule" }] },
         "status": { "allocatable": { "cpu": cpu.to_string(), "x.io/gpu": "4", "pods": "10" } },
     });
@@ -19,8 +24,10 @@ fn node(name: &str, cpu: u32, zone: &str) -> Arc<Node> {
 }
 
 fn pod(name: &str, node: &str, milli: u32) -> Arc<Pod> {
+    let told = json!({ "c": { "x.io/gpu": { ["a", "b", "c", "d"][milli as usize % 4]: 1000 } } }).to_string();
+    let annotations = if milli.is_multiple_of(2) { json!({ ANNOTATION: told }) } else { json!({}) };
     let value = json!({
-        "metadata": { "name": name, "namespace": "default" },
+        "metadata": { "name": name, "namespace": "default", "annotations": annotations },
         "spec": { "nodeName": node, "priority": milli % 3, "containers": [{
             "name": "c", "image": "i", "ports": [{ "containerPort": 80, "hostPort": 1000 + milli }],
             "resources": { "requests": { "cpu": format!("{milli}m"), "x.io/gpu": "1" } },
@@ -48,6 +55,18 @@ fn check(cluster: &Cluster) {
         assert_eq!(cluster.ports_of(id).len(), usize::try_from(count).unwrap());
         assert_eq!(cluster.nodes_with_ports().contains(id), count > 0);
         let object = cluster.node(id).unwrap();
+        let devices = Pool::of(object).map(|mut pool| {
+            let pods = || cluster.pods_on(id).map(|placed| &**placed.pod());
+            for pod in pods() {
+                Assignment::of(pod).iter().for_each(|told| pool.take(&told.charge(pod)));
+            }
+            for pod in pods().filter(|pod| Assignment::of(pod).is_none()) {
+                let assigned = pool.assign(pod, &BestFit);
+                assigned.iter().for_each(|assigned| pool.take(&assigned.charge(pod)));
+            }
+            pool
+        });
+        assert_eq!(cluster.devices(id).map(Cow::into_owned), devices);
         let zone = cluster.label("zone").unwrap();
         assert_eq!(zone.text(zone.value(id).unwrap()), object.metadata.labels.as_ref().unwrap()["zone"]);
         assert_eq!(cluster.taints_of(id).len(), 1);

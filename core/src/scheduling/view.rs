@@ -1,11 +1,13 @@
 //! One pod and one node, as a policy sees them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::cluster::{Cluster, PlacedPod};
 use super::{NodeId, Shape};
 use crate::api::Node;
 use crate::api::pod::Pod;
+use crate::devices::Pool;
 
 /// What a policy is asked about: a pod, in a cluster. Cheap to copy.
 #[derive(Debug, Clone, Copy)]
@@ -109,6 +111,11 @@ impl<'a> NodeView<'a> {
     /// What is left of a resource; negative if more was promised than there is.
     pub fn free(&self, resource: &str) -> i64 {
         self.allocatable(resource) - self.requested(resource)
+    }
+
+    /// What is left of the node's devices: [`Cluster::devices`].
+    pub fn devices(&self) -> Option<Cow<'a, Pool>> {
+        self.cluster.devices(self.id)
     }
 
     /// The pods on the node, in no particular order; those that were given the node but are not bound yet included.

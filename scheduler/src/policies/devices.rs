@@ -1,9 +1,12 @@
 //! Devices: a share of a GPU must be free on one GPU, and whole ones must be free of shares.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use longshore_core::api::pod::Pod;
-use longshore_core::devices::{ANNOTATION, Assignment, BestFit, DeviceChoice, Lack, Pool, WHOLE};
+use longshore_core::devices::{
+    ANNOTATION, Amounts, Assignment, BestFit, DeviceChoice, Lack, Pool, WHOLE, kind_of_share,
+};
 use longshore_core::scheduling::{
     Candidates, ClusterEvent, Code, Cycle, Filter, MAX_NODE_SCORE, NodeId, NodeSet, NodeView, Policy, PreFilter,
     PreScore, Reach, Refusal, Reservation, Reserve, Score, Scores, State,
@@ -33,9 +36,8 @@ impl Devices {
     }
 
     /// What the pod would be given on the node; `None` if the node has nothing to choose from.
-    fn assign(&self, pod: &Pod, node: NodeView<'_>) -> Option<Result<(Pool, Assignment), Lack>> {
-        let mut pool = Pool::of(node.node()).filter(|pool| pool.concerns(pod))?;
-        pool.take_all(node.pods().map(|placed| &**placed.pod()));
+    fn assign<'n>(&self, pod: &Pod, node: NodeView<'n>) -> Option<Result<(Cow<'n, Pool>, Assignment), Lack>> {
+        let pool = node.devices().filter(|pool| pool.concerns(pod))?;
         Some(pool.assign(pod, &*self.choice).map(|assignment| (pool, assignment)))
     }
 }
@@ -82,15 +84,63 @@ impl Policy for Devices {
     }
 }
 
+/// What most pods ask for that ask for devices at all: one container, one resource.
+#[derive(Debug)]
+struct One {
+    kind: String,
+    devices: usize,
+    /// Of each.
+    milli: i64,
+    now: Refusal,
+    never: Refusal,
+}
+
+impl One {
+    fn of(cycle: Cycle<'_>) -> Option<Self> {
+        let [container] = &cycle.pod().spec.containers[..] else { return None };
+        let requests = &container.resources.requests;
+        let mut asked = requests.iter().map(|(name, amount)| (name, amount.value())).filter(|(_, value)| *value > 0);
+        let (resource, amount) = asked.find(|(name, _)| name.contains('/'))?;
+        if asked.any(|(name, _)| name.contains('/')) || !cycle.pod().spec.init_containers.is_empty() {
+            return None;
+        }
+        let (kind, devices, milli) = match kind_of_share(resource) {
+            Some(kind) => (kind, 1, amount),
+            None => (resource.as_str(), usize::try_from(amount).ok()?, WHOLE),
+        };
+        let lack = |never| refusal(&Lack { resource: resource.clone(), asked: amount, available: 0, never });
+        Some(Self { kind: kind.to_owned(), devices, milli, now: lack(false), never: lack(true) })
+    }
+
+    /// What [`Pool::assign`] would say of these devices.
+    fn refusal(&self, left: &Amounts) -> Option<&Refusal> {
+        let fitting = left.values().filter(|left| **left >= self.milli).count();
+        let never = self.milli > WHOLE || self.devices > left.len();
+        (fitting < self.devices).then_some(if never { &self.never } else { &self.now })
+    }
+}
+
 impl Filter for Devices {
-    fn pre_filter(&self, cycle: Cycle<'_>, _state: &mut State) -> Result<PreFilter, Refusal> {
+    fn pre_filter(&self, cycle: Cycle<'_>, state: &mut State) -> Result<PreFilter, Refusal> {
+        state.set(One::of(cycle));
         Ok(if asks(cycle) { PreFilter::All } else { PreFilter::Skip })
     }
 
-    fn filter(&self, cycle: Cycle<'_>, _state: &State, candidates: &mut Candidates) {
+    fn filter(&self, cycle: Cycle<'_>, state: &State, candidates: &mut Candidates) {
+        let one = state.get::<Option<One>>().and_then(Option::as_ref);
         for node in candidates.nodes().clone().iter() {
-            if let Some(Err(lack)) = self.assign(cycle.pod(), cycle.node(node)) {
-                candidates.refuse(node, refusal(&lack));
+            let Some(pool) = cycle.cluster().devices(node) else { continue };
+            match one.and_then(|one| Some((one, pool.left_of(&one.kind)?))) {
+                Some((one, left)) => {
+                    if let Some(refusal) = one.refusal(left) {
+                        candidates.refuse(node, refusal.clone());
+                    }
+                }
+                None => {
+                    if let Err(lack) = pool.assign(cycle.pod(), &*self.choice) {
+                        candidates.refuse(node, refusal(&lack));
+                    }
+                }
             }
         }
     }
@@ -108,8 +158,9 @@ impl Score for Devices {
     /// How full the devices would be, on the average, of which the pod would have any.
     fn score(&self, cycle: Cycle<'_>, _state: &State, nodes: &NodeSet, scores: &mut Scores) {
         for node in nodes.iter() {
-            let Some(Ok((mut pool, assignment))) = self.assign(cycle.pod(), cycle.node(node)) else { continue };
+            let Some(Ok((pool, assignment))) = self.assign(cycle.pod(), cycle.node(node)) else { continue };
             let charge = assignment.charge(cycle.pod());
+            let mut pool = pool.into_owned();
             pool.take(&charge);
             let chosen = |kind: &str, device: &str| charge.get(kind).is_some_and(|all| all.contains_key(device));
             let left: Vec<i64> = (pool.left())

@@ -5,6 +5,7 @@ mod default_preemption;
 mod devices;
 mod dynamic_resources;
 mod gang;
+pub mod gpu;
 mod image_locality;
 mod inter_pod_affinity;
 mod lanes;

@@ -4,6 +4,7 @@
 //! Each change is numbered and kept for a while ([`Cluster::changes_since`]).
 
 mod changes;
+mod devices;
 mod groups;
 mod labels;
 mod nodes;
@@ -108,6 +109,7 @@ struct Slot {
     pods: Vec<PodId>,
     with_volumes: Vec<PodId>,
     ports: Vec<HostPort>,
+    devices: Option<Box<devices::Account>>,
     nominated: Vec<Arc<crate::api::pod::Pod>>,
 }
 

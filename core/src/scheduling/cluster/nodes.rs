@@ -8,6 +8,10 @@ use crate::api::Node;
 use crate::api::node::ContainerImage;
 use crate::scheduling::pod_shape::whole;
 
+fn annotation(node: &Node) -> Option<&String> {
+    node.metadata.annotations.as_ref()?.get(crate::devices::ANNOTATION)
+}
+
 impl Cluster {
     /// Puts a node in, or replaces the one of its name. Pods that were known to be on it before it was are now.
     pub fn put_node(&mut self, node: Arc<Node>) -> NodeId {
@@ -19,6 +23,9 @@ impl Cluster {
         let old = self.slots[id.index()].node.take();
         self.change_node(id, old.as_deref(), Some(&node));
         self.slots[id.index()].node = Some(node.clone());
+        if old.as_ref().is_none_or(|old| annotation(old) != annotation(&node)) {
+            self.open_account(id, &node);
+        }
         self.changes.push(Change::Node(id));
         if old.is_none() {
             self.adopt(id, node.metadata.name.as_deref().unwrap_or_default());

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use super::{Change, Cluster, NodeId, NodeSet, at, at_mut, column_mut};
 use crate::api::pod::Pod;
 use crate::api::pod::helpers::is_terminal;
+use crate::devices::{Assignment, Charge};
 use crate::informer::ObjectKey;
 use crate::scheduling::pod_shape::{Requests, Shape, ShapeId, Wanted, shape_hash};
 
@@ -26,6 +27,8 @@ pub struct PlacedPod {
     node: Option<NodeId>,
     /// What it takes, where that is not what its shape says: while it is resized.
     requests: Option<Box<Requests>>,
+    /// What it takes of devices, if its annotation says so.
+    pub(super) devices: Option<Box<Charge>>,
 }
 
 impl PlacedPod {
@@ -274,7 +277,8 @@ impl Cluster {
             self.member_placed(namespace, group, name, true);
         }
         let unknown = node.is_none().then(|| Box::<str>::from(pod.spec.node_name.as_str()));
-        let id = self.pods.insert(PlacedPod { pod, shape, node, requests });
+        let devices = Assignment::of(&pod).map(|assignment| Box::new(assignment.charge(&pod)));
+        let id = self.pods.insert(PlacedPod { pod, shape, node, requests, devices });
         match (node, unknown) {
             (Some(node), _) => self.charge(id, node),
             (None, Some(name)) => self.pods.orphans.entry(name).or_default().push(id),
@@ -374,6 +378,9 @@ impl Cluster {
         if !slot.ports.is_empty() {
             self.with_ports.insert(node);
         }
+        if let (Some(account), Some(pod)) = (&mut slot.devices, self.pods.get(id)) {
+            account.enter(pod);
+        }
         self.changes.push(Change::PodAdded { node, shape });
     }
 
@@ -390,6 +397,9 @@ impl Cluster {
             }
         }
         let slot = &mut self.slots[node.index()];
+        if let (Some(account), Some(pod)) = (&mut slot.devices, self.pods.get(id)) {
+            account.leave(pod);
+        }
         slot.pods.retain(|other| *other != id);
         slot.with_volumes.retain(|other| *other != id);
         for port in &shape.ports {

@@ -1,0 +1,22 @@
+//! Replays workloads through the scheduler of this project: the same engine and the same policies that place pods of a live cluster,
+//! asked in virtual time. So what is learnt about a policy here holds for it there.
+//!
+//! [`Packing`] is the experiment by which policies for clusters of GPUs are compared in the literature; [`openb`] reads the trace that
+//! they are compared on.
+//!
+//! # Contract
+//!
+//! The same input and the same seed give the same outcome, bit for bit, on any machine.
+
+mod arrivals;
+mod curve;
+mod objects;
+pub mod openb;
+mod packing;
+mod placement;
+mod sweep;
+
+pub use curve::Point;
+pub use packing::{Outcome, Packing, PackingError};
+pub use placement::{Placement, UnknownPlacement};
+pub use sweep::{Estimate, sweep};
