@@ -1,9 +1,10 @@
 //! Measures the stores beside one another, on one disk:
-//! `cargo bench --features embedded,etcd --bench store -- [--json] [--seconds S] [--keys N] [--heartbeats N]`.
+//! `cargo bench --features embedded,etcd --bench store -- [--json] [--seconds S] [--keys N] [--heartbeats N] [--only PART]`.
 //!
 //! `--json` prints one object a line on standard output: `store`, `operation`, `writers`, `value_bytes`, `per_second`, `p50_us`,
 //! `p99_us`, and where it applies `keys` and `watchers`. A table goes to standard error. With the feature `etcd`, and `etcd` on
-//! PATH, one member runs on the same disk, with its default durability. Whatever is timed is also checked to have happened.
+//! PATH, one member runs on the same disk, with its default durability. The store "disk" is none: its puts are what the disk would
+//! allow if all writers wrote at once and one sync made that durable. Whatever is timed is also checked to have happened.
 
 mod disk;
 #[cfg(feature = "etcd")]
@@ -13,7 +14,7 @@ mod work;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use longshore::core::clock::{Clock, SystemClock};
 use longshore::core::store::{MemoryStore, Store};
 use longshore::storage_embedded::{EmbeddedStore, Options};
@@ -36,9 +37,22 @@ struct Arguments {
     /// How often each of 5,000 leases is renewed; 8,640 is a day
     #[arg(long, default_value_t = 100)]
     heartbeats: usize,
+    /// A part alone
+    #[arg(long)]
+    only: Option<Part>,
     /// Cargo says so itself
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+/// A part of what is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Memory,
+    Embedded,
+    Etcd,
+    Heartbeats,
+    Open,
 }
 
 /// One row of the result.
@@ -66,30 +80,41 @@ fn main() -> Outcome {
     let mut bench = Bench { clock: SystemClock::new(), arguments: Arguments::parse(), puts: Vec::new() };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let directory = tempfile::tempdir()?;
-    let sync = disk::fdatasync(&bench.clock, directory.path())?;
-    bench.row(Row {
-        store: "disk",
-        operation: "fdatasync",
-        writers: 1,
-        value_bytes: 4096,
-        per_second: sync.len() as f64 * 1e6 / sync.iter().sum::<f64>(),
-        times: sync,
-        ..Row::default()
-    });
+    let path = |name: &str| directory.path().join(name);
+    bench.disk(directory.path())?;
     runtime.block_on(async {
-        bench.store("memory", Arc::new(MemoryStore::new())).await?;
-        let store = Arc::new(EmbeddedStore::open(directory.path().join("embedded"), Options::default())?);
-        bench.store("embedded", Arc::clone(&store) as Arc<dyn Store>).await?;
-        store.close().await;
-        bench.etcd(&directory.path().join("etcd")).await?;
-        bench.heartbeats(&directory.path().join("heartbeats")).await?;
-        bench.open(&directory.path().join("open")).await
+        if bench.does(Part::Memory) {
+            bench.store("memory", Arc::new(MemoryStore::new())).await?;
+        }
+        if bench.does(Part::Embedded) {
+            let store = Arc::new(EmbeddedStore::open(path("embedded"), Options::default())?);
+            bench.store("embedded", Arc::clone(&store) as Arc<dyn Store>).await?;
+            store.close().await;
+        }
+        if bench.does(Part::Etcd) {
+            bench.etcd(&path("etcd")).await?;
+        }
+        if bench.does(Part::Heartbeats) {
+            bench.heartbeats(&path("heartbeats")).await?;
+        }
+        if bench.does(Part::Open) {
+            bench.open(&path("open"), &path("killed")).await?;
+        }
+        Outcome::Ok(())
     })?;
     bench.compare();
     Ok(())
 }
 
 impl Bench {
+    fn does(&self, part: Part) -> bool {
+        self.arguments.only.is_none_or(|only| only == part)
+    }
+
+    fn now(&self) -> Duration {
+        self.clock.elapsed()
+    }
+
     fn row(&mut self, mut row: Row) {
         row.times.sort_by(f64::total_cmp);
         let quantile = |part: f64| row.times.get(((row.times.len().max(1) - 1) as f64 * part) as usize).copied();
@@ -152,7 +177,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Puts of the embedded store beside etcd's.
+    /// Puts of the embedded store beside etcd's, and beside what the disk allows.
     fn compare(&self) {
         let find = |store, writers, bytes| {
             let found = self.puts.iter().find(|put| (put.0, put.1, put.2) == (store, writers, bytes));
@@ -161,6 +186,12 @@ impl Bench {
         for (writers, bytes) in work::PUTS {
             if let (Some(own), Some(etcd)) = (find("embedded", writers, bytes), find("etcd", writers, bytes)) {
                 eprintln!("embedded puts {:.1} times as fast as etcd, {writers} writers, {bytes} B", own / etcd);
+            }
+            if let (Some(own), Some(disk)) = (find("embedded", writers, bytes), find("disk", writers, bytes)) {
+                eprintln!(
+                    "embedded puts {:.0} % of what the disk allows, {writers} writers, {bytes} B",
+                    100.0 * own / disk
+                );
             }
         }
     }

@@ -11,7 +11,7 @@ use redb::{
 
 use crate::OpenError;
 use crate::disk::{Device, Disk, Opening, store_error};
-use crate::overlay::{Mark, Overlay};
+use crate::overlay::{Entry, Mark};
 use crate::snapshot::Snapshot;
 
 /// Keys and their values, each behind a [header](Stored).
@@ -102,10 +102,10 @@ impl Base {
         Ok((Self { disk, open: Mutex::new(open) }, snapshot, meta.wanted))
     }
 
-    /// Brings the file to what `meta` says, in one step, and publishes what it holds then.
+    /// Brings the file to what these entries and `meta` say, in one step, and publishes what it holds then.
     pub(crate) fn write(
         &self,
-        overlay: &Overlay,
+        entries: &[(String, Entry)],
         meta: Meta,
         publish: impl FnOnce(Snapshot),
     ) -> Result<(), redb::Error> {
@@ -114,7 +114,7 @@ impl Base {
             self.open_again(&mut open)?;
         }
         let Some(database) = &open.database else { return Err(redb::Error::DatabaseClosed) };
-        write(database, overlay, meta)?;
+        write(database, entries, meta)?;
         publish(Snapshot::take(database, meta.revision, open.generation)?);
         open.revision = meta.revision;
         Ok(())
@@ -153,7 +153,8 @@ impl Base {
     }
 }
 
-/// What the file says of itself.
+/// What the file says of itself: it has what the logs before a revision came to, but for keys that changed again later. So it is
+/// as of that revision only together with all logs after it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Meta {
     pub(crate) revision: Revision,
@@ -178,7 +179,7 @@ pub(crate) fn open(disk: &Disk, opening: Opening) -> Result<(Database, Meta), Op
         None | Some((FORMAT_WITHOUT_LOG, _)) => {
             let revision = found.and_then(|(_, meta)| meta).map_or(1, |meta| meta.revision);
             let meta = Meta { revision, wanted: Wanted { from: 1, present: false } };
-            write(&database, &Overlay::default(), meta).map_err(|error| disk.classify(error))?;
+            write(&database, &[], meta).map_err(|error| disk.classify(error))?;
             disk.sync_directory()?;
             Ok((database, meta))
         }
@@ -217,8 +218,8 @@ fn read_meta(database: &Database) -> Result<Said, redb::Error> {
     Ok(Some((format, number(META_REVISION)?.map(|revision| Meta { revision, wanted }))))
 }
 
-/// Lays an overlay over the tables, which are made if they are not there, in one durable step.
-pub(crate) fn write(database: &Database, overlay: &Overlay, meta: Meta) -> Result<(), redb::Error> {
+/// Brings the tables, which are made if they are not there, to what these entries say, in one durable step.
+pub(crate) fn write(database: &Database, entries: &[(String, Entry)], meta: Meta) -> Result<(), redb::Error> {
     let mut transaction = database.begin_write()?;
     // So that opening after a crash needs no look at the whole file. It costs a second sync, which nobody waits for.
     transaction.set_quick_repair(true);
@@ -226,10 +227,11 @@ pub(crate) fn write(database: &Database, overlay: &Overlay, meta: Meta) -> Resul
         let mut keys = transaction.open_table(KEYS)?;
         let mut expiry = transaction.open_table(EXPIRY)?;
         let mut buffer = Vec::new();
-        for (key, entry) in overlay.iter() {
+        for (key, entry) in entries {
             match &entry.value {
                 Some(value) => {
-                    let stored = Stored { revision: value.revision, created: value.created, value: &value.bytes };
+                    let bytes = value.bytes.read()?;
+                    let stored = Stored { revision: value.revision, created: value.created, value: &bytes };
                     stored.encode(&mut buffer);
                     keys.insert(key.as_str(), buffer.as_slice())?;
                 }

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use longshore_core::clock::Clock;
 use longshore_core::store::{Change, Commit, Committed, Deadlines, KeyValue, Operation, Revision, Transaction};
 
-use crate::log::Frame;
-use crate::overlay::{Entry, Mark, Value};
+use crate::log::{Appended, Frame};
+use crate::overlay::{Entry, Mark, Place, Value};
 
 /// What the transactions so far have made of the keys.
 pub(crate) struct Batch<'a, R> {
@@ -27,9 +27,37 @@ pub(crate) struct Done {
     /// Its commits that changed something.
     pub(crate) commits: Vec<Commit>,
     /// What it made of the keys.
-    pub(crate) entries: BTreeMap<String, Entry>,
+    pub(crate) entries: BTreeMap<String, New>,
     /// Keys whose deadlines it changed, and to what.
     pub(crate) expiries: BTreeMap<String, Option<Duration>>,
+}
+
+/// What became of a key.
+#[derive(Debug)]
+pub(crate) struct New {
+    /// Its value and when it was created; `None` if it was deleted.
+    value: Option<(Bytes, Revision)>,
+    revision: Revision,
+    expiry: Mark,
+    /// Where in the frame the value lies.
+    at: u64,
+}
+
+impl New {
+    fn get(&self, key: &str) -> Option<KeyValue> {
+        let (value, created) = self.value.clone()?;
+        Some(KeyValue { key: key.to_owned(), value, revision: self.revision, created })
+    }
+
+    /// The entry, once the frame is in the log.
+    pub(crate) fn entry(self, frame: &Appended) -> Entry {
+        let value = self.value.map(|(bytes, created)| Value {
+            bytes: Place::of(bytes, &frame.slot, frame.at + self.at),
+            revision: self.revision,
+            created,
+        });
+        Entry { value, expiry: self.expiry }
+    }
 }
 
 impl<'a, R, E> Batch<'a, R>
@@ -61,8 +89,9 @@ where
         if !changes.is_empty() {
             frame.commit(revision, changes.len());
             for change in &changes {
-                if let Some(entry) = self.done.entries.get(&change.key) {
-                    frame.change(&change.key, entry);
+                if let Some(new) = self.done.entries.get_mut(&change.key) {
+                    let value = new.value.as_ref().map(|(bytes, created)| (*created, &**bytes));
+                    new.at = frame.change(&change.key, value, new.expiry);
                 }
             }
             self.done.revision = revision;
@@ -77,7 +106,7 @@ where
 
     fn get(&self, key: &str) -> Result<Option<KeyValue>, E> {
         match self.done.entries.get(key) {
-            Some(entry) => Ok(entry.at(key)),
+            Some(new) => Ok(new.get(key)),
             None => (self.read)(key),
         }
     }
@@ -86,15 +115,15 @@ where
         let previous = self.get(key)?;
         let created = previous.as_ref().map_or(revision, |previous| previous.created);
         let expiry = self.expiry(key, ttl);
-        let value = Some(Value { bytes: bytes.clone(), revision, created });
-        self.done.entries.insert(key.to_owned(), Entry { value, expiry });
+        let value = Some((bytes.clone(), created));
+        self.done.entries.insert(key.to_owned(), New { value, revision, expiry, at: 0 });
         Ok(Change { key: key.to_owned(), value: Some(bytes.clone()), previous, revision, created })
     }
 
     fn delete(&mut self, key: &str, revision: Revision) -> Result<Option<Change>, E> {
         let Some(previous) = self.get(key)? else { return Ok(None) };
         let expiry = self.expiry(key, None);
-        self.done.entries.insert(key.to_owned(), Entry { value: None, expiry });
+        self.done.entries.insert(key.to_owned(), New { value: None, revision, expiry, at: 0 });
         let created = previous.created;
         Ok(Some(Change { key: key.to_owned(), value: None, previous: Some(previous), revision, created }))
     }

@@ -1,4 +1,4 @@
-//! Bringing the file up to date with the log, on a thread of its own, while commits go on.
+//! Bringing to the file what the oldest logs came to, on a thread of its own, while commits go on.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -11,19 +11,19 @@ use longshore_core::store::Error;
 
 use crate::base::{Base, Meta};
 use crate::disk::store_error;
-use crate::log::Slot;
-use crate::overlay::Overlay;
 use crate::snapshot::Published;
 
-/// What goes to the file in one step.
-#[derive(Debug)]
+/// What goes to the file in one step: all that counts in the logs up to one.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Checkpoint {
-    pub(crate) overlay: Arc<Overlay>,
+    /// The last of the logs that nobody needs then.
+    pub(crate) log: u64,
     /// What the file says of itself then.
     pub(crate) meta: Meta,
-    /// The logs that nobody needs then.
-    pub(crate) logs: Vec<Slot>,
 }
+
+/// Entries that are looked at in one go, so that whoever reads or publishes waits only briefly.
+const STEP: usize = 2048;
 
 /// The thread that writes checkpoints, one at a time. Dropping it waits for the one it is at.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl Checkpointer {
         let path = path.to_owned();
         let work = move || {
             for checkpoint in receiver {
-                let written = write(&base, &published, &checkpoint);
+                let written = write(&base, &published, checkpoint);
                 if let Err(error) = &written {
                     tracing::warn!(path = %path.display(), %error, "the log could not be brought to the file");
                 }
@@ -82,22 +82,22 @@ impl Checkpointer {
         self.running = self.jobs.as_ref().is_some_and(|jobs| jobs.send(checkpoint).is_ok());
     }
 
-    /// Looks whether the thread is done, or waits until it is; answers the logs that nobody needs any more.
-    pub(crate) fn poll(&mut self, now: Duration, wait: bool) -> Vec<Slot> {
+    /// Looks whether the thread is done, or waits until it is; answers the last of the logs that nobody needs any more.
+    pub(crate) fn poll(&mut self, now: Duration, wait: bool) -> Option<u64> {
         if let Some(failure) = self.failed.take_if(|failure| wait || failure.again <= now) {
             self.begin(failure.checkpoint);
         }
         if !self.running {
-            return Vec::new();
+            return None;
         }
         let result = if wait { self.results.recv().ok() } else { self.results.try_recv().ok() };
-        let Some((mut checkpoint, written)) = result else { return Vec::new() };
+        let (checkpoint, written) = result?;
         self.running = false;
         match written {
-            Ok(()) => std::mem::take(&mut checkpoint.logs),
+            Ok(()) => Some(checkpoint.log),
             Err(error) => {
                 self.failed = Some(Failure { checkpoint, error, again: now + RETRY });
-                Vec::new()
+                None
             }
         }
     }
@@ -112,16 +112,21 @@ impl Drop for Checkpointer {
     }
 }
 
-fn write(base: &Base, published: &Published, checkpoint: &Checkpoint) -> Result<(), Error> {
-    let write = || base.write(&checkpoint.overlay, checkpoint.meta, |snapshot| published.rebase(snapshot, true));
+fn write(base: &Base, published: &Published, checkpoint: Checkpoint) -> Result<(), Error> {
+    let entries = published.until_log(checkpoint.log, STEP)?;
+    let write = || base.write(&entries, checkpoint.meta, |snapshot| published.rebase(snapshot));
     // A damaged file may make the library panic.
     let written = catch_unwind(AssertUnwindSafe(write))
         .unwrap_or_else(|_| Err(redb::Error::Corrupted("its pages do not fit together".to_owned())));
     written.map_err(|error| {
         // The failure may have closed the file for reads, too.
-        if let Err(error) = base.revive(u64::MAX, |snapshot| published.rebase(snapshot, false)) {
+        if let Err(error) = base.revive(u64::MAX, |snapshot| published.rebase(snapshot)) {
             return error;
         }
         store_error(&error)
-    })
+    })?;
+    for step in entries.chunks(STEP) {
+        published.forget(checkpoint.log, step.iter().map(|(key, _)| key));
+    }
+    Ok(())
 }

@@ -3,6 +3,7 @@
 //! A snapshot is a store's file, with nothing in it but the keys of one revision.
 
 use std::fs::{File, OpenOptions};
+use std::io::Seek;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -12,8 +13,8 @@ use redb::{Builder, Database, ReadableTable};
 
 use crate::base::{self, Meta, Stored, Wanted};
 use crate::disk::{Disk, FILE, Opening, io_error, logs, store_error};
-use crate::overlay::{Entry, Mark, Overlay, Value};
-use crate::snapshot::Layers;
+use crate::overlay::{Entry, Mark, Overlay};
+use crate::snapshot::Snapshot;
 use crate::{EmbeddedStore, OpenError, Options};
 
 /// What a snapshot holds.
@@ -42,8 +43,25 @@ impl EmbeddedStore {
     /// [`Error::NoSpace`], [`Error::Unavailable`] if the file exists or cannot be written; [`Error::Closed`].
     pub async fn snapshot(&self, file: impl AsRef<Path>) -> Result<Copied, Error> {
         let file = file.as_ref().to_owned();
-        let (layers, recent, revision) = self.published.all()?;
-        let work = tokio::task::spawn_blocking(move || write_snapshot(&file, &layers, recent, revision));
+        let (base, recent, revision) = self.published.all()?;
+        let work = tokio::task::spawn_blocking(move || write_snapshot(&file, &base, &recent, revision));
+        work.await.map_err(|error| Error::Unavailable { reason: error.to_string() })?
+    }
+
+    /// The same in a file without a name, which is gone when it is closed; it lies on the store's disk, and is at its beginning.
+    ///
+    /// # Errors
+    /// As [`EmbeddedStore::snapshot`].
+    pub async fn snapshot_unnamed(&self) -> Result<File, Error> {
+        let (base, recent, revision) = self.published.all()?;
+        let directory = self.directory().to_owned();
+        let work = tokio::task::spawn_blocking(move || {
+            let cannot = |error: std::io::Error| store_error(&error.into());
+            let mut file = tempfile::tempfile_in(&directory).map_err(cannot)?;
+            fill(file.try_clone().map_err(cannot)?, &base, &recent, revision)?;
+            file.rewind().map_err(cannot)?;
+            Ok(file)
+        });
         work.await.map_err(|error| Error::Unavailable { reason: error.to_string() })?
     }
 
@@ -91,7 +109,7 @@ impl EmbeddedStore {
                 revision: meta.revision.max(beyond.saturating_add(1)),
                 wanted: Wanted { from: 1, present: false },
             };
-            base::write(&database, &Overlay::default(), meta).map_err(|error| unfinished.classify(error))?;
+            base::write(&database, &[], meta).map_err(|error| unfinished.classify(error))?;
             let keys = base::keys(&database).map_err(|error| unfinished.classify(error))?;
             drop(database);
             std::fs::rename(&unfinished.path, &disk.path).map_err(|error| io_error("rename", &disk.path, &error))?;
@@ -104,29 +122,27 @@ impl EmbeddedStore {
     }
 }
 
-fn write_snapshot(file: &Path, layers: &Layers, mut recent: Overlay, revision: Revision) -> Result<Copied, Error> {
+fn write_snapshot(file: &Path, base: &Snapshot, recent: &Overlay, revision: Revision) -> Result<Copied, Error> {
     if file.exists() {
         return Err(Error::Unavailable { reason: format!("{} exists already", file.display()) });
     }
     let unfinished = Unfinished::beside(file);
-    let read = |error: redb::Error| store_error(&error);
-    if let Some(going) = &layers.going {
-        let mut below = (**going).clone();
-        below.lay_all(std::mem::take(&mut recent));
-        recent = below;
-    }
     let cannot = |error: std::io::Error| Error::Unavailable { reason: format!("{}: {error}", file.display()) };
-    let device = private(&unfinished.path).map_err(cannot)?;
-    let device = FileBackend::new(device).map_err(|error| read(error.into()))?;
-    let created = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(device);
-    let database = created.map_err(|error| read(error.into()))?;
-    let meta = Meta { revision, wanted: Wanted { from: 1, present: false } };
-    let copied = copy(layers, &recent, &database, meta).map_err(read)?;
-    drop(database);
+    let copied = fill(private(&unfinished.path).map_err(cannot)?, base, recent, revision)?;
     let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let named = std::fs::rename(&unfinished.path, file).and_then(|()| File::open(directory)?.sync_all());
     let bytes = named.and_then(|()| std::fs::metadata(file)).map_err(cannot)?.len();
     Ok(Copied { revision, keys: copied, bytes })
+}
+
+/// Writes a snapshot to an empty file and syncs it; answers how many keys it has.
+fn fill(file: File, base: &Snapshot, recent: &Overlay, revision: Revision) -> Result<u64, Error> {
+    let read = |error: redb::Error| store_error(&error);
+    let device = FileBackend::new(file).map_err(|error| read(error.into()))?;
+    let created = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(device);
+    let database = created.map_err(|error| read(error.into()))?;
+    let meta = Meta { revision, wanted: Wanted { from: 1, present: false } };
+    copy(base, recent, &database, meta).map_err(read)
 }
 
 /// A new file that nobody else may read, for it holds Secrets.
@@ -135,9 +151,9 @@ fn private(path: &Path) -> std::io::Result<File> {
 }
 
 /// Copies the file's keys with what is laid over them; answers how many there are.
-fn copy(layers: &Layers, recent: &Overlay, into: &Database, meta: Meta) -> Result<u64, redb::Error> {
-    let (mut step, mut bytes) = (Overlay::default(), 0);
-    for entry in ReadableTable::iter(layers.base.keys())? {
+fn copy(base: &Snapshot, recent: &Overlay, into: &Database, meta: Meta) -> Result<u64, redb::Error> {
+    let (mut step, mut bytes) = (Vec::new(), 0);
+    for entry in ReadableTable::iter(base.keys())? {
         let (key, raw) = entry?;
         let key = key.value();
         if recent.get(key).is_some() {
@@ -145,16 +161,16 @@ fn copy(layers: &Layers, recent: &Overlay, into: &Database, meta: Meta) -> Resul
         }
         let stored = Stored::decode(raw.value())?;
         bytes += key.len() + stored.value.len();
-        let value = Some(Value { bytes: stored.at(key).value, revision: stored.revision, created: stored.created });
-        let expiry = ReadableTable::get(layers.base.expiry(), key)?
+        let value = Some(stored.at(key).into());
+        let expiry = ReadableTable::get(base.expiry(), key)?
             .map_or(Mark::Untouched, |found| Mark::At(found.value().0, found.value().1));
-        step.lay(key.to_owned(), Entry { value, expiry });
+        step.push((key.to_owned(), Entry { value, expiry }));
         if step.len() >= STEP_KEYS || bytes >= STEP_BYTES {
             base::write(into, &std::mem::take(&mut step), meta)?;
             bytes = 0;
         }
     }
-    step.lay_all(recent.clone());
+    step.extend(recent.iter().map(|(key, entry)| (key.clone(), entry.clone())));
     base::write(into, &step, meta)?;
     base::keys(into)
 }

@@ -63,6 +63,10 @@ impl Disk {
         })
     }
 
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Opens the file.
     pub(crate) fn file(&self, opening: Opening) -> Result<Device, OpenError> {
         let file =

@@ -19,9 +19,11 @@ pub struct Options {
     pub queue_max: usize,
     /// Most commits that share one write to disk.
     pub batch_max: usize,
-    /// Bytes of the log after which what it holds is brought to the file. While that is done another log of as many is
-    /// written; beyond twice as many, commits wait.
+    /// Bytes of one log, after which the next is begun. Where the file cannot keep up a log grows to twice as many; then commits wait.
     pub log_bytes: u64,
+    /// Logs that are kept besides the one that is written. If there are more, what counts in the oldest is brought to the file; the
+    /// more there are, the less often a key that changes again and again gets there.
+    pub logs_max: usize,
     /// Puts are refused when the disk has less free than this, in bytes, so that deletes still find room.
     pub reserve_bytes: u64,
     /// Puts are refused when the file is larger than this, in bytes.
@@ -31,8 +33,8 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// The machine's clock, 8 MiB of history, 4 MiB of cache, 1,024 waiting commits of which 256 are written at once, 8 MiB of log, 16 MiB
-    /// of the disk left free, files up to 64 GiB, verified up to 64 MiB.
+    /// The machine's clock, 8 MiB of history, 4 MiB of cache, 1,024 waiting commits of which 256 are written at once, 16 logs of 8 MiB,
+    /// 16 MiB of the disk left free, files up to 64 GiB, verified up to 64 MiB.
     fn default() -> Self {
         Self {
             clock: Arc::new(SystemClock::new()),
@@ -41,6 +43,7 @@ impl Default for Options {
             queue_max: 1024,
             batch_max: 256,
             log_bytes: 8 << 20,
+            logs_max: 15,
             reserve_bytes: 16 << 20,
             file_bytes_max: 64 << 30,
             verify_bytes_max: 64 << 20,

@@ -9,7 +9,7 @@ use longshore_core::store::{Commit, Error, History, KeyValue, ListOptions, Page,
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
 use crate::base::{EXPIRY, KEYS, Stored};
-use crate::overlay::{Entry, Overlay};
+use crate::overlay::{Entry, Overlay, Value};
 
 /// The file as of one revision. Pages of it that are needed are kept while this lives.
 pub(crate) struct Snapshot {
@@ -44,34 +44,14 @@ impl Snapshot {
     }
 }
 
-/// What does not change while somebody looks at it: the file, and what is on its way there.
-#[derive(Clone)]
-pub(crate) struct Layers {
-    pub(crate) base: Arc<Snapshot>,
-    /// What the file gets next.
-    pub(crate) going: Option<Arc<Overlay>>,
-}
-
-impl Layers {
-    fn get(&self, key: &str) -> Result<Option<KeyValue>, redb::Error> {
-        match self.going.as_ref().and_then(|going| going.get(key)) {
-            Some(entry) => Ok(entry.at(key)),
-            None => self.base.get(key),
-        }
-    }
-}
-
 /// Everything as of the last published revision.
 struct Current {
-    layers: Layers,
-    /// What changed since the last time that anything went to the file.
+    base: Arc<Snapshot>,
+    /// What the file does not have, or not so.
     recent: Overlay,
     revision: Revision,
     keys: u64,
 }
-
-/// A part of the history's past, to be laid over what is there now.
-type Past = BTreeMap<String, Option<KeyValue>>;
 
 /// What readers share with the writer; clones are the same.
 #[derive(Clone)]
@@ -82,8 +62,8 @@ pub(crate) struct Published {
 impl Published {
     /// What is published when a store opens: the file, and what a replay of the log found.
     pub(crate) fn new(base: Snapshot, recent: Overlay, revision: Revision, keys: u64) -> Self {
-        let layers = Layers { base: Arc::new(base), going: None };
-        Self { current: Arc::new(RwLock::new(Some(Current { layers, recent, revision, keys }))) }
+        let base = Arc::new(base);
+        Self { current: Arc::new(RwLock::new(Some(Current { base, recent, revision, keys }))) }
     }
 
     /// The revision, and the number of keys.
@@ -95,19 +75,26 @@ impl Published {
 
     /// Reads a key. The outer error is the store's; the inner one is the file's, with the generation that failed.
     pub(crate) fn get(&self, key: &str) -> Result<(Revision, Result<Option<KeyValue>, Failed>), Error> {
-        let (layers, revision) = {
+        let (base, entry, revision) = {
             let current = self.read();
             let current = current.as_ref().ok_or(Error::Closed)?;
-            if let Some(entry) = current.recent.get(key) {
-                return Ok((current.revision, Ok(entry.at(key))));
-            }
-            (current.layers.clone(), current.revision)
+            (Arc::clone(&current.base), current.recent.get(key).cloned(), current.revision)
         };
-        Ok((revision, layers.get(key).map_err(|error| Failed { error, generation: layers.base.generation })))
+        let found = match entry {
+            Some(entry) => entry.at(key).map_err(redb::Error::Io),
+            None => base.get(key),
+        };
+        Ok((revision, found.map_err(|error| Failed { error, generation: base.generation })))
     }
 
-    /// Publishes commits with the entries that they come to.
-    pub(crate) fn publish(&self, history: &History, commits: Vec<Commit>, entries: BTreeMap<String, Entry>) {
+    /// Publishes commits with the entries that they come to, which are in this log.
+    pub(crate) fn publish(
+        &self,
+        history: &History,
+        commits: Vec<Commit>,
+        log: u64,
+        entries: impl Iterator<Item = (String, Entry)>,
+    ) {
         let mut current = self.write();
         if let Some(current) = current.as_mut() {
             for change in commits.iter().flat_map(|commit| &commit.changes) {
@@ -118,7 +105,7 @@ impl Published {
                 }
             }
             for (key, entry) in entries {
-                current.recent.lay(key, entry);
+                current.recent.lay(key, log, entry);
             }
             current.revision = commits.last().map_or(current.revision, |commit| commit.revision);
         }
@@ -126,25 +113,43 @@ impl Published {
         history.publish(commits);
     }
 
-    /// Sets what changed lately apart, to go to the file; `None` if there is nothing.
-    pub(crate) fn part(&self) -> Option<(Arc<Overlay>, Revision)> {
-        let mut current = self.write();
-        let current = current.as_mut().filter(|current| !current.recent.is_empty())?;
-        let going = Arc::new(std::mem::take(&mut current.recent));
-        current.layers.going = Some(Arc::clone(&going));
-        Some((going, current.revision))
+    /// The entries in logs up to this one, as they are found while others are published.
+    ///
+    /// None can come meanwhile, for these logs are written no more; one that goes was covered by a later log.
+    pub(crate) fn until_log(&self, log: u64, step: usize) -> Result<Vec<(String, Entry)>, Error> {
+        let (mut entries, mut last) = (Vec::new(), None);
+        loop {
+            let current = self.read();
+            let recent = &current.as_ref().ok_or(Error::Closed)?.recent;
+            let (found, next) = recent.until_log(log, last.as_deref(), step);
+            entries.extend(found);
+            last = next;
+            if last.is_none() {
+                return Ok(entries);
+            }
+        }
     }
 
-    /// Goes on with the file as it is now, which has what was set apart if `arrived`.
-    pub(crate) fn rebase(&self, base: Snapshot, arrived: bool) {
+    /// Goes on without those of these entries in logs up to this one that are there still: the file has them.
+    pub(crate) fn forget<'a>(&self, log: u64, keys: impl Iterator<Item = &'a String>) {
+        if let Some(current) = self.write().as_mut() {
+            current.recent.remove(log, keys);
+        }
+    }
+
+    /// Goes on with the file as it is now.
+    pub(crate) fn rebase(&self, base: Snapshot) {
         let mut current = self.write();
         let Some(current) = current.as_mut() else { return };
-        let old = current.layers.clone();
-        current.layers.base = Arc::new(base);
-        if arrived {
-            current.layers.going = None;
-        }
+        let old = std::mem::replace(&mut current.base, Arc::new(base));
         drop(old);
+    }
+
+    /// How large what the file does not have is, in bytes of memory, and how much of each of these logs counts, in bytes.
+    pub(crate) fn weigh(&self, logs: impl Iterator<Item = u64>) -> (usize, Vec<u64>) {
+        let current = self.read();
+        let Some(current) = current.as_ref() else { return (0, Vec::new()) };
+        (current.recent.memory(), logs.map(|log| current.recent.live(log)).collect())
     }
 
     /// From now on there is nothing to see.
@@ -154,10 +159,10 @@ impl Published {
     }
 
     /// All that there is at this moment: the file with what is to be laid over it, in order.
-    pub(crate) fn all(&self) -> Result<(Layers, Overlay, Revision), Error> {
+    pub(crate) fn all(&self) -> Result<(Arc<Snapshot>, Overlay, Revision), Error> {
         let current = self.read();
         let current = current.as_ref().ok_or(Error::Closed)?;
-        Ok((current.layers.clone(), current.recent.clone(), current.revision))
+        Ok((Arc::clone(&current.base), current.recent.clone(), current.revision))
     }
 
     /// Begins a listing. If `whole`, all that may be needed is taken at once; else what most probably is.
@@ -172,30 +177,23 @@ impl Published {
         let live = if whole { usize::MAX } else { limit };
         let after = options.after.as_deref();
         // The lock is held until the past is taken, so that it begins where the present ends.
-        let (layers, recent, past, revision) = {
+        let (base, recent, past, revision) = {
             let current = self.read();
             let current = current.as_ref().ok_or(Error::Closed)?;
             let revision = options.revision.unwrap_or(current.revision);
-            let past: Past = history.overlay(prefix, revision, current.revision)?;
-            (current.layers.clone(), current.recent.part(prefix, after, live), past, revision)
+            let past = history.overlay(prefix, revision, current.revision)?;
+            (Arc::clone(&current.base), current.recent.part(prefix, after, live), past, revision)
         };
-        let mut until = recent.until;
-        let mut overlay = match &layers.going {
-            Some(going) => {
-                let part = going.part(prefix, after, live);
-                until = until.into_iter().chain(part.until).min();
-                part.entries.into_iter().collect()
-            }
-            None => BTreeMap::new(),
-        };
-        overlay.extend(recent.entries);
-        overlay.extend(past.into_iter().filter(|(key, _)| after.is_none_or(|after| key.as_str() > after)));
+        let until = recent.until;
+        let mut overlay: BTreeMap<_, _> = recent.entries.into_iter().collect();
+        let past = past.into_iter().filter(|(key, _)| after.is_none_or(|after| key.as_str() > after));
+        overlay.extend(past.map(|(key, was)| (key, was.map(Value::from))));
         if let Some(until) = &until {
             overlay.retain(|key, _| key <= until);
         }
         let last = options.after.clone().filter(|after| after.as_str() >= prefix);
         Ok(Listing {
-            base: layers.base,
+            base,
             prefix: prefix.to_owned(),
             limit,
             overlay: overlay.into_iter().peekable(),
@@ -244,7 +242,7 @@ pub(crate) struct Listing {
     prefix: String,
     limit: usize,
     /// What keys hold at the revision asked for that the file does not have, or not so.
-    overlay: Peekable<btree_map::IntoIter<String, Option<KeyValue>>>,
+    overlay: Peekable<btree_map::IntoIter<String, Option<Value>>>,
     /// Beyond this key the overlay is not complete.
     until: Option<String>,
     /// The last key that was looked at.
@@ -264,22 +262,22 @@ impl Listing {
         for _ in 0..keys {
             let Some((key, raw)) = range.next().transpose()?.filter(|(key, _)| key.value().starts_with(&self.prefix))
             else {
-                let full = self.overlay_before(None);
+                let full = self.overlay_before(None)?;
                 return Ok(if full || self.until.is_none() { Step::Complete } else { Step::TakeAll });
             };
             let key = key.value();
-            if self.overlay_before(Some(key)) {
+            if self.overlay_before(Some(key))? {
                 return Ok(Step::Complete);
             }
             if self.until.as_ref().is_some_and(|until| key > until.as_str()) {
                 return Ok(Step::TakeAll);
             }
-            let changed = self.overlay.next_if(|(changed, _)| changed == key);
-            let entry = match changed {
-                Some((_, was)) => was,
-                None => Some(Stored::decode(raw.value())?.at(key)),
+            let full = match self.overlay.next_if(|(changed, _)| changed == key) {
+                Some((_, None)) => false,
+                Some((_, Some(value))) => self.add(|| Ok(value.at(key)?))?,
+                None => self.add(|| Ok(Stored::decode(raw.value())?.at(key)))?,
             };
-            if self.add(entry) {
+            if full {
                 return Ok(Step::Complete);
             }
             self.last = Some(key.to_owned());
@@ -288,25 +286,28 @@ impl Listing {
     }
 
     /// Adds what the overlay holds before the key (or to the end); answers whether the page is complete.
-    fn overlay_before(&mut self, key: Option<&str>) -> bool {
-        while let Some((_, was)) = self.overlay.next_if(|(changed, _)| key.is_none_or(|key| changed.as_str() < key)) {
-            if self.add(was) {
-                return true;
+    fn overlay_before(&mut self, key: Option<&str>) -> Result<bool, redb::Error> {
+        while let Some((changed, value)) =
+            self.overlay.next_if(|(changed, _)| key.is_none_or(|key| changed.as_str() < key))
+        {
+            if let Some(value) = value
+                && self.add(|| Ok(value.at(&changed)?))?
+            {
+                return Ok(true);
             }
         }
-        false
+        Ok(false)
     }
 
     /// Adds an entry, unless the page is full; answers whether it is.
-    fn add(&mut self, entry: Option<KeyValue>) -> bool {
-        let Some(entry) = entry else { return false };
+    fn add(&mut self, entry: impl FnOnce() -> Result<KeyValue, redb::Error>) -> Result<bool, redb::Error> {
         if self.page.entries.len() == self.limit {
             self.page.more = true;
             // Counting the rest would read all of it.
             self.page.remaining = None;
-            return true;
+            return Ok(true);
         }
-        self.page.entries.push(entry);
-        false
+        self.page.entries.push(entry()?);
+        Ok(false)
     }
 }

@@ -82,6 +82,10 @@ impl EmbeddedStore {
         }
     }
 
+    pub(crate) fn directory(&self) -> &Path {
+        self.disk.directory()
+    }
+
     fn wake_expiry(&self) {
         let requests = self.requests.downgrade();
         self.expiry.wake(move || {

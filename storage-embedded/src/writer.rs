@@ -10,7 +10,7 @@ use longshore_core::store::{
 use redb::ReadableTable;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::base::{Base, Meta};
+use crate::base::Base;
 use crate::batch::{Batch, Done};
 use crate::checkpoint::{Checkpoint, Checkpointer};
 use crate::disk::{Disk, store_error, store_io_error};
@@ -58,12 +58,19 @@ pub(crate) struct Writer {
     published: Published,
     batch_max: usize,
     log_bytes: u64,
+    logs_max: usize,
     /// A new log is not tried before, by the clock's elapsed time.
     next_turn: Duration,
 }
 
 /// Most bytes of transactions in one batch; a single one may be larger than what is left.
 const BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes of memory for what the file does not have yet, after which the oldest log is brought there. Commits wait at twice as many.
+pub(crate) const MEMORY_MAX: usize = 16 << 20;
+
+/// A log of which less than one part in so many counts is brought to the file at once.
+const LIVE_PART: u64 = 8;
 
 impl Writer {
     /// Opens file and logs, and publishes what they hold.
@@ -72,12 +79,7 @@ impl Writer {
             return Err(disk.damaged("it is missing, but there are logs beside it"));
         }
         let (base, snapshot, wanted) = Base::open(Arc::clone(&disk))?;
-        let Replayed { logs, commits } = replay(&disk, snapshot.revision, wanted)?;
-        let revision = commits.last().map_or(snapshot.revision, |(revision, _)| *revision);
-        let mut recent = Overlay::default();
-        for (key, entry) in commits.into_iter().flat_map(|(_, changes)| changes) {
-            recent.lay(key, entry);
-        }
+        let Replayed { logs, recent, revision } = replay(&disk, snapshot.revision, wanted)?;
         let damaged = |error: redb::Error| disk.damaged(error.to_string());
         let deadlines = read_deadlines(&snapshot, &recent, &*options.clock).map_err(damaged)?;
         let keys = count(&snapshot, &recent).map_err(damaged)?;
@@ -99,10 +101,12 @@ impl Writer {
             published,
             batch_max: options.batch_max.max(1),
             log_bytes: options.log_bytes,
+            logs_max: options.logs_max,
             next_turn: Duration::ZERO,
         };
         // What a crash left goes to the file at once.
-        writer.checkpoint();
+        let left = writer.logs.older().len();
+        writer.checkpoint(left);
         Ok(writer)
     }
 
@@ -216,8 +220,8 @@ impl Writer {
         if done.commits.is_empty() {
             return Ok(outcomes);
         }
-        match self.logs.append(self.revision, &mut self.frame) {
-            Ok(()) => {}
+        let appended = match self.logs.append(self.revision, &mut self.frame) {
+            Ok(appended) => appended,
             Err(AppendError::Nothing(error)) if !self.logs.is_unsettled() => return Err(store_io_error(&error)),
             Err(AppendError::Nothing(error) | AppendError::Unknown(error)) => {
                 // A new log says that this did not happen; without one, nobody knows.
@@ -225,12 +229,13 @@ impl Writer {
                 let unknown = || Error::Unavailable { reason: error.to_string() };
                 return Err(settled.map_or_else(|_| unknown(), |()| store_io_error(&error)));
             }
-        }
+        };
         self.revision = done.revision;
         for (key, deadline) in done.expiries {
             self.deadlines.set(&key, deadline);
         }
-        self.published.publish(&self.history, done.commits, done.entries);
+        let entries = done.entries.into_iter().map(|(key, new)| (key, new.entry(&appended)));
+        self.published.publish(&self.history, done.commits, appended.log, entries);
         Ok(outcomes)
     }
 
@@ -249,7 +254,7 @@ impl Writer {
     }
 
     fn revive(&self, generation: u64) -> Result<(), Error> {
-        self.base.revive(generation, |snapshot| self.published.rebase(snapshot, false))
+        self.base.revive(generation, |snapshot| self.published.rebase(snapshot))
     }
 
     /// Whether puts of so many bytes have room, on the disk and in the log; if not, why.
@@ -265,51 +270,81 @@ impl Writer {
         Err(Error::NoSpace { reason })
     }
 
-    /// Sees to it that the log does not grow without end.
+    /// Sees to it that neither the logs nor what memory has of them grow without end.
     fn make_room(&mut self) {
         let now = self.clock.elapsed();
-        // Commits come faster than the file takes them: they wait.
-        let wait = self.logs.len() >= 2 * self.log_bytes && self.checkpointer.failure().is_none();
-        let freed = self.checkpointer.poll(now, wait);
-        self.logs.give_back(freed);
-        if self.logs.len() >= self.log_bytes && !self.checkpointer.is_busy() && now >= self.next_turn {
-            match self.logs.turn(self.revision) {
-                Ok(()) => self.checkpoint(),
-                Err(error) => {
-                    // An unsettled log is followed by a new one at once, or nothing can be written.
-                    if !self.logs.is_unsettled() {
-                        self.next_turn = now + TURN_RETRY;
-                    }
-                    tracing::warn!(path = %self.disk.path.display(), %error, "a log could not be started");
-                }
+        self.collect(now, false);
+        loop {
+            if self.logs.len() >= self.log_bytes && self.logs.older().len() <= self.logs_max {
+                self.turn(now);
             }
+            let (memory, mut due) = self.due();
+            if due == 0 && memory >= MEMORY_MAX && !self.logs.is_empty() {
+                // It is all in the log that is written, which ends early.
+                due = usize::from(self.turn(now));
+            }
+            if !self.checkpointer.is_busy() {
+                self.checkpoint(due);
+            }
+            let full = self.logs.len() >= 2 * self.log_bytes || memory >= 2 * MEMORY_MAX;
+            if !full || !self.checkpointer.is_busy() || self.checkpointer.failure().is_some() {
+                return;
+            }
+            // Commits come faster than the file takes them: they wait.
+            self.collect(now, true);
         }
     }
 
-    /// Has what changed lately brought to the file. The current log, if any, must be new.
-    fn checkpoint(&mut self) {
-        let Some((overlay, revision)) = self.published.part() else { return };
-        let (logs, wanted) = self.logs.part();
-        self.checkpointer.begin(Checkpoint { overlay, meta: Meta { revision, wanted }, logs });
+    /// Starts a new log, unless that failed just now; answers whether there is one.
+    fn turn(&mut self, now: Duration) -> bool {
+        if now < self.next_turn {
+            return false;
+        }
+        let turned = self.logs.turn(self.revision);
+        if let Err(error) = &turned {
+            // An unsettled log is followed by a new one at once, or nothing can be written.
+            if !self.logs.is_unsettled() {
+                self.next_turn = now + TURN_RETRY;
+            }
+            tracing::warn!(path = %self.disk.path.display(), %error, "a log could not be started");
+        }
+        turned.is_ok()
+    }
+
+    /// Takes back the files of logs that the file has; waits for the checkpoint that is being written if told to.
+    fn collect(&mut self, now: Duration, wait: bool) {
+        let freed = self.checkpointer.poll(now, wait);
+        self.logs.give_back(freed);
+    }
+
+    /// How much memory what the file does not have takes, and how many logs, from the oldest on, are to be brought there: those that
+    /// are too many, and those that hardly anything depends on.
+    fn due(&self) -> (usize, usize) {
+        let logs = self.logs.older();
+        let (memory, live) = self.published.weigh(self.logs.older().map(|(id, _)| id));
+        let many = logs.len().saturating_sub(self.logs_max).max(usize::from(memory >= MEMORY_MAX && logs.len() > 0));
+        let spent = logs.zip(live).skip(many).take_while(|((_, bytes), live)| live * LIVE_PART <= *bytes).count();
+        (memory, many + spent)
+    }
+
+    /// Has what counts in the first so many logs brought to the file.
+    fn checkpoint(&mut self, logs: usize) {
+        if let Some((log, meta)) = self.logs.first(logs) {
+            self.checkpointer.begin(Checkpoint { log, meta });
+        }
     }
 
     /// Brings everything to the file, so that no log is needed, as far as that can be done.
     fn finish(&mut self) {
         let now = self.clock.elapsed();
-        let freed = self.checkpointer.poll(now, true);
-        self.logs.give_back(freed);
+        self.collect(now, true);
         if self.checkpointer.is_busy() {
             return;
         }
-        let rest = self.published.part();
-        if rest.is_some() || !self.logs.is_empty() {
-            // Logs may be there though nothing changed: the file is to say that it needs none.
-            let (overlay, revision) = rest.unwrap_or_else(|| (Arc::default(), self.revision));
-            let (logs, wanted) = self.logs.part_with_all();
-            self.checkpointer.begin(Checkpoint { overlay, meta: Meta { revision, wanted }, logs });
-            let freed = self.checkpointer.poll(now, true);
-            self.logs.give_back(freed);
-        }
+        self.logs.end(self.revision);
+        let left = self.logs.older().len();
+        self.checkpoint(left);
+        self.collect(now, true);
         if !self.checkpointer.is_busy() {
             self.logs.remove_free();
         }

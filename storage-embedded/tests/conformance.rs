@@ -32,5 +32,7 @@ mod as_it_comes {
 mod with_a_short_log {
     use super::*;
 
-    longshore_core::store_conformance!(|| async { subject(Options { log_bytes: 1024, ..Options::default() }) });
+    longshore_core::store_conformance!(|| async {
+        subject(Options { log_bytes: 1024, logs_max: 1, ..Options::default() })
+    });
 }

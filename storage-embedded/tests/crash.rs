@@ -39,7 +39,7 @@ fn state_after(writer: usize, n: u64) -> BTreeMap<String, String> {
 
 /// The file is written often, so that many are killed over it.
 fn options() -> Options {
-    Options { log_bytes: 128 << 10, ..Options::default() }
+    Options { log_bytes: 32 << 10, logs_max: 3, ..Options::default() }
 }
 
 /// Commits until killed. Each commit counts the writer's operations in a key of its own.

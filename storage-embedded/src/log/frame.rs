@@ -4,10 +4,13 @@
 //! frames behind a damaged one can be found. Numbers are little-endian. A frame is told from what an earlier use of the
 //! file left by the log's number, and from what was torn by its checksums.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use longshore_core::store::Revision;
 
-use crate::overlay::{Entry, Mark, Value};
+use super::Slot;
+use crate::overlay::{Entry, Mark, Place, Value};
 
 /// Headers and frames begin at multiples of this many bytes.
 pub(crate) const SECTOR: usize = 512;
@@ -92,17 +95,15 @@ impl Frame {
         self.raw.extend_from_slice(&(changes as u32).to_le_bytes());
     }
 
-    /// Adds a change to the commit that was begun.
-    pub(crate) fn change(&mut self, key: &str, entry: &Entry) {
-        let (kind, at, ttl) = match entry.expiry {
+    /// Adds a change to the commit that was begun: what a key came to. Answers where in the frame its value lies.
+    pub(crate) fn change(&mut self, key: &str, value: Option<(Revision, &[u8])>, expiry: Mark) -> u64 {
+        let (kind, at, ttl) = match expiry {
             Mark::Untouched => (0, 0, 0),
             Mark::Cleared => (1, 0, 0),
             Mark::At(at, ttl) => (2, at, ttl),
         };
-        let (present, created, value) = match &entry.value {
-            Some(value) => (4, value.created, value.bytes.as_ref()),
-            None => (0, 0, [].as_slice()),
-        };
+        let present = if value.is_some() { 4 } else { 0 };
+        let (created, value) = value.unwrap_or_default();
         self.raw.push(kind | present);
         self.raw.extend_from_slice(&(key.len() as u32).to_le_bytes());
         self.raw.extend_from_slice(&(value.len() as u32).to_le_bytes());
@@ -112,7 +113,9 @@ impl Frame {
             self.raw.extend_from_slice(&ttl.to_le_bytes());
         }
         self.raw.extend_from_slice(key.as_bytes());
+        let at = self.raw.len() as u64;
         self.raw.extend_from_slice(value);
+        at
     }
 
     /// The frame as it is written to the log, padded to whole sectors.
@@ -135,16 +138,32 @@ impl Frame {
 /// A commit as the log has it: its revision, and the entries of the keys that it changed.
 pub(crate) type Logged = (Revision, Vec<(String, Entry)>);
 
-/// The commits of a frame; `None` if it does not hold what this version writes.
-pub(crate) fn commits(raw: &[u8]) -> Option<Vec<Logged>> {
+/// The commits of a frame, which lie at this place of a log's file; `None` if they are not what this version writes.
+pub(crate) fn commits(raw: &[u8], slot: &Arc<Slot>, at: u64) -> Option<Vec<Logged>> {
     let mut read = Reader(raw);
     let mut commits = Vec::new();
     while !read.0.is_empty() {
         let (revision, count) = (read.u64()?, read.u32()?);
-        let changes = (0..count).map(|_| read.change(revision)).collect::<Option<Vec<_>>>()?;
-        commits.push((revision, changes));
+        let change = |_| {
+            let change = read.change()?;
+            let value_at = at + (raw.len() - read.0.len() - change.value.len()) as u64;
+            let bytes = Place::of(Bytes::copy_from_slice(change.value), slot, value_at);
+            let value = change.present.then_some(Value { bytes, revision, created: change.created });
+            Some((change.key.to_owned(), Entry { value, expiry: change.expiry }))
+        };
+        commits.push((revision, (0..count).map(change).collect::<Option<Vec<_>>>()?));
     }
     Some(commits)
+}
+
+/// A change as it lies in a frame.
+#[derive(Debug, PartialEq, Eq)]
+struct RawChange<'a> {
+    key: &'a str,
+    present: bool,
+    value: &'a [u8],
+    created: Revision,
+    expiry: Mark,
 }
 
 struct Reader<'a>(&'a [u8]);
@@ -164,7 +183,7 @@ impl<'a> Reader<'a> {
         self.take(8)?.try_into().ok().map(u64::from_le_bytes)
     }
 
-    fn change(&mut self, revision: Revision) -> Option<(String, Entry)> {
+    fn change(&mut self) -> Option<RawChange<'a>> {
         let flags = self.take(1)?[0];
         let (key, value, created) = (self.u32()? as usize, self.u32()? as usize, self.u64()?);
         let expiry = match flags & 3 {
@@ -173,10 +192,8 @@ impl<'a> Reader<'a> {
             2 => Mark::At(self.u64()?.cast_signed(), self.u64()?),
             _ => return None,
         };
-        let key = std::str::from_utf8(self.take(key)?).ok()?.to_owned();
-        let bytes = Bytes::copy_from_slice(self.take(value)?);
-        let value = (flags & 4 != 0).then_some(Value { bytes, revision, created });
-        Some((key, Entry { value, expiry }))
+        let key = std::str::from_utf8(self.take(key)?).ok()?;
+        Some(RawChange { key, present: flags & 4 != 0, value: self.take(value)?, created, expiry })
     }
 }
 
@@ -186,26 +203,30 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again() {
-        let value = |bytes: &'static [u8], created| Some(Value { bytes: bytes.into(), revision: 8, created });
-        let entries = [
-            ("/a".to_owned(), Entry { value: value(b"x", 3), expiry: Mark::Untouched }),
-            ("/b".to_owned(), Entry { value: None, expiry: Mark::Cleared }),
-            ("/c".to_owned(), Entry { value: value(b"", 8), expiry: Mark::At(-5, 1000) }),
+        let changes = [
+            ("/a", Some((3, &b"x"[..])), Mark::Untouched),
+            ("/b", None, Mark::Cleared),
+            ("/c", Some((8, &b""[..])), Mark::At(-5, 1000)),
         ];
         let mut frame = Frame::default();
         frame.clear();
-        frame.commit(8, entries.len());
-        for (key, entry) in &entries {
-            frame.change(key, entry);
-        }
+        frame.commit(8, changes.len());
+        let places: Vec<_> = changes.iter().map(|(key, value, expiry)| frame.change(key, *value, *expiry)).collect();
         let raw = frame.seal(2, 8).to_vec();
         assert_eq!(raw.len() % SECTOR, 0);
+        assert_eq!(raw[places[0] as usize], b'x');
         let header = FrameHeader::decode(&raw).expect("the header is whole");
         assert_eq!((header.log, header.first), (2, 8));
         let payload = &raw[FRAME_HEADER..FRAME_HEADER + header.length];
         assert!(header.fits(payload));
-        assert_eq!(commits(payload), Some(vec![(8, entries.to_vec())]));
-        assert_eq!(commits(&payload[..payload.len() - 1]), None);
+        let mut read = Reader(payload);
+        assert_eq!((read.u64(), read.u32()), (Some(8), Some(3)));
+        for (key, value, expiry) in changes {
+            let (created, bytes) = value.unwrap_or_default();
+            let change = RawChange { key, present: value.is_some(), value: bytes, created, expiry };
+            assert_eq!(read.change(), Some(change));
+        }
+        assert_eq!((read.0.len(), Reader(&payload[payload.len() - 8..]).change()), (0, None));
         let mut flipped = payload.to_vec();
         flipped[20] ^= 1;
         assert!(!header.fits(&flipped));

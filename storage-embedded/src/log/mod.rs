@@ -1,19 +1,20 @@
-//! The log: every commit is appended to it and synced before it is acknowledged. What it holds goes to the file later, many
-//! commits at once; then it is written anew from its beginning.
+//! The log: every commit is appended to it and synced before it is acknowledged.
 //!
-//! A log's file is filled with zeros ahead of what is written, so that a sync has no new length to write, and so that a full
-//! disk is noticed before anything of a commit is written.
+//! It is cut into logs of some MiB. What counts in the oldest goes to the file later; until then values may be read from it. Then
+//! it is written anew from its beginning. A log's file is filled with zeros ahead of what is written, so that a sync has no new
+//! length to write, and so that a full disk is noticed before anything of a commit is written.
 
 mod frame;
 mod replay;
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
 use longshore_core::store::Revision;
 use redb::StorageBackend;
 
-use crate::base::Wanted;
+use crate::base::{Meta, Wanted};
 use crate::disk::{Device, Disk};
 pub(crate) use frame::Frame;
 use frame::{LogHeader, SECTOR};
@@ -24,21 +25,47 @@ const FILL: u64 = 1 << 20;
 
 static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
 
-/// A log's file, whoever uses it.
+/// A log's file, for whoever reads values from it.
 #[derive(Debug)]
 pub(crate) struct Slot {
     number: u32,
     device: Device,
+}
+
+/// A log's file, for whoever writes it.
+#[derive(Debug)]
+struct Room {
+    slot: Arc<Slot>,
     /// Bytes that were written at some time.
     filled: u64,
 }
 
 /// A log that is being written.
 #[derive(Debug)]
-pub(crate) struct Log {
-    slot: Slot,
+struct Log {
+    room: Room,
     id: u64,
     end: u64,
+}
+
+/// A log that is written no more, and whose commits are not in the file yet.
+#[derive(Debug)]
+struct Older {
+    room: Room,
+    id: u64,
+    /// Its last commit's revision, or of those before it.
+    last: Revision,
+    end: u64,
+}
+
+/// Where a frame went.
+#[derive(Debug)]
+pub(crate) struct Appended {
+    pub(crate) slot: Arc<Slot>,
+    /// The log's number.
+    pub(crate) log: u64,
+    /// Where in the log's file the frame begins.
+    pub(crate) at: u64,
 }
 
 /// Why a frame, or a log's header, could not be written.
@@ -51,23 +78,31 @@ pub(crate) enum AppendError {
 }
 
 impl Log {
-    fn append(&mut self, first: Revision, frame: &mut Frame) -> Result<(), AppendError> {
+    fn append(&mut self, first: Revision, frame: &mut Frame) -> Result<Appended, AppendError> {
         let raw = frame.seal(self.id, first);
         let end = self.end + raw.len() as u64;
-        self.slot.fill(end).map_err(AppendError::Nothing)?;
-        let written = self.slot.device.write(self.end, raw).and_then(|()| self.slot.device.sync_data());
-        written.map_err(AppendError::Unknown)?;
-        self.end = end;
-        Ok(())
+        self.room.fill(end).map_err(AppendError::Nothing)?;
+        let device = &self.room.slot.device;
+        device.write(self.end, raw).and_then(|()| device.sync_data()).map_err(AppendError::Unknown)?;
+        let at = std::mem::replace(&mut self.end, end);
+        Ok(Appended { slot: Arc::clone(&self.room.slot), log: self.id, at })
     }
 }
 
 impl Slot {
+    pub(crate) fn read(&self, at: u64, length: usize) -> io::Result<Vec<u8>> {
+        let mut raw = vec![0; length];
+        self.device.read(at, &mut raw)?;
+        Ok(raw)
+    }
+}
+
+impl Room {
     /// Makes the file a log that holds nothing yet.
     fn begin(&mut self, header: LogHeader) -> Result<(), AppendError> {
         self.fill(SECTOR as u64).map_err(AppendError::Nothing)?;
-        let written = self.device.write(0, &header.encode()).and_then(|()| self.device.sync_data());
-        written.map_err(AppendError::Unknown)
+        let device = &self.slot.device;
+        device.write(0, &header.encode()).and_then(|()| device.sync_data()).map_err(AppendError::Unknown)
     }
 
     /// Makes sure that so many bytes have their place on the disk.
@@ -79,10 +114,11 @@ impl Slot {
         // One that was left half filled by a failure is filled again from there.
         while self.filled < until {
             let bytes = (until - self.filled).min(ZEROS.len() as u64);
-            if self.device.len()? < self.filled + bytes {
-                self.device.set_len(self.filled + bytes)?;
+            let device = &self.slot.device;
+            if device.len()? < self.filled + bytes {
+                device.set_len(self.filled + bytes)?;
             }
-            self.device.write(self.filled, &ZEROS[..bytes as usize])?;
+            device.write(self.filled, &ZEROS[..bytes as usize])?;
             self.filled += bytes;
         }
         Ok(())
@@ -94,8 +130,8 @@ impl Slot {
 pub(crate) struct Logs {
     disk: Arc<Disk>,
     current: Option<Log>,
-    older: Vec<Slot>,
-    free: Vec<Slot>,
+    older: VecDeque<Older>,
+    free: Vec<Room>,
     next_id: u64,
     next_number: u32,
     /// The last frame, or the header of a log that was to follow, has an unknown fate.
@@ -104,8 +140,9 @@ pub(crate) struct Logs {
 
 impl Logs {
     /// The logs as a replay found them; none is written before the first commit.
-    fn found(disk: Arc<Disk>, older: Vec<Slot>, free: Vec<Slot>, next_id: u64) -> Self {
-        let next_number = older.iter().chain(&free).map(|slot| slot.number + 1).max().unwrap_or(0);
+    fn found(disk: Arc<Disk>, older: VecDeque<Older>, free: Vec<Room>, next_id: u64) -> Self {
+        let rooms = older.iter().map(|log| &log.room).chain(&free);
+        let next_number = rooms.map(|room| room.slot.number + 1).max().unwrap_or(0);
         Self { disk, current: None, older, free, next_id, next_number, unsettled: false }
     }
 
@@ -119,8 +156,13 @@ impl Logs {
         self.current.as_ref().map_or(0, |log| log.end)
     }
 
+    /// The logs before the one that is written, the oldest first: number and bytes.
+    pub(crate) fn older(&self) -> impl ExactSizeIterator<Item = (u64, u64)> + Clone {
+        self.older.iter().map(|log| (log.id, log.end))
+    }
+
     /// Appends a frame whose first commit is the one after revision `after`.
-    pub(crate) fn append(&mut self, after: Revision, frame: &mut Frame) -> Result<(), AppendError> {
+    pub(crate) fn append(&mut self, after: Revision, frame: &mut Frame) -> Result<Appended, AppendError> {
         if self.current.is_none() || self.unsettled {
             self.turn(after).map_err(AppendError::Nothing)?;
         }
@@ -134,33 +176,42 @@ impl Logs {
     ///
     /// Where the header's fate is unknown, nothing may follow in the log before: a new log must be started first.
     pub(crate) fn turn(&mut self, after: Revision) -> io::Result<()> {
-        let mut slot = match self.free.pop() {
-            Some(slot) => slot,
-            None => {
-                let (device, filled) = self.disk.log(self.next_number)?;
-                self.next_number += 1;
-                Slot { number: self.next_number - 1, device, filled }
-            }
-        };
+        let mut room = self.room()?;
         let id = self.next_id;
         self.next_id += 1;
-        match slot.begin(LogHeader { id, after }) {
+        match room.begin(LogHeader { id, after }) {
             Ok(()) => {
                 self.unsettled = false;
-                let log = Log { slot, id, end: SECTOR as u64 };
-                self.older.extend(self.current.replace(log).map(|before| before.slot));
+                self.set_apart(after);
+                self.current = Some(Log { room, id, end: SECTOR as u64 });
                 Ok(())
             }
             Err(AppendError::Nothing(error)) => {
-                self.free.push(slot);
+                self.free.push(room);
                 Err(error)
             }
             Err(AppendError::Unknown(error)) => {
-                self.free.push(slot);
+                self.free.push(room);
                 self.unsettled = true;
                 Err(error)
             }
         }
+    }
+
+    /// A file for a log: one that is free, and that nobody reads from any more, or a new one.
+    fn room(&mut self) -> io::Result<Room> {
+        if let Some(free) = self.free.iter().rposition(|room| Arc::strong_count(&room.slot) == 1) {
+            return Ok(self.free.remove(free));
+        }
+        let (device, filled) = self.disk.log(self.next_number)?;
+        self.next_number += 1;
+        Ok(Room { slot: Arc::new(Slot { number: self.next_number - 1, device }), filled })
+    }
+
+    /// The log that was written is one of the older ones now.
+    fn set_apart(&mut self, last: Revision) {
+        let log = self.current.take();
+        self.older.extend(log.map(|log| Older { room: log.room, id: log.id, last, end: log.end }));
     }
 
     /// Whether the fate of what was last written is unknown.
@@ -168,36 +219,37 @@ impl Logs {
         self.unsettled
     }
 
-    /// Parts with the logs before the current one, when nothing in them is newer than what goes to the file now; says what
-    /// the file will want then.
-    pub(crate) fn part(&mut self) -> (Vec<Slot>, Wanted) {
-        let wanted = match &self.current {
-            Some(log) => Wanted { from: log.id, present: true },
-            None => Wanted { from: self.next_id, present: false },
-        };
-        (std::mem::take(&mut self.older), wanted)
+    /// What the file says of itself when it has what the first so many logs came to, and the last of them. None if there
+    /// are none.
+    pub(crate) fn first(&self, count: usize) -> Option<(u64, Meta)> {
+        let last = self.older.get(count.checked_sub(1)?)?;
+        let next = self.older.get(count).map(|log| log.id).or(self.current.as_ref().map(|log| log.id));
+        let wanted = Wanted { from: next.unwrap_or(self.next_id), present: next.is_some() };
+        Some((last.id, Meta { revision: last.last, wanted }))
     }
 
-    /// Parts with all logs, when everything goes to the file now.
-    pub(crate) fn part_with_all(&mut self) -> (Vec<Slot>, Wanted) {
-        self.older.extend(self.current.take().map(|log| log.slot));
-        self.part()
+    /// All logs are older ones now, for the store ends at this revision.
+    pub(crate) fn end(&mut self, last: Revision) {
+        self.set_apart(last);
     }
 
-    /// Takes back the files of logs that are in the file. One is kept for reuse.
-    pub(crate) fn give_back(&mut self, slots: Vec<Slot>) {
-        self.free.extend(slots);
+    /// Takes back the files of the logs up to this one, which are in the file. One is kept for reuse.
+    pub(crate) fn give_back(&mut self, last: Option<u64>) {
+        let Some(last) = last else { return };
+        while let Some(log) = self.older.pop_front_if(|log| log.id <= last) {
+            self.free.push(log.room);
+        }
         // The longest are worth most.
-        self.free.sort_by_key(|slot| std::cmp::Reverse(slot.filled));
-        for slot in self.free.split_off(self.free.len().min(1)) {
-            self.disk.remove_log(slot.number);
+        self.free.sort_by_key(|room| std::cmp::Reverse(room.filled));
+        for room in self.free.split_off(self.free.len().min(1)) {
+            self.disk.remove_log(room.slot.number);
         }
     }
 
     /// Removes the files to reuse, for the store ends.
     pub(crate) fn remove_free(&mut self) {
-        for slot in self.free.drain(..) {
-            self.disk.remove_log(slot.number);
+        for room in self.free.drain(..) {
+            self.disk.remove_log(room.slot.number);
         }
     }
 }
