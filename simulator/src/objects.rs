@@ -54,8 +54,8 @@ pub(crate) fn pod(request: &Request) -> Pod {
         (1, milli) if milli < WHOLE => drop(requests.insert(share_name(GPU), value(milli))),
         (gpus, _) => drop(requests.insert(GPU.to_owned(), value(gpus))),
     }
-    let mut pod = Pod::default();
-    pod.metadata = ObjectMeta { namespace: Some("default".to_owned()), ..ObjectMeta::default() };
+    let metadata = ObjectMeta { namespace: Some("default".to_owned()), ..ObjectMeta::default() };
+    let mut pod = Pod { metadata, ..Pod::default() };
     pod.spec.containers = vec![container];
     if request.gpus > 0 && !request.models.is_empty() {
         let models = NodeSelectorRequirement {
