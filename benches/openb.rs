@@ -80,7 +80,8 @@ fn main() -> Outcomes<ExitCode> {
     let clock = SystemClock::new();
     let one = openb::requests(&directory.join("default.csv"))?;
     let start = clock.elapsed();
-    Packing { machines: &machines, requests: &one, placement: Placement::Fgd, tune: Some(1.3), seed: 42 }.run(|_, _| ())?;
+    Packing { machines: &machines, requests: &one, placement: Placement::Fgd, tune: Some(1.3), seed: 42 }
+        .run(|_, _| ())?;
     let one_run = (clock.elapsed() - start).as_secs_f64();
 
     let start = clock.elapsed();
@@ -91,7 +92,8 @@ fn main() -> Outcomes<ExitCode> {
             let experiments: Vec<Packing<'_>> = SEEDS
                 .map(|seed| Packing { machines: &machines, requests: &requests, placement, tune: Some(1.3), seed })
                 .collect();
-            let outcomes = sweep(&experiments, std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN), |_| ())?;
+            let outcomes =
+                sweep(&experiments, std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN), |_| ())?;
             for (measure, arrived, expected, deviation) in &published[&(workload.to_owned(), name.to_owned())] {
                 let found = mean(&outcomes, measure, *arrived);
                 let is_off = (found - expected).abs() > AWAY_MAX.max(2.0 * deviation);
@@ -119,7 +121,9 @@ fn main() -> Outcomes<ExitCode> {
     if options.json {
         println!("{}", json!({ "compared": compared, "off": off, "one_run_seconds": one_run, "table_seconds": table }));
     } else {
-        println!("{compared} means compared, {off} off; one run of FGD {one_run:.3} s (the peer: about 29 minutes, recorded), all 300 runs {table:.1} s");
+        println!(
+            "{compared} means compared, {off} off; one run of FGD {one_run:.3} s (the peer: about 29 minutes, recorded), all 300 runs {table:.1} s"
+        );
     }
     Ok(if off == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
