@@ -1,10 +1,12 @@
-//! `longshore store` on the embedded store of a cluster that is stopped.
+//! `longshore store` on the embedded store of a cluster, stopped and running.
 
 #![allow(clippy::unwrap_used, reason = "the whole file is a test")]
 
 mod common;
 
-use common::{Machine, on_own_network, run, texts};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use common::{Machine, eventually, on_own_network, run, texts};
 
 #[test]
 fn a_cluster_goes_back_to_a_snapshot() {
@@ -12,8 +14,8 @@ fn a_cluster_goes_back_to_a_snapshot() {
         let machine = Machine::new();
         machine.up(&["--runtime", "simulated"]);
         machine.ask(&["create", "configmap", "kept", "--from-literal=a=1"]);
-        let running = machine.longshore(&["store", "status"]).output().unwrap();
-        assert!(!running.status.success() && texts(&running).1.contains("runs in"), "{running:?}");
+        let compacting = machine.longshore(&["store", "compact"]).output().unwrap();
+        assert!(!compacting.status.success() && texts(&compacting).1.contains("runs in"), "{compacting:?}");
         run(&mut machine.longshore(&["down"]));
 
         let file = machine.data_dir().join("copy");
@@ -43,5 +45,59 @@ fn a_cluster_goes_back_to_a_snapshot() {
         let after: u64 =
             machine.ask(&["get", "cm", "kept", "-o", "jsonpath={.metadata.resourceVersion}"]).parse().unwrap();
         assert!(after > before + 1_000_000, "revisions go on beyond what anybody can have seen: {before}, {after}");
+    });
+}
+
+/// One after the other ConfigMaps are made, while a copy is: what it holds is the first so many, each of them whole.
+#[test]
+fn a_running_cluster_is_copied_while_writes_go_on() {
+    on_own_network(&["kubectl", "ip"], || {
+        let machine = Machine::new();
+        machine.up(&["--runtime", "simulated"]);
+        let told = run(&mut machine.longshore(&["store", "status"]));
+        assert!(told.contains("store      embedded") && told.contains("keys"), "{told}");
+        let (acknowledged, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let file = machine.data_dir().join("copy");
+        let create = |index: usize| {
+            let (one, other) = (format!("--from-literal=a={index}"), format!("--from-literal=b={index}"));
+            machine.ask(&["create", "configmap", &format!("made-{index:04}"), &one, &other]);
+            acknowledged.store(index + 1, Ordering::SeqCst);
+        };
+        let before = std::thread::scope(|scope| {
+            let writing = scope.spawn(|| {
+                let mut index = 0;
+                while !stop.load(Ordering::SeqCst) {
+                    create(index);
+                    index += 1;
+                }
+            });
+            // Whatever happens here, the writer ends.
+            let copied = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                eventually("some are made", || (acknowledged.load(Ordering::SeqCst) >= 3).then_some(()));
+                let before = acknowledged.load(Ordering::SeqCst);
+                run(machine.longshore(&["store", "snapshot"]).arg(&file));
+                let again = machine.longshore(&["store", "snapshot"]).arg(&file).output().unwrap();
+                assert!(!again.status.success() && texts(&again).1.contains("exists already"), "{again:?}");
+                before
+            }));
+            stop.store(true, Ordering::SeqCst);
+            writing.join().unwrap();
+            copied.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        let made = acknowledged.into_inner();
+        run(&mut machine.longshore(&["down"]));
+        run(machine.longshore(&["store", "restore"]).arg(&file));
+        machine.up(&[]);
+        let maps = machine.ask(&[
+            "get",
+            "cm",
+            "-o",
+            "jsonpath={range .items[*]}{.metadata.name} {.data.a} {.data.b}{\"\\n\"}{end}",
+        ]);
+        let copied: Vec<&str> = maps.lines().filter(|line| line.starts_with("made-")).collect();
+        assert!((before..=made).contains(&copied.len()), "{before} before, {made} after, in the copy {copied:?}");
+        for (index, line) in copied.iter().enumerate() {
+            assert_eq!(*line, format!("made-{index:04} {index} {index}"));
+        }
     });
 }

@@ -257,7 +257,8 @@ impl Cluster {
         let names = ServerNames::apiserver(addresses);
         let certified = authority.issue_server("kube-apiserver", &names).map_err(failed("certificates"))?;
         let tls = authority.server_tls(&certified).map_err(failed("certificates"))?;
-        let server = Server::bind(settings.address, tls, control.service()).await.map_err(failed("API server"))?;
+        let server =
+            Server::bind(settings.address, tls, opened.kept(control.service())).await.map_err(failed("API server"))?;
         let server = server.with_tokens(Arc::new(BootstrapTokens::new(control.registry().clone())));
         settings.address = server.local_addr();
         let called = machine::called(settings.address);

@@ -142,7 +142,7 @@ pub async fn apiserver(options: ApiserverOptions, cancel: CancellationToken) -> 
     let names = ServerNames::apiserver(addresses);
     let certified = authority.issue_server("kube-apiserver", &names).map_err(failed("certificates"))?;
     let tls = authority.server_tls(&certified).map_err(failed("certificates"))?;
-    let server = Server::bind(options.listen, tls, service).await.map_err(failed("API server"))?;
+    let server = Server::bind(options.listen, tls, opened.kept(service)).await.map_err(failed("API server"))?;
     let server = server.with_tokens(Arc::new(BootstrapTokens::new(registry.clone())));
     settings.address = server.local_addr();
     let called = machine::called(settings.address);

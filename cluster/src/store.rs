@@ -1,11 +1,14 @@
 //! Where a cluster's objects are kept: which store, how it is opened, and what an operator can do with it.
 
+mod running;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use longshore_apiserver::http::HttpService;
 use longshore_core::clock::{Clock, SystemClock};
 use longshore_core::store::{MemoryStore, Revision, Status, Store};
 use longshore_storage_embedded::EmbeddedStore;
@@ -14,6 +17,7 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use crate::Error;
 use crate::data_dir::{DataDir, Settings};
 use crate::local::failed;
+use running::{Kept, Running};
 
 /// How `etcd=` stores are had by a build that has none.
 const NO_ETCD: &str = "this longshore was built without etcd: install protobuf-compiler and libprotobuf-dev, and build it with \
@@ -111,6 +115,14 @@ impl Opened {
         }
     }
 
+    /// The same service, which has administrators look after the store if nobody but this process can.
+    pub(crate) fn kept(&self, service: HttpService) -> HttpService {
+        match self {
+            Self::Embedded(store) => service.with_store_keeper(Arc::new(Kept(store.clone()))),
+            _ => service,
+        }
+    }
+
     /// Finishes what is under way.
     pub(crate) async fn close(self) {
         match self {
@@ -196,10 +208,18 @@ fn restore_embedded(directory: &DataDir, file: &Path) -> Result<Restoring, Error
 /// A store, for whoever looks after it.
 #[derive(Debug)]
 pub struct Keeper {
-    opened: Opened,
+    reached: Reached,
     kind: StoreKind,
     /// Held where nobody else may have the store open.
     _lock: Option<crate::Lock>,
+}
+
+/// How a store is reached.
+#[derive(Debug)]
+enum Reached {
+    Opened(Opened),
+    /// Through the process that has it open.
+    Through(Running),
 }
 
 /// How a store is.
@@ -253,10 +273,12 @@ pub enum Restoring {
 }
 
 impl Keeper {
-    /// Opens the store of a directory's cluster, or another one.
+    /// Opens the store of a directory's cluster, or another one. If the cluster runs and has its store to itself, its API server is
+    /// asked.
     ///
     /// # Errors
-    /// [`Error::NoCluster`] if none is named and none was started there; [`Error::Running`] if a process has it to itself;
+    /// [`Error::NoCluster`] if none is named and none was started there; [`Error::Running`] if a process that has the store to
+    /// itself left no kubeconfig;
     /// [`Error::Missing`] for a store in memory, which nobody else can see.
     pub async fn open(directory: &DataDir, asked: Option<StoreKind>, access: &EtcdAccess) -> Result<Self, Error> {
         let settings = settings(directory, asked.as_ref())?;
@@ -270,12 +292,20 @@ impl Keeper {
             StoreKind::Embedded if !directory.join("store").exists() => {
                 return Err(Error::NoCluster { directory: directory.path().into() });
             }
-            StoreKind::Embedded => Some(directory.lock()?),
+            StoreKind::Embedded => match directory.lock() {
+                Ok(lock) => Some(lock),
+                Err(running @ Error::Running { .. }) => {
+                    let reached = Reached::Through(Running::find(directory, running)?);
+                    return Ok(Self { reached, kind, _lock: None });
+                }
+                Err(error) => return Err(error),
+            },
             StoreKind::Etcd(_) => None,
         };
         // Whoever looks after a store has nothing compacted by the way.
         let access = EtcdAccess { compaction: None, ..access.clone() };
-        Ok(Self { opened: open(&settings, directory, &access).await?, kind, _lock: lock })
+        let reached = Reached::Opened(open(&settings, directory, &access).await?);
+        Ok(Self { reached, kind, _lock: lock })
     }
 
     /// How the store is.
@@ -283,14 +313,17 @@ impl Keeper {
     /// # Errors
     /// [`Error::Part`] with what the store says.
     pub async fn status(&self) -> Result<StoreReport, Error> {
-        let status = self.opened.store().status().await.map_err(failed("store"))?;
+        let status = match &self.reached {
+            Reached::Opened(opened) => opened.store().status().await.map_err(failed("store"))?,
+            Reached::Through(running) => running.status().await?,
+        };
         Ok(StoreReport { kind: self.kind.clone(), status, members: self.members().await })
     }
 
     async fn members(&self) -> Vec<Result<MemberReport, String>> {
-        match &self.opened {
+        match &self.reached {
             #[cfg(feature = "etcd")]
-            Opened::Etcd(store) => {
+            Reached::Opened(Opened::Etcd(store)) => {
                 let report = |member: longshore_storage_etcd::MemberStatus| MemberReport {
                     wants_defragmentation: member.wants_defragmentation(),
                     endpoint: member.endpoint,
@@ -310,9 +343,12 @@ impl Keeper {
     /// Forgets what was before a revision (`None`: before now), and answers the revision.
     ///
     /// # Errors
-    /// [`Error::Part`] with what the store says.
+    /// [`Error::Part`] with what the store says; [`Error::Running`] where it is part of a process, which compacts by itself.
     pub async fn compact(&self, revision: Option<Revision>) -> Result<Revision, Error> {
-        let store = self.opened.store();
+        let store = match &self.reached {
+            Reached::Opened(opened) => opened.store(),
+            Reached::Through(running) => return Err(running.refusal()),
+        };
         let revision = match revision {
             Some(revision) => revision,
             None => store.status().await.map_err(failed("store"))?.revision,
@@ -326,7 +362,11 @@ impl Keeper {
     /// # Errors
     /// [`Error::Part`] with what the store says; [`Error::Missing`] for a store that cannot.
     pub async fn snapshot(&self, file: &Path) -> Result<u64, Error> {
-        match &self.opened {
+        let opened = match &self.reached {
+            Reached::Opened(opened) => opened,
+            Reached::Through(running) => return running.snapshot(file).await,
+        };
+        match opened {
             #[cfg(feature = "etcd")]
             Opened::Etcd(store) => store.save_snapshot(file).await.map(|saved| saved.bytes).map_err(failed("snapshot")),
             Opened::Embedded(store) => {
@@ -364,7 +404,7 @@ impl Keeper {
     #[cfg(feature = "etcd")]
     async fn restore_commands(&self, file: &Path) -> Result<Restoring, Error> {
         let mut commands = Vec::new();
-        if let Opened::Etcd(store) = &self.opened {
+        if let Reached::Opened(Opened::Etcd(store)) = &self.reached {
             longshore_storage_etcd::check_snapshot(file).await.map_err(failed("snapshot"))?;
             let members = store.restore_commands(file).await.map_err(failed("store"))?;
             commands.extend(members.into_iter().map(|member| member.command));
@@ -379,7 +419,9 @@ impl Keeper {
 
     /// Lets the store go.
     pub async fn close(self) {
-        self.opened.close().await;
+        if let Reached::Opened(opened) = self.reached {
+            opened.close().await;
+        }
     }
 }
 

@@ -13,6 +13,9 @@ const FIRST: usize = 500;
 /// Most entries of one request.
 const MOST: usize = 10_000;
 
+/// Fewest, however large they are.
+const FEWEST: usize = 16;
+
 /// About how many bytes one answer shall have.
 const ANSWER_BYTES: usize = 4 << 20;
 
@@ -69,8 +72,7 @@ async fn list_once(store: &EtcdStore, prefix: &str, options: &ListOptions) -> Re
         let bytes: usize = found.iter().map(|entry| entry.key.len() + entry.value.len()).sum();
         let total = usize::try_from(answer.count()).unwrap_or(0);
         let remaining = total.saturating_sub(found.len());
-        // As many as fit, by the size of those that came; but not suddenly very many.
-        step = (ANSWER_BYTES / (bytes / found.len().max(1) + 1)).clamp(16, (step * 4).min(MOST));
+        step = next_step(step, found.len(), bytes);
         let is_last = !answer.more() || found.len() >= left;
         drop(answer);
         entries.extend(found);
@@ -79,6 +81,13 @@ async fn list_once(store: &EtcdStore, prefix: &str, options: &ListOptions) -> Re
         }
         after = entries.last().map(|entry| entry.key.clone());
     }
+}
+
+/// How many entries the next request asks for: as many as fit into an answer, by the size of those that came; but not suddenly
+/// very many, and never all.
+fn next_step(step: usize, found: usize, bytes: usize) -> usize {
+    let fit = ANSWER_BYTES / (bytes / found.max(1) + 1);
+    fit.clamp(FEWEST, (step * 4).min(MOST))
 }
 
 async fn ask(
@@ -98,4 +107,27 @@ async fn ask(
             async move { member.kv.get(start, Some(options)).await }
         })
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 150,000 pods of some size are never more than a few MiB at a time.
+    #[test]
+    fn no_request_asks_for_everything() {
+        for size in [1, 100, 1_000, 5_000, 100_000, 1_500_000] {
+            let (mut step, mut left, mut requests) = (FIRST, 150_000_usize, 0);
+            while left > 0 {
+                assert!((1..=MOST).contains(&step), "{step} of {size} bytes");
+                assert!(step <= FIRST.max(FEWEST) || step * size <= ANSWER_BYTES, "{step} of {size} bytes");
+                let found = step.min(left);
+                left -= found;
+                requests += 1;
+                step = next_step(step, found, found * size);
+            }
+            assert!(requests <= 150_000_usize.div_ceil((ANSWER_BYTES / (size + 1)).clamp(FEWEST, MOST)) + 4);
+        }
+        assert_eq!(next_step(FIRST, 0, 0), FIRST * 4, "nothing came");
+    }
 }

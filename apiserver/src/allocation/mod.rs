@@ -35,6 +35,9 @@ const NODE_PORTS: &str = "/longshore/node-ports/";
 /// How many numbers are tried at random before all that are taken are read.
 const PROBES: usize = 8;
 
+/// How many keys are read at once.
+const PAGE: usize = 1000;
+
 /// Gives addresses and node ports to services.
 #[derive(Debug)]
 pub(crate) struct Allocator {
@@ -201,9 +204,18 @@ impl Allocator {
                 }
             }
         }
-        let page = self.store.list(pool.prefix, ListOptions::default()).await;
-        let page = page.map_err(|error| status::from_store(error, "read what services have"))?;
-        let taken: BTreeSet<String> = page.entries.into_iter().map(|entry| entry.key).collect();
+        let mut options = ListOptions { limit: PAGE, ..ListOptions::default() };
+        let mut taken = BTreeSet::new();
+        loop {
+            let page = self.store.list(pool.prefix, options.clone()).await;
+            let page = page.map_err(|error| status::from_store(error, "read what services have"))?;
+            taken.extend(page.entries.into_iter().map(|entry| entry.key));
+            if !page.more {
+                break;
+            }
+            // Of whatever revision: the commit has the last word.
+            options.after = taken.last().cloned();
+        }
         let free = |number: &u64| {
             let key = key(*number);
             !avoid.contains(&key) && !taken.contains(&key)

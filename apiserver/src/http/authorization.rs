@@ -1,4 +1,5 @@
-//! What somebody who is known may do. There are no roles yet: everything, save for nodes that are about to join.
+//! What somebody who is known may do. There are no roles yet: everything, save for nodes that are about to join, and for the store
+//! as a whole, which is the administrators'.
 
 use ::http::Method;
 use longshore_core::api::CertificateSigningRequest;
@@ -7,6 +8,7 @@ use longshore_core::kind::{AnyObject, DynObject, KindType};
 use longshore_core::status;
 
 use super::Identity;
+use super::identity::MASTERS;
 use super::path::{Resource, Route};
 use crate::bootstrap_token::GROUP;
 use crate::registry::PatchBody;
@@ -20,8 +22,13 @@ fn forbidden(identity: &Identity, what: &str) -> Error {
     status::failure(403, "Forbidden", format!("User {:?} cannot {what}: {why}", identity.user)).into()
 }
 
-/// Checks that a request may be made: whoever holds a bootstrap token may create requests for certificates, and read one.
+/// Checks that a request may be made: whoever holds a bootstrap token may create requests for certificates, and read one; only
+/// administrators may see the store as a whole.
 pub(super) fn check(identity: &Identity, method: &Method, route: &Route, watches: bool) -> Result<(), Error> {
+    if matches!(route, Route::Store(_)) && !identity.groups.iter().any(|group| group == MASTERS) {
+        let message = format!("User {:?} cannot see the store: only members of {MASTERS} may", identity.user);
+        return Err(status::failure(403, "Forbidden", message).into());
+    }
     if !is_joining(identity) {
         return Ok(());
     }

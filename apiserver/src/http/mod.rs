@@ -8,6 +8,7 @@ mod call;
 mod discovery;
 mod explain;
 mod identity;
+mod keeper;
 mod log;
 mod metrics;
 mod nodes;
@@ -48,6 +49,7 @@ pub use explain::{
     SchedulerEndpoint,
 };
 pub use identity::Identity;
+pub use keeper::{SNAPSHOT_PATH, STATUS_PATH, StoreKeeper};
 pub use metrics::show_metrics;
 pub use nodes::{LocalNodes, NodeConnector, NodeError, RemoteNodes};
 pub use server::{Authenticator, BindError, Limits, Server, Service};
@@ -70,6 +72,7 @@ struct Shared {
     nodes: Option<Arc<dyn NodeConnector>>,
     explainer: Option<Arc<dyn Explainer>>,
     metrics: Option<Arc<MetricsRegistry>>,
+    keeper: Option<Arc<dyn StoreKeeper>>,
     documents: Arc<openapi::Documents>,
 }
 
@@ -77,7 +80,8 @@ impl HttpService {
     /// A service over this registry.
     pub fn new(registry: Arc<Registry>) -> Self {
         let documents = Arc::default();
-        Self { shared: Arc::new(Shared { registry, nodes: None, explainer: None, metrics: None, documents }) }
+        let shared = Shared { registry, nodes: None, explainer: None, metrics: None, keeper: None, documents };
+        Self { shared: Arc::new(shared) }
     }
 
     /// The same service, which reaches the agents of nodes in this way: for logs, exec, attach and port-forward.
@@ -96,6 +100,12 @@ impl HttpService {
     #[must_use]
     pub fn with_metrics(self, metrics: Arc<MetricsRegistry>) -> Self {
         self.with(|shared| shared.metrics = Some(metrics))
+    }
+
+    /// The same service, which has administrators look after the store at [`STATUS_PATH`] and [`SNAPSHOT_PATH`].
+    #[must_use]
+    pub fn with_store_keeper(self, keeper: Arc<dyn StoreKeeper>) -> Self {
+        self.with(|shared| shared.keeper = Some(keeper))
     }
 
     fn with(self, change: impl FnOnce(&mut Shared)) -> Self {
@@ -215,6 +225,10 @@ where
         Route::Live => Ok(answer::text("ok")),
         Route::Ready => registry.ready().await.map(|()| answer::text("ok")),
         Route::Metrics => shared.metrics.as_deref().map_or_else(|| Err(nothing_here()), metrics::show_metrics),
+        Route::Store(question) => match &shared.keeper {
+            Some(keeper) => question.answer(&**keeper).await,
+            None => Err(nothing_here()),
+        },
         Route::Version => Ok(answer::json(200, &discovery::version())),
         Route::OpenApiV2 => Ok(openapi::v2(&call.accept)),
         Route::OpenApi(path) => shared.documents.serve(registry.kinds(), &call, path.as_deref()),

@@ -3,6 +3,7 @@
 use longshore_core::kind::KindType;
 
 use super::discovery;
+use super::keeper::Question;
 use super::review::{self, Review};
 
 /// Where a request goes.
@@ -16,6 +17,8 @@ pub(super) enum Route {
     Ready,
     /// `/metrics`.
     Metrics,
+    /// `/longshore/store` and below.
+    Store(Question),
     /// `/version`.
     Version,
     /// Lists of what is served.
@@ -64,6 +67,8 @@ pub(super) fn parse(kinds: &[&'static KindType], path: &str) -> Option<Route> {
         ["openapi", "v3"] => return Some(Route::OpenApi(None)),
         ["openapi", "v3", path @ ..] => return Some(Route::OpenApi(Some(path.join("/")))),
         ["metrics"] => return Some(Route::Metrics),
+        ["longshore", "store"] => return Some(Route::Store(Question::Status)),
+        ["longshore", "store", "snapshot"] => return Some(Route::Store(Question::Snapshot)),
         ["version"] => return Some(Route::Version),
         ["api"] => return Some(Route::Discovery(Discovery::Core)),
         ["apis"] => return Some(Route::Discovery(Discovery::Groups)),

@@ -1,6 +1,6 @@
 //! The rules of resource versions in reads, and how long things are kept.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -8,7 +8,10 @@ use longshore_core::api::{ConfigMap, Event};
 use longshore_core::client::params::{GetParams, ListParams, PostParams, VersionMatch, WatchParams};
 use longshore_core::client::{Api, Client, Error, List, WatchEvent};
 use longshore_core::clock::VirtualClock;
-use longshore_core::store::{HistoryLimits, MemoryStore, Store};
+use longshore_core::store::{
+    self, Committed, HistoryLimits, KeyValue, ListOptions, MemoryStore, Page, Revision, Snapshot, Store, Transaction,
+    WatchStream,
+};
 use serde_json::json;
 
 use super::{Options, Registry};
@@ -151,4 +154,66 @@ async fn events_of_an_hour_ago_are_gone() {
     cluster.clock.advance(Duration::from_secs(1));
     assert!(matches!(watch.next().await, Some(Ok(WatchEvent::Deleted(_)))));
     assert!(events.get_opt("e").await.unwrap().is_none());
+}
+
+/// A store that notes how much is asked of it at once; 0 for everything.
+#[derive(Debug)]
+struct Noting {
+    store: MemoryStore,
+    limits: Mutex<Vec<usize>>,
+}
+
+#[async_trait::async_trait]
+impl Store for Noting {
+    async fn get(&self, key: &str) -> Result<Snapshot<Option<KeyValue>>, store::Error> {
+        self.store.get(key).await
+    }
+
+    async fn list(&self, prefix: &str, options: ListOptions) -> Result<Page, store::Error> {
+        self.limits.lock().unwrap().push(options.limit);
+        self.store.list(prefix, options).await
+    }
+
+    async fn commit(&self, transaction: Transaction) -> Result<Committed, store::Error> {
+        self.store.commit(transaction).await
+    }
+
+    async fn watch(&self, prefix: &str, after: Revision) -> Result<WatchStream, store::Error> {
+        self.store.watch(prefix, after).await
+    }
+
+    async fn compact(&self, revision: Revision) -> Result<(), store::Error> {
+        self.store.compact(revision).await
+    }
+
+    async fn status(&self) -> Result<store::Status, store::Error> {
+        self.store.status().await
+    }
+}
+
+/// However many objects there are, what is stored of them is in memory page by page: when the cache is filled, and when a past
+/// version is listed.
+#[tokio::test]
+async fn nothing_is_asked_of_the_store_as_a_whole() {
+    const MAPS: usize = 3500;
+    let noting = Noting { store: MemoryStore::new(), limits: Mutex::default() };
+    let store = Arc::new(noting);
+    let start = async || Registry::start(store.clone(), Arc::new(VirtualClock::new()), Options::new(1)).await.unwrap();
+    let client: Arc<dyn Client> = Arc::new(LocalClient::new(start().await, "test"));
+    let maps: Api<ConfigMap> = Api::namespaced(client, "default");
+    let mut last = String::new();
+    for index in 0..MAPS {
+        let map: ConfigMap = serde_json::from_value(json!({"metadata": {"name": format!("{index}")}})).unwrap();
+        let made = maps.create(map, &PostParams::default()).await.unwrap();
+        last.clone_from(made.metadata.resource_version.as_ref().unwrap());
+    }
+    store.limits.lock().unwrap().clear();
+    let client: Arc<dyn Client> = Arc::new(LocalClient::new(start().await, "test"));
+    let maps: Api<ConfigMap> = Api::namespaced(client, "default");
+    let exact = at(last.parse().unwrap(), VersionMatch::Exact);
+    assert_eq!(maps.list(&exact).await.unwrap().items.len(), MAPS);
+    assert_eq!(maps.list(&ListParams::default()).await.unwrap().items.len(), MAPS);
+    let limits = store.limits.lock().unwrap();
+    assert!(limits.len() >= 2 * MAPS / 1000, "{limits:?}");
+    assert!(limits.iter().all(|limit| (1..=1000).contains(limit)), "{limits:?}");
 }
