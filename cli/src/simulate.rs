@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
 use longshore_core::clock::{Clock, SystemClock};
 use longshore_simulator::{Estimate, Outcome, Packing, Placement, openb, sweep};
@@ -30,8 +31,8 @@ pub(crate) struct Options {
     /// Pods: a CSV file with the columns name, cpu_milli, memory_mib, num_gpu, gpu_milli and, if any, gpu_spec
     #[arg(long, value_name = "FILE")]
     pods: PathBuf,
-    /// Who places them: random, dot-product, gpu-clustering, gpu-packing, best-fit or fgd
-    #[arg(long, value_name = "POLICY")]
+    /// Who places them
+    #[arg(long, value_name = "POLICY", value_parser = policy())]
     policy: Placement,
     /// Have pods arrive that ask for so many times the GPUs there are, drawing pods again or leaving some out [default: each once]
     #[arg(long, value_name = "FACTOR")]
@@ -48,6 +49,11 @@ pub(crate) struct Options {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// Takes the names of all policies, and shows them in help and completion.
+fn policy() -> impl TypedValueParser<Value = Placement> {
+    PossibleValuesParser::new(Placement::ALL.map(Placement::name)).try_map(|name| name.parse::<Placement>())
 }
 
 /// Runs it and prints what came out.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use longshore_core::api::pod::Pod;
+use longshore_core::devices::WHOLE;
 use longshore_core::scheduling::NodeId;
-use longshore_core::scheduling::cluster::{Cluster, ResourceId};
 use longshore_scheduler::Engine;
-use longshore_scheduler::policies::gpu::{GPU, GPU_MODEL, Largest, Workload};
+use longshore_scheduler::policies::gpu::{Largest, Workload};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 use serde::Serialize;
@@ -102,7 +102,7 @@ impl Packing<'_> {
         let mut total = 0.0;
         let nodes: Vec<NodeId> = engine.cluster().nodes().iter().collect();
         for node in nodes {
-            let of_node = fragments_of(&workload, engine.cluster(), node);
+            let of_node = workload.fragments_on(engine.cluster(), node).total();
             fragments.resize(node.index() + 1, 0.0);
             fragments[node.index()] = of_node;
             total += of_node;
@@ -120,7 +120,7 @@ impl Packing<'_> {
                 used += request.gpu_milli();
                 let of_node = &mut fragments[placement.id.index()];
                 total -= *of_node;
-                *of_node = fragments_of(&workload, engine.cluster(), placement.id);
+                *of_node = workload.fragments_on(engine.cluster(), placement.id).total();
                 total += *of_node;
             }
             curve.add(Row { arrived, used, fragments: total });
@@ -168,14 +168,5 @@ impl Packing<'_> {
 }
 
 fn gpu_milli(machine: &Machine) -> i64 {
-    machine.gpus * longshore_core::devices::WHOLE
-}
-
-fn fragments_of(workload: &Workload, cluster: &Cluster, node: NodeId) -> f64 {
-    let Some(pool) = cluster.devices(node) else { return 0.0 };
-    let gpus: Vec<i64> = pool.left_of(GPU).into_iter().flatten().map(|(_, left)| *left).collect();
-    let at = |column: &[i64]| column.get(node.index()).copied().unwrap_or(0);
-    let milli_cpu = at(cluster.allocatable(ResourceId::CPU)) - at(cluster.requested(ResourceId::CPU));
-    let model = cluster.label(GPU_MODEL).and_then(|labels| Some(labels.text(labels.value(node)?)));
-    workload.fragments(milli_cpu, &gpus, model).total()
+    machine.gpus * WHOLE
 }

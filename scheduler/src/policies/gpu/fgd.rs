@@ -9,7 +9,7 @@ use longshore_core::scheduling::{
     ClusterEvent, Cycle, NodeId, NodeSet, Policy, Reach, Refusal, Reservation, Reserve, Score, Scores, State,
 };
 
-use super::{Demand, GPU_MODEL, Left, Workload, truncated};
+use super::{Demand, Left, Workload, truncated};
 
 /// Prefers the node, and there the GPU, whose fragmentation grows the least, as a given workload sees it.
 ///
@@ -29,9 +29,7 @@ impl Fgd {
     /// The node's score, and the place of the GPU that gives it to a pod that shares one.
     fn of_node(&self, cluster: &Cluster, demand: Demand, node: NodeId) -> (i64, usize) {
         let left = Left::of(cluster, node);
-        let labels = cluster.label(GPU_MODEL);
-        let model = labels.and_then(|labels| labels.value(node).map(|value| labels.text(value)));
-        let model = self.workload.model(model);
+        let model = self.workload.model_on(cluster, node);
         let before = self.workload.of(&left, model).total();
         let score = |after: &Left| {
             let change = (before - self.workload.of(after, model).total()) / 1000.0;

@@ -4,7 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Left, ratio};
+use longshore_core::scheduling::NodeId;
+use longshore_core::scheduling::cluster::Cluster;
+
+use super::{GPU_MODEL, Left, ratio};
 
 /// How many of a hundred pods the typical ones are at least.
 const TYPICAL_PERCENT: u64 = 95;
@@ -123,8 +126,19 @@ impl Workload {
         self.of(&left, self.model(model))
     }
 
+    /// The same of a node of a cluster.
+    pub fn fragments_on(&self, cluster: &Cluster, node: NodeId) -> Fragments {
+        self.of(&Left::of(cluster, node), self.model_on(cluster, node))
+    }
+
+    /// Of which model a node's GPUs are, if any type names it.
+    pub(super) fn model_on(&self, cluster: &Cluster, node: NodeId) -> Option<usize> {
+        let labels = cluster.label(GPU_MODEL)?;
+        self.model(Some(labels.text(labels.value(node)?)))
+    }
+
     /// The place of a model among those that any type names.
-    pub(super) fn model(&self, name: Option<&str>) -> Option<usize> {
+    fn model(&self, name: Option<&str>) -> Option<usize> {
         self.models.iter().position(|model| Some(model.as_str()) == name)
     }
 
