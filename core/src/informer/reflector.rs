@@ -266,6 +266,7 @@ impl DynInformer {
             let mut from = None;
             loop {
                 let begun = self.shared.clock.elapsed();
+                let went_on = from.is_some();
                 let ended = self.list_and_watch(&mut from).await;
                 if self.shared.clock.elapsed().saturating_sub(begun) >= HEALTHY {
                     backoff.attempt = 0;
@@ -278,6 +279,10 @@ impl DynInformer {
                         // Too old to go on from, or doubtful: list anew.
                         if error.is_expired() || matches!(error, Error::Api(_) | Error::Decode { .. }) {
                             from = None;
+                        }
+                        // A server that was away is back, and knows the past no longer: the failures before are no reason to wait.
+                        if error.is_expired() && went_on {
+                            backoff.attempt = 0;
                         }
                         let kind = self.shared.kind.info.plural;
                         if error.is_not_found() && !self.has_synced() {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Change, Informer, Informers, Selection};
 use crate::api::V1;
 use crate::client::{Api, Client};
-use crate::clock::VirtualClock;
+use crate::clock::{Clock, VirtualClock};
 use crate::kind::{Column, Described, Kind, KindType, Subresource};
 use crate::testing::client::{FakeServer, Faults};
 use crate::validation::ErrorList;
@@ -165,6 +166,34 @@ async fn expiry_and_errors_lead_to_a_new_listing() {
         world.settle().await;
         assert_eq!(informer.len(), 1);
         assert_eq!(adds.load(Ordering::Relaxed), 1, "told once");
+        cancel.cancel();
+    };
+    tokio::join!(run, test);
+}
+
+#[tokio::test]
+async fn a_server_that_was_away_and_has_forgotten_the_past_is_listed_at_once() {
+    let world = world(4);
+    let informer = world.informer(Selection::default());
+    let cancel = CancellationToken::new();
+    let run = informer.run(cancel.clone());
+    let test = async {
+        informer.synced().await;
+        // The watch breaks, and nobody answers for a while.
+        world.server.set_faults(Faults { watch_cut: 1.0, ..Faults::default() });
+        world.api().create(item("a", "red"), &post()).await.unwrap();
+        world.server.compact();
+        let away = || crate::client::Error::Unavailable { operation: "watch".into(), reason: "x".into() };
+        world.server.fail_with(std::iter::repeat_with(away).take(6));
+        let mut last = None;
+        while informer.is_empty() {
+            last = world.clock.advance_to_next().or(last);
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert!(world.clock.elapsed() > Duration::from_secs(30), "it was away for long: {:?}", world.clock.elapsed());
+        assert!(last < Some(Duration::from_secs(1)), "{last:?} after it was back");
         cancel.cancel();
     };
     tokio::join!(run, test);
