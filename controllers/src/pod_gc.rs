@@ -1,7 +1,8 @@
 //! Collects pods that nobody would ever remove: those of nodes that are gone, those deleted before they had a node, and
 //! the oldest of too many that ended.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -16,18 +17,42 @@ use crate::controller::{Controller, Triggers, View};
 use crate::plan::{Action, ObjectRef, Plan};
 use crate::pods::{BY_NODE, index_by_node};
 
-/// A pod is not collected before it is this old: its node may yet register.
+/// A pod is not collected before its node was missed for so long: it may yet register, or be back.
 const QUARANTINE: SignedDuration = SignedDuration::from_secs(40);
+/// What is known of a node that was missed is forgotten after so long, for its pods are gone by then.
+const FORGET: SignedDuration = SignedDuration::from_hours(1);
 /// Taint by which somebody assures that a node is off and stays so.
 const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 /// Index of pods that ended.
 const ENDED: &str = "pod-gc/ended";
 
 /// The pod collector.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct PodCollector {
     /// How many ended pods are kept; 0 for all.
     ended_max: usize,
+    missed: Arc<Missed>,
+}
+
+/// Since when nodes are missed that pods have.
+#[derive(Debug, Default)]
+struct Missed(Mutex<BTreeMap<String, Timestamp>>);
+
+impl Missed {
+    fn nodes(&self) -> MutexGuard<'_, BTreeMap<String, Timestamp>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long the node is missed, from now on if it was not before.
+    fn age(&self, node: &str, now: Timestamp) -> SignedDuration {
+        let mut nodes = self.nodes();
+        nodes.retain(|_, since| now.duration_since(*since) < FORGET);
+        now.duration_since(*nodes.entry(node.to_owned()).or_insert(now))
+    }
+
+    fn is_there(&self, node: &str) {
+        self.nodes().remove(node);
+    }
 }
 
 /// What to look at.
@@ -42,10 +67,10 @@ pub(crate) enum Item {
 impl PodCollector {
     /// A collector that keeps this many ended pods; 0 for all.
     pub(crate) fn new(ended_max: usize) -> Self {
-        Self { ended_max }
+        Self { ended_max, missed: Arc::default() }
     }
 
-    fn ended(self, view: &View<'_>) -> Plan {
+    fn ended(&self, view: &View<'_>) -> Plan {
         let mut ended = view.of::<Pod>().by_index(ENDED, "");
         if self.ended_max == 0 || ended.len() <= self.ended_max {
             return Plan::nothing();
@@ -98,14 +123,13 @@ fn is_out_of_service(node: &Node) -> bool {
         && taints.any(|taint| taint.key == OUT_OF_SERVICE && taint.effect != TaintEffect::Unset)
 }
 
-fn look_at(view: &View<'_>, pod: &Pod, now: Timestamp) -> Plan {
+fn look_at(view: &View<'_>, missed: &Missed, pod: &Pod, now: Timestamp) -> Plan {
     let deleted = pod.metadata.deletion_timestamp.is_some();
     if pod.spec.node_name.is_empty() {
         return if deleted { collect(pod, None, now).into() } else { Plan::nothing() };
     }
     let Some(node) = view.of::<Node>().get("", &pod.spec.node_name) else {
-        let created = pod.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
-        let age = now.duration_since(created);
+        let age = missed.age(&pod.spec.node_name, now);
         if age < QUARANTINE {
             let left = Duration::try_from(QUARANTINE - age).ok();
             return Plan { actions: Vec::new(), look_again: left };
@@ -117,6 +141,7 @@ fn look_at(view: &View<'_>, pod: &Pod, now: Timestamp) -> Plan {
         plan.actions.extend(collect(pod, Some("PodGC: node no longer exists"), now));
         return plan;
     };
+    missed.is_there(&pod.spec.node_name);
     if deleted && is_out_of_service(&node) {
         return collect(pod, None, now).into();
     }
@@ -143,9 +168,12 @@ impl Controller for PodCollector {
             let pod = moved.then(|| Item::Pod(ObjectKey::of(&**pod)));
             pod.into_iter().chain(ended.then_some(Item::Ended)).collect()
         });
-        let pods = triggers.informer::<Pod>();
+        let (pods, missed) = (triggers.informer::<Pod>(), self.missed.clone());
         triggers.on::<Node, _>(move |change: &Change<Arc<Node>>| {
             let node = change.object();
+            if !matches!(change, Change::Deleted(_)) {
+                missed.is_there(node.metadata.name.as_deref().unwrap_or_default());
+            }
             if !matches!(change, Change::Deleted(_)) && !is_out_of_service(node) {
                 return Vec::new();
             }
@@ -158,7 +186,7 @@ impl Controller for PodCollector {
         match key {
             Item::Ended => self.ended(view),
             Item::Pod(key) => match view.of::<Pod>().get(&key.namespace, &key.name) {
-                Some(pod) => look_at(view, &pod, now),
+                Some(pod) => look_at(view, &self.missed, &pod, now),
                 None => Plan::nothing(),
             },
         }
