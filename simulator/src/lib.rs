@@ -11,10 +11,12 @@
 mod arrivals;
 mod curve;
 mod objects;
+pub mod observer;
 pub mod openb;
 mod packing;
 mod placement;
 mod sweep;
+pub mod workload;
 
 pub use curve::Point;
 pub use packing::{Outcome, Packing, PackingError};
