@@ -22,8 +22,8 @@ use crate::{OpenError, Options};
 /// Waits between tries, each with up to as much again of jitter.
 const BACKOFF: Backoff = Backoff { base: Duration::from_millis(25), max: Duration::from_secs(2) };
 
-/// How often an idle connection is tried, and how long the answer may take. etcd refuses more than one in 5 s.
-const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
+/// How often a connection is tried, and how long the answer may take: what a member that hangs costs. etcd refuses more than one in 5 s.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(6), Duration::from_secs(2));
 
 /// Most bytes of one answer. etcd itself bounds its answers only by what was asked for, so the requests do that.
 const ANSWER_BYTES_MAX: usize = 1 << 30;
