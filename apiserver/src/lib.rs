@@ -16,6 +16,6 @@ mod selector;
 mod status;
 
 pub use crate::http::HttpService;
-pub use allocation::{AddressRange, ParseRangeError, PortRange};
+pub use allocation::{AddressRange, ParseRangeError, ParseServiceRangesError, PortRange, ServiceRanges};
 pub use local::LocalClient;
 pub use registry::{Options, PatchBody, Registry, StartError, Warnings};

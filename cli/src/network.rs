@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use longshore_cluster::{NetworkKind, NetworkOptions};
+use longshore_cluster::remote::ServiceRanges;
+use longshore_cluster::{NetworkKind, NetworkOptions, RangeOptions};
+use longshore_core::network::Ranges;
 
 /// How pods are connected.
 #[derive(Debug, Args)]
@@ -24,5 +26,29 @@ pub(crate) struct Network {
 impl Network {
     pub(crate) fn options(self) -> NetworkOptions {
         NetworkOptions { kind: self.network, cni_configuration: self.cni_conf_dir, cni_plugins: self.cni_bin_dirs }
+    }
+}
+
+/// Which addresses a cluster has.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
+pub(crate) struct Addresses {
+    /// Give pods and Services addresses of both families, IPv4 first, out of ranges that are free on this machine; only when a cluster
+    /// is made
+    #[arg(long, conflicts_with = "join")]
+    dual_stack: bool,
+    /// Addresses of all nodes' pods: a range, or one of each family as in 10.1.0.0/16,fd00:1::/56, the primary first; a node gets a /24
+    /// of IPv4, a /64 of IPv6 [default: free on this machine, or what was recorded]
+    #[arg(long, value_name = "RANGE[,RANGE]", conflicts_with = "join")]
+    cluster_cidr: Option<Ranges>,
+    /// Addresses of Services: a range, or one of each family as in 10.96.0.0/16,fd00:2::/112, the primary first [default: free on this
+    /// machine, or what was recorded]
+    #[arg(long, value_name = "RANGE[,RANGE]", conflicts_with = "join")]
+    service_range: Option<ServiceRanges>,
+}
+
+impl Addresses {
+    pub(crate) fn options(self) -> RangeOptions {
+        RangeOptions { dual_stack: self.dual_stack, cluster: self.cluster_cidr, services: self.service_range }
     }
 }

@@ -6,14 +6,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use ipnet::IpNet;
-use longshore_cluster::remote::{self, AddressRange, JoinOptions, NodeAccess, Part, Role};
+use longshore_cluster::remote::{self, JoinOptions, NodeAccess, Part, Role, ServiceRanges};
 use longshore_cluster::tokens::BootstrapToken;
 use longshore_cluster::{
     ControlPlaneJoin, ControlPlaneToken, Error, LeaderOptions, RuntimeKind, SchedulerConfiguration, StoreKind,
     Unsupported, read_scheduler_configuration,
 };
 use longshore_core::go_duration;
+use longshore_core::network::Ranges;
 
 use crate::device_plugin::OfferOptions;
 use crate::dns::{ClusterNames, Dns};
@@ -38,9 +38,10 @@ pub(crate) struct ApiserverOptions {
     /// Further address by which clients call this server; may be given several times
     #[arg(long = "address", value_name = "ADDRESS")]
     addresses: Vec<IpAddr>,
-    /// Addresses of Services
-    #[arg(long, value_name = "RANGE", default_value = "10.96.0.0/16")]
-    service_range: AddressRange,
+    /// Addresses of Services: a range, or one of each family as in 10.96.0.0/16,fd00:2::/112; the first is that of Services which do not
+    /// ask for another
+    #[arg(long, value_name = "RANGE[,RANGE]", default_value = "10.96.0.0/16")]
+    service_range: ServiceRanges,
     #[command(flatten)]
     names: ClusterNames,
     /// What to do about fields that nothing acts on yet and that it would be unsafe to ignore
@@ -160,12 +161,13 @@ pub(crate) struct ControllersOptions {
     remote: RemoteOptions,
     #[command(flatten)]
     listening: Listening,
-    /// Addresses of which nodes get ranges for their pods, those that bring none
-    #[arg(long, value_name = "RANGE", default_value = "10.244.0.0/16")]
-    cluster_cidr: IpNet,
+    /// Addresses of which nodes get ranges for their pods, those that bring none: a range, or one of each family as in
+    /// 10.244.0.0/16,fd00:1::/56, the primary first; a node gets a /24 of IPv4, a /64 of IPv6
+    #[arg(long, value_name = "RANGE[,RANGE]", default_value = "10.244.0.0/16")]
+    cluster_cidr: Ranges,
     /// Addresses of Services, as the API server has it: no node gets them
-    #[arg(long, value_name = "RANGE", default_value = "10.96.0.0/16")]
-    service_range: IpNet,
+    #[arg(long, value_name = "RANGE[,RANGE]", default_value = "10.96.0.0/16")]
+    service_range: Ranges,
     #[command(flatten)]
     monitor: MonitorOptions,
     #[command(flatten)]
@@ -223,7 +225,8 @@ pub(crate) struct NodeOptions {
     /// Name of the node, as in its certificate [default: this machine's]
     #[arg(long)]
     name: Option<String>,
-    /// Address of the node; may be given several times, the primary first [default: the one that faces the API server]
+    /// Address of the node; may be given several times, the primary first [default: the one that faces the API server, and where pods
+    /// have both families the one of the other by which this machine reaches others]
     #[arg(long = "address", value_name = "ADDRESS")]
     addresses: Vec<IpAddr>,
     /// Port at which the API server reaches this agent
@@ -234,12 +237,13 @@ pub(crate) struct NodeOptions {
     runtime: RuntimeKind,
     #[command(flatten)]
     docker: DockerOptions,
-    /// Addresses of this node's pods [default: what the cluster gives it; with --kubeconfig a range that is free on this machine]
-    #[arg(long, value_name = "RANGE")]
-    pod_range: Option<String>,
-    /// Addresses of Services [default: what the cluster says]
-    #[arg(long, value_name = "RANGE")]
-    service_range: Option<AddressRange>,
+    /// Addresses of this node's pods: a range, or one of each family, the primary first [default: what the cluster gives it; with
+    /// --kubeconfig what is free on this machine, of the families of --service-range]
+    #[arg(long, value_name = "RANGE[,RANGE]")]
+    pod_range: Option<Ranges>,
+    /// Addresses of Services: a range, or one of each family [default: what the cluster says]
+    #[arg(long, value_name = "RANGE[,RANGE]")]
+    service_range: Option<ServiceRanges>,
     #[command(flatten)]
     network: Network,
     #[command(flatten)]

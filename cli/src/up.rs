@@ -11,7 +11,7 @@ use longshore_cluster::{Cluster, Error, Progress, RuntimeKind, StoreKind, Unsupp
 
 use crate::device_plugin::OfferOptions;
 use crate::dns::Dns;
-use crate::network::Network;
+use crate::network::{Addresses, Network};
 use crate::part::{ControlPlaneOptions, ElectionOptions, MonitorOptions, SigningOptions, scheduler_configuration};
 use crate::store::{CompactionOptions, EtcdOptions};
 use crate::upkeep::UpkeepOptions;
@@ -57,6 +57,8 @@ pub(crate) struct Options {
     scheduler_config: Option<PathBuf>,
     #[command(flatten)]
     network: Network,
+    #[command(flatten)]
+    addresses: Addresses,
     #[command(flatten)]
     dns: Dns,
     #[command(flatten)]
@@ -122,6 +124,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Error> {
             runtime: options.runtime,
             docker_host: options.docker.socket,
             network: options.network.options(),
+            ranges: options.addresses.options(),
             nodes: options.nodes,
             join: options.joining.join(),
             leader: options.election.leader(),

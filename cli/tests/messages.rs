@@ -42,9 +42,28 @@ fn wrong_options_are_refused_with_what_to_do() {
         ("--dns-stub", "corp.example", "is not DOMAIN=ADDRESS"),
         ("--dns-ttl", "5s", "from 0 to 3600 seconds"),
         ("--dns-pods", "all", "disabled, insecure, verified"),
+        (
+            "--service-range",
+            "10.96.0.0/16,10.97.0.0/16",
+            "are of one family: give one range, or one of IPv4 and one of IPv6",
+        ),
+        ("--service-range", "10.96.0.0/16,fd00::/127", "has no room for two addresses"),
+        ("--cluster-cidr", "10.1.0.0/16,fd00::", "cannot read range \"fd00::\""),
     ] {
         let (code, said) = fails(machine.longshore(&["up"]).args([option, value]));
         assert!(code == 2 && said.contains(option) && said.contains(why), "{said}");
+    }
+    for (options, why) in [
+        (&["--cluster-cidr", "10.1.0.0/16", "--service-range", "10.1.4.0/24"][..], "have no address in common"),
+        (
+            &["--cluster-cidr", "10.1.0.0/16,fd00::/56", "--service-range", "10.2.0.0/16"],
+            "are not of the same families",
+        ),
+        (&["--cluster-cidr", "10.1.0.0/28"], "10.1.0.0/28 has no room for a node's pods, which have a /24"),
+        (&["--dual-stack", "--service-range", "10.2.0.0/16"], "give a range of each family"),
+    ] {
+        let (code, said) = fails(machine.longshore(&["up", "--runtime", "simulated"]).args(options));
+        assert!(code == 1 && said.contains(why), "{said}");
     }
     let (_, said) = fails(machine.longshore(&["up"]).args(["-f", "/no/such/file", "--runtime", "simulated"]));
     assert!(said.contains("/no/such/file"), "{said}");

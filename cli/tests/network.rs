@@ -1,4 +1,5 @@
-//! How pods are connected: policies between real containers, the machine's CNI plugins, the node's own network, and none.
+//! How pods are connected: policies between real containers, both address families, the machine's CNI plugins, the node's own network,
+//! and none.
 
 #![allow(clippy::unwrap_used, reason = "the whole file is a test")]
 
@@ -7,7 +8,8 @@ mod common;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use common::{Machine, eventually, get, mounted_below, on_own_network, run};
+use common::lan::{join, machines};
+use common::{Machine, eventually, get, mounted_below, on_own_network, resolve, run};
 
 const PROGRAMS: &[&str] = &["runc", "nft", "busybox", "kubectl", "ip", "nsenter", "bash"];
 
@@ -37,15 +39,33 @@ spec:
     ports: [{port: http}]
 ";
 
+/// Two more Services before the demonstration's pods, with addresses of both families and without any.
+const BOTH: &str = "apiVersion: v1
+kind: Service
+metadata: {name: both}
+spec: {ipFamilyPolicy: RequireDualStack, selector: {app: web}, ports: [{port: 80, targetPort: http}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: peers}
+spec: {clusterIP: None, ipFamilyPolicy: RequireDualStack, selector: {app: web}, ports: [{port: 80, targetPort: http}]}
+---
+";
+
 /// Whether a pod gets an answer from the demonstration's Service.
 fn reaches(machine: &Machine, pod: &str) -> bool {
     let ip = machine.ask(&["get", "service", "web", "-o", "jsonpath={.spec.clusterIP}"]);
+    connects(machine, pod, &ip, 80)
+}
+
+/// Whether a pod gets a connection to a port of an address.
+fn connects(machine: &Machine, pod: &str, ip: &str, port: u16) -> bool {
     let uid = machine.ask(&["get", "pod", pod, "-o", "jsonpath={.metadata.uid}"]);
     // In the pod's network, but by the machine's program: a busybox without libraries finds no host to connect to.
     let namespace = machine.data_dir().join("runtime/state/sandboxes").join(uid).join("netns");
     let mut call = machine.command("nsenter");
     call.arg(format!("--net={}", namespace.display()));
-    let output = call.args(["timeout", "1", "bash", "-c", &format!("exec 3<>/dev/tcp/{ip}/80")]).output().unwrap();
+    let output = call.args(["timeout", "1", "bash", "-c", &format!("exec 3<>/dev/tcp/{ip}/{port}")]).output().unwrap();
     output.status.success()
 }
 
@@ -78,6 +98,151 @@ fn a_policy_lets_through_whom_it_names_and_nobody_else() {
         eventually("and no longer", || (!reaches(&machine, "stranger")).then_some(()));
         machine.ask(&["delete", "netpol", "web"]);
         eventually("nothing holds any more", || reaches(&machine, "stranger").then_some(()));
+        run(&mut machine.longshore(&["down", "--purge"]));
+        assert!(!tables().contains("longshore"), "{}", tables());
+    });
+}
+
+/// Whether a test of IPv6 can be made here; says so if not.
+fn has_ipv6() -> bool {
+    let found = Path::new("/proc/net/if_inet6").exists();
+    if !found {
+        println!("SKIPPED: the kernel has no IPv6");
+    }
+    found
+}
+
+#[test]
+fn pods_of_two_nodes_reach_each_other_by_both_families() {
+    on_own_network(PROGRAMS, || {
+        if !has_ipv6() {
+            return;
+        }
+        let mut machines = machines(2);
+        for (number, machine) in (1..).zip(&machines) {
+            let address = format!("fd09::{number}/64");
+            run(machine.command("ip").args(["address", "add", &address, "dev", "eth0", "nodad"]));
+        }
+        let control = machines.remove(0);
+        run(&mut control.longshore(&["up", "--detach", "--dual-stack", "--demo", "--listen", "0.0.0.0:0"]));
+        let _workers = join(&control, machines, &control);
+        let own = control.ask(&[
+            "get",
+            "nodes",
+            "-l",
+            "kubernetes.io/hostname!=worker-1",
+            "-o",
+            "jsonpath={.items[0].metadata.name}",
+        ]);
+        let at = |node: &str| format!("spec:\n  nodeName: {node}");
+        let near = pod("near").replace("spec:", &at(&own));
+        let far = pod("far")
+            .replace("spec:", &at("worker-1"))
+            .replace("[sleep, '3600']", "[/bin/busybox, httpd, -f, -p, '80']");
+        let service = BOTH.replace("app: web", "app: far").replace("targetPort: http", "targetPort: 80");
+        control.ask(&["apply", "-f", &control.write("pods.yaml", &(service + &near + &far))]);
+        control.ask(&["wait", "--for=condition=Ready", "--timeout=60s", "pod/near", "pod/far"]);
+        let addresses = control.ask(&[
+            "get",
+            "node",
+            "worker-1",
+            "-o",
+            "jsonpath={.status.addresses[?(@.type=='InternalIP')].address}",
+        ]);
+        assert_eq!(addresses, "192.0.2.2 fd09::2");
+        for what in [["{.status.podIPs[*].ip}", "pod/far"], ["{.spec.clusterIPs[*]}", "service/both"]] {
+            let ips = control.ask(&["get", "-o", &format!("jsonpath={}", what[0]), what[1]]);
+            assert_eq!(ips.split(' ').count(), 2, "{ips}");
+            for ip in ips.split(' ') {
+                eventually(&format!("{ip} of {} is reached", what[1]), || {
+                    connects(&control, "near", ip, 80).then_some(())
+                });
+            }
+        }
+    });
+}
+
+#[test]
+fn services_and_pods_have_addresses_of_both_families() {
+    on_own_network(PROGRAMS, || {
+        if !has_ipv6() {
+            return;
+        }
+        let machine = Machine::new();
+        let file = machine.write("both.yaml", &(BOTH.to_owned() + &pod("client")));
+        machine.up(&["--dual-stack", "--demo", "-f", &file]);
+        let list = |what: &[&str]| -> Vec<String> {
+            machine.ask(&[&["get", "-o"], what].concat()).split_whitespace().map(str::to_owned).collect()
+        };
+        let families = |addresses: &[String]| addresses.iter().map(|it| it.contains(':')).collect::<Vec<_>>();
+        let shown = machine.ask(&["get", "service", "both", "-o", "yaml"]);
+        assert!(shown.contains("ipFamilyPolicy: RequireDualStack"), "{shown}");
+        assert!(shown.contains("  ipFamilies:\n  - IPv4\n  - IPv6\n"), "{shown}");
+        let both = list(&["jsonpath={.spec.clusterIPs[*]}", "service", "both"]);
+        assert_eq!(families(&both), [false, true]);
+        assert!(both.iter().all(|ip| shown.contains(&format!("\n  - {ip}\n"))), "{shown}");
+        let ranges = list(&["jsonpath={.items[0].spec.podCIDRs[*]}", "nodes"]);
+        assert_eq!(families(&ranges), [false, true]);
+        let slices = ["-l", "kubernetes.io/service-name=both"];
+        let mut types = list(&[&["jsonpath={.items[*].addressType}", "endpointslices"], &slices[..]].concat());
+        types.sort();
+        assert_eq!(types, ["IPv4", "IPv6"]);
+        assert_eq!(
+            families(&list(&["jsonpath={.spec.clusterIPs[*]}", "service", "web"])),
+            [false],
+            "who asks for nothing has one"
+        );
+
+        // A Service's and a pod's own, from a pod and from the node.
+        let web = list(&["jsonpath={.items[0].status.podIPs[*].ip}", "pods", "-l", "app=web"]);
+        assert_eq!(families(&web), [false, true]);
+        for (ips, port) in [(&both, 80), (&web, 8080)] {
+            for ip in ips {
+                eventually(&format!("{ip} is reached"), || connects(&machine, "client", ip, port).then_some(()));
+            }
+        }
+        for ip in &both {
+            let answer = get(std::net::SocketAddr::new(ip.parse().unwrap(), 80)).unwrap();
+            assert!(answer.contains("hello from web"), "{answer}");
+        }
+        for (name, addresses) in [("both", &both), ("peers", &web)] {
+            for ip in addresses {
+                resolve(&machine, "client", &format!("{name}.default.svc.cluster.local"), ip);
+            }
+        }
+        for ip in &both {
+            resolve(&machine, "client", ip, "both.default.svc.cluster.local");
+        }
+        let hosts = machine.ask(&["exec", "client", "--", "cat", "/etc/hosts"]);
+        let own = list(&["jsonpath={.status.podIPs[*].ip}", "pod", "client"]);
+        assert!(own.len() == 2 && own.iter().all(|ip| hosts.contains(&format!("{ip}\tclient"))), "{hosts}");
+
+        // Another start keeps both; a Service gives the second address back and gets another.
+        machine.kill();
+        machine.up(&[]);
+        assert!(both.iter().all(|ip| connects(&machine, "client", ip, 80)));
+        let policy = |policy: &str| {
+            machine.ask(&[
+                "patch",
+                "service",
+                "both",
+                "--type=merge",
+                "-p",
+                &format!("{{\"spec\":{{\"ipFamilyPolicy\":\"{policy}\"}}}}"),
+            ]);
+            list(&["jsonpath={.spec.clusterIPs[*]}", "service", "both"])
+        };
+        assert_eq!(policy("SingleStack"), both[..1]);
+        eventually("the second address is given back", || (!connects(&machine, "client", &both[1], 80)).then_some(()));
+        assert!(connects(&machine, "client", &both[0], 80));
+        let again = policy("PreferDualStack");
+        assert_eq!((families(&again), &again[0]), (vec![false, true], &both[0]));
+        eventually("the new one is reached", || connects(&machine, "client", &again[1], 80).then_some(()));
+
+        machine.kill();
+        let other = machine.longshore(&["up", "--cluster-cidr", "10.1.0.0/16"]).output().unwrap();
+        let (_, complaint) = common::texts(&other);
+        assert!(!other.status.success() && complaint.contains("was made with --cluster-cidr"), "{complaint}");
         run(&mut machine.longshore(&["down", "--purge"]));
         assert!(!tables().contains("longshore"), "{}", tables());
     });

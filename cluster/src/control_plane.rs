@@ -7,15 +7,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::body::Body;
 use http::{Request, Response};
-use ipnet::IpNet;
-
 use longshore_apiserver::admission::{Unsupported, built_in};
 use longshore_apiserver::http::{LocalNodes, NodeConnector, NodeError, RemoteNodes};
-use longshore_apiserver::{AddressRange, HttpService, LocalClient, Options as RegistryOptions, Registry};
+use longshore_apiserver::{HttpService, LocalClient, Options as RegistryOptions, Registry, ServiceRanges};
 use longshore_controllers::Options as ControllerOptions;
 use longshore_core::client::Client;
 use longshore_core::clock::Clock;
 use longshore_core::leader::LeaderConfig;
+use longshore_core::network::Ranges;
 use longshore_core::store::Store;
 use longshore_node::NodeAgent;
 use longshore_scheduler::config::Configuration;
@@ -69,16 +68,16 @@ impl ControlPlaneOptions {
         Ok(self)
     }
 
-    /// Gives Services addresses of this range.
+    /// Gives Services addresses of this range, or of one of each family.
     #[must_use]
-    pub fn service_range(mut self, range: AddressRange) -> Self {
-        self.registry.service_addresses = range;
+    pub fn service_ranges(mut self, ranges: impl Into<ServiceRanges>) -> Self {
+        self.registry.service_addresses = ranges.into();
         self
     }
 
-    /// Gives every node that brings none a range of `cluster` for its pods, none of which is in `services`.
+    /// Gives every node that brings none ranges of `cluster` for its pods, none of which is in `services`.
     #[must_use]
-    pub fn node_ranges(mut self, cluster: Option<IpNet>, services: Option<IpNet>) -> Self {
+    pub fn node_ranges(mut self, cluster: Option<Ranges>, services: Option<Ranges>) -> Self {
         if let Some(controllers) = &mut self.controllers {
             (controllers.cluster_cidr, controllers.service_cidr) = (cluster, services);
         }

@@ -65,7 +65,7 @@ pub struct Settings {
     pub nodes: u32,
     /// Where the API listens.
     pub address: std::net::SocketAddr,
-    /// Addresses of pods.
+    /// Addresses of pods: a range, or one of each family with a comma in between, the primary first. So are the other ranges.
     pub pod_range: String,
     /// Addresses of Services.
     pub service_range: String,

@@ -168,7 +168,7 @@ mod tests {
     /// A new cluster, and its Services' addresses.
     async fn cluster() -> (Arc<dyn Client>, AddressRange) {
         let options = RegistryOptions::new(7);
-        let range = options.service_addresses;
+        let range = options.service_addresses.primary();
         let registry = Registry::start(Arc::new(MemoryStore::new()), Arc::new(VirtualClock::new()), options).await;
         (Arc::new(LocalClient::new(registry.unwrap(), "test")), range)
     }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use longshore_apiserver::AddressRange;
+use longshore_apiserver::ServiceRanges;
 use longshore_apiserver::admission::Unsupported;
 use longshore_apiserver::bootstrap_token::BootstrapTokens;
 use longshore_apiserver::http::{RemoteNodes, Server};
@@ -31,6 +31,7 @@ use crate::machine;
 use crate::manifests::{self, Entry};
 use crate::parts::Parts;
 use crate::progress::{Observer, Progress};
+use crate::ranges::{RangeOptions, check_family};
 use crate::signing::{self, SigningOptions};
 use crate::store::{self, EtcdAccess, Opened, StoreKind};
 use crate::upkeep::Upkeep;
@@ -157,6 +158,8 @@ pub struct UpOptions {
     pub docker_host: Option<String>,
     /// How pods are connected.
     pub network: NetworkOptions,
+    /// Which addresses pods and Services have.
+    pub ranges: RangeOptions,
     /// How many nodes; `None` for what was recorded, else one. Over an etcd there may be none: then machines join as nodes.
     pub nodes: Option<u32>,
     /// How this machine becomes part of a control plane that others began, unless it is; `None` to begin one. It runs no node then.
@@ -228,15 +231,16 @@ impl Cluster {
         if let Some(join) = &options.join {
             control_plane::join(join, &directory, &mut settings, opened.store(), &clock).await?;
         }
-        machine::choose_ranges(&mut settings).await?;
+        options.ranges.choose(&mut settings).await?;
         let authority = Authority::open(&directory.join("pki"), clock.clone()).map_err(failed("certificates"))?;
         let authority = Arc::new(authority);
 
-        let services: AddressRange = settings.service_range.parse().map_err(failed("service range"))?;
+        let services: ServiceRanges = settings.service_range.parse().map_err(failed("service range"))?;
+        check_family(machine::called(settings.address).ip(), &services)?;
         let seed = random::seed().map_err(failed("randomness"))?;
         let mut plane = ControlPlaneOptions::new(seed)
             .root_ca(authority.certificate())
-            .service_range(services)
+            .service_ranges(services)
             .node_ranges(settings.cluster_range.parse().ok(), settings.service_range.parse().ok())
             .node_monitor_grace_period(options.node_monitor_grace_period)
             .scheduler_configuration(options.scheduler)
@@ -253,7 +257,7 @@ impl Cluster {
         let tls = authority.client_tls(Some(&caller)).map_err(failed("certificates"))?;
         control.reach_other_nodes(RemoteNodes::new(client.clone(), tls));
 
-        let addresses = machine::addresses_of(settings.address.ip()).into_iter().chain([services.at(1)]);
+        let addresses = machine::addresses_of(settings.address.ip()).into_iter().chain([services.primary().at(1)]);
         let names = ServerNames::apiserver(addresses);
         let certified = authority.issue_server("kube-apiserver", &names).map_err(failed("certificates"))?;
         let tls = authority.server_tls(&certified).map_err(failed("certificates"))?;
@@ -275,7 +279,7 @@ impl Cluster {
                 _ => None,
             }
         } else {
-            dns::publish(&client, &options.dns, &services).await?
+            dns::publish(&client, &options.dns, &services.primary()).await?
         };
         let url = format!("https://{called}");
         let info = ClusterInfo {
@@ -442,6 +446,7 @@ fn settle(directory: &DataDir, options: &UpOptions) -> Result<Settings, Error> {
         }
     };
     options.network.settle(&mut settings)?;
+    options.ranges.check(directory, &settings)?;
     if options.join.is_some() && !settings.is_shared() {
         return Err(Error::Missing {
             what: format!("--join with --store {}: control planes of one cluster share a store", settings.store),
@@ -486,6 +491,7 @@ mod tests {
             runtime: None,
             docker_host: None,
             network: NetworkOptions::default(),
+            ranges: RangeOptions::default(),
             nodes: None,
             join: None,
             leader: LeaderOptions::default(),

@@ -1,6 +1,6 @@
 //! The nodes of a cluster on this machine, and what they stand on: runtime, network, volumes.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +8,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use longshore_core::client::Client;
 use longshore_core::clock::Clock;
-use longshore_core::network::Network;
-use longshore_network::{Bridge, Cni, HostNetwork, NoNetwork, Options as BridgeOptions, cni, ranges};
+use longshore_core::network::{Network, Ranges};
+use longshore_network::{Bridge, Cni, HostNetwork, NoNetwork, Options as BridgeOptions, cni};
 use longshore_node::{NodeAgent, Options as NodeOptions};
 use longshore_runtime_simulated::{Options as SimulatedOptions, SimulatedNetwork, SimulatedRuntime};
 use nix::mount::{MntFlags, umount2};
@@ -19,67 +19,17 @@ use crate::data_dir::{DataDir, Settings};
 use crate::dns::{DnsOptions, Domain};
 use crate::local::{NetworkKind, RuntimeKind};
 use crate::offer::plugin_directory;
+use crate::ranges::{parsed, per_node};
 use crate::real::RealRuntime;
 use crate::upkeep::Upkeep;
 use crate::{Error, Offer, images};
-
-/// Addresses of one node's pods: 254.
-const POD_PREFIX: u8 = 24;
-
-/// Addresses of all nodes' pods: 256 nodes.
-const CLUSTER_PREFIX: u8 = 16;
-
-/// Addresses of Services: 4094.
-const SERVICE_PREFIX: u8 = 20;
 
 /// What a node has whose pods only pretend.
 const HOLLOW_CAPACITY: [(&str, &str); 4] =
     [("cpu", "32"), ("memory", "128Gi"), ("ephemeral-storage", "512Gi"), ("pods", "110")];
 
-fn network_failed(error: longshore_core::network::Error) -> Error {
+pub(crate) fn network_failed(error: longshore_core::network::Error) -> Error {
     Error::Part { part: "network", reason: error.to_string() }
-}
-
-/// Where free ranges are looked for: the private ranges, first at a place that differs from one instance to another, so
-/// that two clusters which start at the same moment do not choose the same.
-fn candidates(instance: &str) -> Vec<IpNet> {
-    let second = 64 + u32::from_str_radix(instance, 16).unwrap_or_default() % 128;
-    let texts = [format!("10.{second}.0.0/16"), "10.0.0.0/8".into(), "172.16.0.0/12".into(), "192.168.0.0/16".into()];
-    texts.iter().filter_map(|range| range.parse().ok()).collect()
-}
-
-/// Chooses address ranges that nothing on this machine uses, unless they were chosen before.
-pub(crate) async fn choose_ranges(settings: &mut Settings) -> Result<(), Error> {
-    if !settings.pod_range.is_empty() {
-        return Ok(());
-    }
-    if settings.runtime == RuntimeKind::Simulated.as_str() {
-        // Nothing of it reaches the machine.
-        settings.pod_range = "10.64.0.0/12".to_owned();
-        settings.cluster_range.clone_from(&settings.pod_range);
-        settings.service_range = "10.96.0.0/20".to_owned();
-        return Ok(());
-    }
-    let candidates = candidates(&settings.instance);
-    let mut taken = ranges::taken().await.map_err(network_failed)?;
-    let full = || Error::Missing {
-        what: "no private address range is free on this machine".to_owned(),
-        remedy: "remove routes to 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16 that are not needed".to_owned(),
-    };
-    // Room for nodes that join, if there is some.
-    let cluster =
-        (CLUSTER_PREFIX..=POD_PREFIX).find_map(|prefix| ranges::free(&candidates, prefix, &taken)).ok_or_else(full)?;
-    let pods = ranges::free(&[cluster], POD_PREFIX, &taken).ok_or_else(full)?;
-    taken.push(cluster);
-    let services = ranges::free(&candidates, SERVICE_PREFIX, &taken).ok_or_else(full)?;
-    settings.pod_range = pods.to_string();
-    settings.cluster_range = cluster.to_string();
-    settings.service_range = services.to_string();
-    Ok(())
-}
-
-pub(crate) fn range(name: &str, text: &str) -> Result<IpNet, Error> {
-    text.parse().map_err(|error| Error::Part { part: "network", reason: format!("{name} {text}: {error}") })
 }
 
 /// Opens the network of a node with real pods, which puts right what a crash left half-made, and tells the agent of it. Answers
@@ -91,18 +41,26 @@ async fn network(
 ) -> Result<(Arc<dyn Network>, Option<IpAddr>), Error> {
     let kind = settings.network.parse().map_err(|reason| Error::Part { part: "network", reason })?;
     let (instance, state) = (settings.instance.clone(), directory.join("network"));
-    let services = vec![range("serviceRange", &settings.service_range)?];
+    let families = parsed("serviceRange", &settings.service_range)?;
+    let services: Vec<IpNet> = families.iter().collect();
     let mut bridge = None;
     if kind == NetworkKind::Bridge {
-        let pods = vec![range("podRange", &settings.pod_range)?];
+        let pods: Vec<IpNet> = parsed("podRange", &settings.pod_range)?.iter().collect();
         let (instance, state, services) = (instance.clone(), state.clone(), services.clone());
+        options.pod_cidrs = pods.iter().map(ToString::to_string).collect();
         let opened = BridgeOptions { instance, state, cluster: pods.clone(), pods, services, mtu: None };
         bridge = Some(Bridge::open(opened).await.map_err(network_failed)?);
-        options.pod_cidrs = vec![settings.pod_range.clone()];
     }
     if options.addresses.is_empty() {
         let gateway = bridge.as_ref().map(Bridge::gateway);
-        options.addresses = vec![own_address().or(gateway).unwrap_or(Ipv4Addr::LOCALHOST.into())];
+        let own = own_address(families.primary().addr().is_ipv6());
+        options.addresses = vec![own.or(gateway).unwrap_or(Ipv4Addr::LOCALHOST.into())];
+    }
+    // Of the other family, where the machine has one: pods of the node's network have it, and other nodes reach this one's pods by it.
+    for v6 in families.iter().map(|range| range.addr().is_ipv6()) {
+        if options.addresses.iter().all(|address| address.is_ipv6() != v6) {
+            options.addresses.extend(own_address(v6).or_else(|| some_address(v6, &settings.pod_range)));
+        }
     }
     let addresses = options.addresses.clone();
     Ok(match (kind, bridge) {
@@ -194,10 +152,9 @@ pub(crate) async fn start_nodes(
         control.start_node(&name, agent);
         return Ok(vec![name]);
     }
-    let pods = range("podRange", &settings.pod_range)?;
-    let subnets = pods.subnets(POD_PREFIX).into_iter().flatten();
+    let pods = parsed("podRange", &settings.pod_range)?;
     let mut names = Vec::new();
-    for (number, subnet) in (1..=settings.nodes).zip(subnets) {
+    for (number, subnet) in (1..=settings.nodes).zip(per_node(&pods)) {
         let name = format!("node-{number}");
         let seed = seed.wrapping_add(u64::from(number));
         let mut options = heard_of(NodeOptions::new(&name, node_directory(directory).join(&name), seed));
@@ -246,18 +203,19 @@ pub(crate) async fn real(
 /// The agent of a node whose pods only pretend, with addresses of `pods`.
 pub(crate) fn hollow(
     client: Arc<dyn Client>,
-    pods: IpNet,
+    pods: Ranges,
     clock: &Arc<dyn Clock>,
     mut options: NodeOptions,
 ) -> NodeAgent {
     let runtime = SimulatedRuntime::new(clock.clone(), SimulatedOptions::default());
+    let network = SimulatedNetwork::new(pods.clone());
     if options.addresses.is_empty() {
-        options.addresses = pods.hosts().take(1).collect();
+        options.addresses = network.node_addresses();
     }
-    options.pod_cidrs = vec![pods.to_string()];
+    options.pod_cidrs = pods.iter().map(|range| range.to_string()).collect();
     let capacity = HOLLOW_CAPACITY.iter().filter_map(|(name, text)| Some(((*name).to_owned(), text.parse().ok()?)));
     options.capacity = capacity.chain(options.capacity).collect();
-    NodeAgent::new(client, Arc::new(runtime), Arc::new(SimulatedNetwork::new(pods)), clock.clone(), options)
+    NodeAgent::new(client, Arc::new(runtime), Arc::new(network), clock.clone(), options)
 }
 
 /// The addresses that an address stands for: itself, or all of this machine's if it stands for all.
@@ -280,15 +238,29 @@ pub(crate) fn called(listen: SocketAddr) -> SocketAddr {
         return listen;
     }
     let some = || addresses_of(listen.ip()).into_iter().find(|address| address.is_ipv4() && !address.is_loopback());
-    let own = own_address().or_else(some).unwrap_or([127, 0, 0, 1].into());
+    let own = own_address(false).or_else(some).unwrap_or([127, 0, 0, 1].into());
     SocketAddr::new(own, listen.port())
 }
 
-/// The address by which this machine reaches others; `None` if it has no way to them.
-fn own_address() -> Option<IpAddr> {
+/// An address of a family that this machine has where others may be, outside of its pods' ranges.
+fn some_address(v6: bool, pods: &str) -> Option<IpAddr> {
+    let pods: Option<Ranges> = pods.parse().ok();
+    let is_pods = |address: IpAddr| pods.iter().flat_map(Ranges::iter).any(|range| range.contains(&address));
+    let is_near = |address: IpAddr| match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    let any = if v6 { IpAddr::from(Ipv6Addr::UNSPECIFIED) } else { Ipv4Addr::UNSPECIFIED.into() };
+    let own = addresses_of(any).into_iter().filter(|address| address.is_ipv6() == v6 && !address.is_loopback());
+    own.filter(|address| !is_near(*address)).find(|address| !is_pods(*address))
+}
+
+/// The address of a family by which this machine reaches others; `None` if it has no way to them.
+fn own_address(v6: bool) -> Option<IpAddr> {
     // Connecting a datagram socket sends nothing: it only asks for the route to an address kept for documentation.
-    let socket = UdpSocket::bind(("0.0.0.0", 0)).ok()?;
-    socket.connect(("198.51.100.1", 9)).ok()?;
+    let (any, other) = if v6 { ("::", "2001:db8::1") } else { ("0.0.0.0", "198.51.100.1") };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((other, 9)).ok()?;
     Some(socket.local_addr().ok()?.ip())
 }
 
@@ -342,11 +314,5 @@ mod tests {
     fn mount_points_with_blanks_are_read() {
         assert_eq!(unescape("/a\\040b\\134c"), PathBuf::from("/a b\\c"));
         assert_eq!(unescape("/plain"), PathBuf::from("/plain"));
-    }
-
-    #[test]
-    fn instances_look_in_different_places_first() {
-        assert_ne!(candidates("0001")[0], candidates("0002")[0]);
-        assert_eq!(candidates("ffff").len(), 4);
     }
 }

@@ -5,19 +5,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
-pub use longshore_apiserver::AddressRange;
+pub use longshore_apiserver::ServiceRanges;
 use longshore_apiserver::admission::{Unsupported, built_in};
 use longshore_apiserver::bootstrap_token::BootstrapTokens;
 use longshore_apiserver::http::{RemoteNodes, RemoteSchedulers, SchedulerEndpoint, Server};
 use longshore_apiserver::pki::request::Validity;
 use longshore_apiserver::pki::{Authority, Certified, ServerNames, kubeconfig};
 use longshore_apiserver::{HttpService, LocalClient, Options as RegistryOptions, Registry};
-use longshore_controllers::Options as ControllerOptions;
+use longshore_controllers::{NodeMasks, Options as ControllerOptions};
 use longshore_core::api::Node;
 use longshore_core::client::{Api, Client};
 use longshore_core::clock::{Clock, SystemClock};
 use longshore_core::leader::LeaderConfig;
+use longshore_core::network::Ranges;
 use longshore_node::Options as NodeOptions;
 use longshore_node::http::{serve, server_config};
 use longshore_scheduler::config::Configuration;
@@ -40,6 +40,7 @@ pub use crate::leading::LeaderOptions;
 use crate::leading::{self, LEASES};
 use crate::local::{NetworkOptions, RuntimeKind, failed};
 use crate::process::ProcessMetrics;
+use crate::ranges::{RangeOptions, check_family, parsed};
 pub use crate::serving::Part;
 use crate::signing::{self, SigningOptions};
 use crate::store::{self, EtcdAccess, StoreKind};
@@ -64,8 +65,8 @@ pub struct ApiserverOptions {
     pub listen: SocketAddr,
     /// Further addresses by which it is called, for its certificate.
     pub addresses: Vec<IpAddr>,
-    /// Addresses of Services.
-    pub service_range: AddressRange,
+    /// Addresses of Services: a range, or one of each family, the primary first.
+    pub service_range: ServiceRanges,
     /// Domain of the cluster's names; `None` for what was recorded, else `cluster.local`.
     pub cluster_domain: Option<Domain>,
     /// Where pods find the cluster's DNS.
@@ -106,6 +107,7 @@ pub async fn apiserver(options: ApiserverOptions, cancel: CancellationToken) -> 
         service_range = settings.service_range.parse().map_err(failed("service range"))?;
     }
     settings.service_range = service_range.to_string();
+    check_family(machine::called(options.listen).ip(), &service_range)?;
     let authority = Arc::new(authority(directory, &clock)?);
     if let Some(domain) = &options.cluster_domain {
         settings.cluster_domain = domain.to_string();
@@ -118,7 +120,7 @@ pub async fn apiserver(options: ApiserverOptions, cancel: CancellationToken) -> 
         Registry::start(opened.store(), clock.clone(), registry_options).await.map_err(failed("registry"))?;
     let local: Arc<dyn Client> = Arc::new(LocalClient::new(registry.clone(), "apiserver"));
     let dns = DnsOptions { address: options.cluster_dns, ..DnsOptions::default() };
-    let dns = match dns::publish(&local, &dns, &service_range).await {
+    let dns = match dns::publish(&local, &dns, &service_range.primary()).await {
         Ok(address) => address.map_or(DnsAddress::None, DnsAddress::At),
         Err(error) if options.cluster_dns == DnsAddress::Tenth => {
             // Nodes serve names all the same.
@@ -138,7 +140,7 @@ pub async fn apiserver(options: ApiserverOptions, cancel: CancellationToken) -> 
         .with_metrics(Arc::new(metrics));
     let mut addresses = machine::addresses_of(options.listen.ip());
     addresses.extend(&options.addresses);
-    addresses.push(service_range.at(1));
+    addresses.push(service_range.primary().at(1));
     let names = ServerNames::apiserver(addresses);
     let certified = authority.issue_server("kube-apiserver", &names).map_err(failed("certificates"))?;
     let tls = authority.server_tls(&certified).map_err(failed("certificates"))?;
@@ -304,9 +306,9 @@ pub struct ControllersAloneOptions {
     /// Where they serve `/healthz`, `/livez`, `/readyz` and `/metrics`; `None` for nowhere.
     pub listen: Option<SocketAddr>,
     /// Addresses of which every node gets a range for its pods, unless it brings one.
-    pub cluster_range: IpNet,
+    pub cluster_range: Ranges,
     /// Addresses of Services, which no node gets.
-    pub service_range: Option<IpNet>,
+    pub service_range: Option<Ranges>,
     /// How long a node may be silent before it counts as lost.
     pub node_monitor_grace_period: Duration,
     /// How patiently a leader is elected.
@@ -318,6 +320,7 @@ pub struct ControllersAloneOptions {
 /// # Errors
 /// [`Error::File`] if the kubeconfig cannot be used; [`Error::Part`] if it has no certificate to serve with, or the port is taken.
 pub async fn controllers(options: ControllersAloneOptions, cancel: CancellationToken) -> Result<(), Error> {
+    NodeMasks::default().check(&options.cluster_range).map_err(failed("--cluster-cidr"))?;
     let connection = connect(&options.kubeconfig, &options.servers)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let seed = random::seed().map_err(failed("randomness"))?;
@@ -383,9 +386,9 @@ pub struct NodeAloneOptions {
     pub network: NetworkOptions,
     /// Addresses of this node's pods; `None` for those that the cluster gives it, or, with a kubeconfig, for a range that is free on
     /// this machine.
-    pub pod_range: Option<String>,
+    pub pod_range: Option<Ranges>,
     /// Addresses of Services; `None` for what the cluster says.
-    pub service_range: Option<AddressRange>,
+    pub service_range: Option<ServiceRanges>,
     /// How names are resolved; the same for all nodes of a cluster.
     pub dns: DnsOptions,
     /// How long the node may be silent before others hold it for lost; it is heard of four times in it.
@@ -459,13 +462,22 @@ pub async fn node(options: NodeAloneOptions, cancel: CancellationToken) -> Resul
         Known::Joined(identity) => identity.client(),
     };
     if let Some(range) = &options.pod_range {
-        settings.pod_range.clone_from(range);
+        settings.pod_range = range.to_string();
     } else if let Known::Joined(_) = known {
         let api: Api<Node> = Api::all(client.clone());
         settings.pod_range = pod_range(&api, &name, &settings.pod_range, &*clock).await?;
     }
-    machine::choose_ranges(&mut settings).await?;
+    // Of as many families as Services have, as far as that is known before the cluster is asked.
+    let ranges = RangeOptions { services: options.service_range, ..RangeOptions::default() };
+    ranges.choose(&mut settings).await?;
     let dns = in_common(&options, &client, &mut settings).await?;
+    let [pods, services] = [&settings.pod_range, &settings.service_range].map(|text| parsed("range", text));
+    if let (Ok(pods), Ok(services)) = (pods, services)
+        && services.is_dual()
+        && !pods.is_dual()
+    {
+        tracing::warn!(%pods, %services, "Services have addresses of both families, this node's pods of one: see --pod-range");
+    }
     directory.record(&settings)?;
     let address = SocketAddr::new(addresses.first().copied().unwrap_or([0, 0, 0, 0].into()), options.port);
     let listener = TcpListener::bind(address).await;
@@ -479,13 +491,11 @@ pub async fn node(options: NodeAloneOptions, cancel: CancellationToken) -> Resul
     options.upkeep.apply(&mut node)?;
     let agent = match options.runtime {
         RuntimeKind::Oci | RuntimeKind::Docker => {
-            let services = settings.service_range.parse().map_err(failed("service range"))?;
-            let dns = dns.address(&services).map(|address| (&dns, address));
+            let services: ServiceRanges = settings.service_range.parse().map_err(failed("service range"))?;
+            let dns = dns.address(&services.primary()).map(|address| (&dns, address));
             machine::real(client, directory, &settings, &clock, node, dns, false).await?
         }
-        RuntimeKind::Simulated => {
-            machine::hollow(client, machine::range("podRange", &settings.pod_range)?, &clock, node)
-        }
+        RuntimeKind::Simulated => machine::hollow(client, parsed("podRange", &settings.pod_range)?, &clock, node),
     };
     let tls = match &known {
         Known::Fixed(connection) => serving(&connection.root_ca, &connection.certified),

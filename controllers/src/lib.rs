@@ -46,6 +46,7 @@ pub use driver::{Driver, Settings};
 pub use garbage_collector::GarbageCollector;
 pub use manager::{ControllerManager, Options};
 pub use namespace::NamespaceController;
+pub use node_ipam::{ClusterRangeError, NodeMasks};
 pub use plan::{Action, Note, ObjectRef, Plan, Report, Verb, Words};
 pub use root_ca::RootCaPublisher;
 pub use service_account::ServiceAccountController;

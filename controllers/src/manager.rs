@@ -6,12 +6,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use longshore_core::client::Client;
 use longshore_core::clock::Clock;
 use longshore_core::events::{EventRecorder, EventWriter, events};
 use longshore_core::informer::Informers;
 use longshore_core::kind::KindType;
+use longshore_core::network::Ranges;
 use longshore_core::queue::QueueMetrics;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -26,7 +26,7 @@ use crate::ephemeral_volume::EphemeralVolumeController;
 use crate::garbage_collector::GarbageCollector;
 use crate::job::JobController;
 use crate::namespace::NamespaceController;
-use crate::node_ipam::NodeIpamController;
+use crate::node_ipam::{NodeIpamController, NodeMasks};
 use crate::node_lifecycle::NodeLifecycleController;
 use crate::node_lifecycle::eviction::TaintEvictionController;
 use crate::pod_gc::PodCollector;
@@ -53,12 +53,12 @@ pub struct Options {
     pub node_monitor_grace_period: Duration,
     /// How many pods that ended are kept; 0 keeps all.
     pub terminated_pods: usize,
-    /// Addresses of which every node gets a range for its pods; `None` hands out none.
-    pub cluster_cidr: Option<IpNet>,
+    /// Addresses of which every node gets a range for its pods, one of each family that there is; `None` hands out none.
+    pub cluster_cidr: Option<Ranges>,
     /// Addresses of Services, which no node gets although they are in `cluster_cidr`.
-    pub service_cidr: Option<IpNet>,
-    /// Prefix length of a node's range.
-    pub node_cidr_mask: u8,
+    pub service_cidr: Option<Ranges>,
+    /// Prefix lengths of nodes' ranges.
+    pub node_cidr_masks: NodeMasks,
     /// What is counted; a manager that takes over from another in the same process goes on with the same.
     pub metrics: QueueMetrics,
     /// For the jitter of back-offs.
@@ -78,7 +78,7 @@ impl Default for Options {
             terminated_pods: 12_500,
             cluster_cidr: None,
             service_cidr: None,
-            node_cidr_mask: 24,
+            node_cidr_masks: NodeMasks::default(),
             metrics: QueueMetrics::default(),
             seed: 0,
         }
@@ -135,7 +135,7 @@ impl ControllerManager {
         manager.offer(&only, VolumeProtection);
         manager.offer(&only, EphemeralVolumeController);
         if let Some(cluster) = options.cluster_cidr {
-            manager.offer(&only, NodeIpamController::new(cluster, options.node_cidr_mask, options.service_cidr));
+            manager.offer(&only, NodeIpamController::new(cluster, options.node_cidr_masks, options.service_cidr));
         }
         if let Some(bundle) = root_ca {
             manager.offer(&only, RootCaPublisher::new(bundle));

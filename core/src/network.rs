@@ -15,6 +15,8 @@
 //!    Service led it to one of them. A pod always reaches itself, and its node always reaches it. A network that leaves policies
 //!    to somebody else says so in its documentation.
 
+mod ranges;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -24,6 +26,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::runtime::PodRef;
+
+pub use ranges::{ParseRangesError, Ranges};
 
 /// What a pod needs to be connected.
 #[derive(Debug, Clone, PartialEq, Eq)]

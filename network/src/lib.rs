@@ -7,7 +7,7 @@
 //!
 //! [`dns`] serves the names of Services and pods.
 //!
-//! [`ranges`] finds address ranges that nothing on the machine uses yet.
+//! [`ranges`] finds address ranges that nothing on the machine uses yet, [`has_ipv6`] whether the kernel speaks IPv6.
 
 pub mod bridge;
 pub mod cni;
@@ -23,4 +23,5 @@ pub mod ranges;
 
 pub use bridge::{Bridge, Options};
 pub use cni::Cni;
+pub use family::has_ipv6;
 pub use plain::{HostNetwork, NoNetwork};

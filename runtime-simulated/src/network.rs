@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use ipnet::IpNet;
-use longshore_core::network::{Attach, Attached, Error, Network, Peer, Policy, ServicePort};
+use longshore_core::network::{Attach, Attached, Error, Network, Peer, Policy, Ranges, ServicePort};
 use longshore_core::runtime::PodRef;
 
-/// Gives each pod an address of a range and connects nothing, so that status, endpoints and DNS look as they would.
+/// Gives each pod an address of a range, or one of each family, and connects nothing, so that status, endpoints and DNS look as they
+/// would.
 /// Clones share the addresses.
 #[derive(Debug, Clone)]
 pub struct SimulatedNetwork {
@@ -18,16 +19,21 @@ pub struct SimulatedNetwork {
 
 #[derive(Debug)]
 struct State {
-    range: IpNet,
+    ranges: Ranges,
     pods: BTreeMap<String, Attached>,
     services: Vec<ServicePort>,
 }
 
 impl SimulatedNetwork {
-    /// A network of these addresses; the first host address is left for the node.
-    pub fn new(range: IpNet) -> Self {
-        let state = State { range, pods: BTreeMap::new(), services: Vec::new() };
+    /// A network of these addresses; the first host address of each family is left for the node.
+    pub fn new(ranges: impl Into<Ranges>) -> Self {
+        let state = State { ranges: ranges.into(), pods: BTreeMap::new(), services: Vec::new() };
         Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// The addresses that are left for the node, one of each family.
+    pub fn node_addresses(&self) -> Vec<IpAddr> {
+        self.lock().ranges.iter().filter_map(|range| hosts(range).next()).collect()
     }
 
     /// The table that the proxy was last told to serve.
@@ -40,6 +46,11 @@ impl SimulatedNetwork {
     }
 }
 
+/// Addresses that somebody can have: of IPv6 the first is that of whoever routes to the range.
+fn hosts(range: IpNet) -> impl Iterator<Item = IpAddr> {
+    range.hosts().filter(move |address| *address != range.network())
+}
+
 #[async_trait]
 impl Network for SimulatedNetwork {
     async fn attach(&self, request: &Attach) -> Result<Attached, Error> {
@@ -49,9 +60,10 @@ impl Network for SimulatedNetwork {
         }
         let used: std::collections::BTreeSet<IpAddr> =
             state.pods.values().flat_map(|attached| attached.addresses.iter().copied()).collect();
-        let free = state.range.hosts().skip(1).find(|address| !used.contains(address));
-        let address = free.ok_or_else(|| Error::NoAddress { range: state.range.to_string(), used: used.len() })?;
-        let attached = Attached { pod: request.pod.clone(), addresses: vec![address] };
+        let free = |range: IpNet| hosts(range).skip(1).find(|address| !used.contains(address));
+        let addresses: Option<Vec<IpAddr>> = state.ranges.iter().map(free).collect();
+        let full = || Error::NoAddress { range: state.ranges.to_string(), used: state.pods.len() };
+        let attached = Attached { pod: request.pod.clone(), addresses: addresses.ok_or_else(full)? };
         state.pods.insert(request.pod.uid.clone(), attached.clone());
         Ok(attached)
     }
@@ -101,7 +113,7 @@ mod tests {
 
     #[tokio::test]
     async fn addresses_are_given_kept_and_freed() {
-        let network = SimulatedNetwork::new("10.0.0.0/29".parse().unwrap());
+        let network = SimulatedNetwork::new("10.0.0.0/29".parse::<Ranges>().unwrap());
         let first = network.attach(&pod("a")).await.unwrap();
         assert_eq!(first.addresses, ["10.0.0.2".parse::<IpAddr>().unwrap()]);
         assert_eq!(network.attach(&pod("a")).await.unwrap(), first);
@@ -112,5 +124,16 @@ mod tests {
         assert_eq!(full, Error::NoAddress { range: "10.0.0.0/29".into(), used: 5 });
         network.detach(&first.pod).await.unwrap();
         assert_eq!(network.attach(&pod("f")).await.unwrap().addresses, first.addresses);
+    }
+
+    #[tokio::test]
+    async fn a_pod_has_an_address_of_each_family() {
+        let network = SimulatedNetwork::new("10.0.0.0/30,fd00::/64".parse::<Ranges>().unwrap());
+        let both: [IpAddr; 2] = ["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
+        assert_eq!(network.attach(&pod("a")).await.unwrap().addresses, both);
+        let node: [IpAddr; 2] = ["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
+        assert_eq!(network.node_addresses(), node);
+        let full = network.attach(&pod("b")).await.unwrap_err();
+        assert_eq!(full, Error::NoAddress { range: "10.0.0.0/30,fd00::/64".into(), used: 1 });
     }
 }

@@ -1,4 +1,4 @@
-//! The fields that say which address families a service has, in a cluster that has one.
+//! The fields that say which address families a service has, as upstream fills and checks them.
 
 use std::net::IpAddr;
 
@@ -9,13 +9,13 @@ use longshore_core::kind::Described;
 use longshore_core::validation::{self, ErrorList, Path};
 use serde_json::json;
 
-use super::range::family_of;
+use super::range::{ServiceRanges, family_of};
 use super::{is_external_name, is_headless};
 use crate::status;
 
-/// Fills `ipFamilyPolicy` and `ipFamilies` as upstream does for a cluster of this family, and refuses what it cannot have.
-pub(super) fn complete(service: &mut Service, old: Option<&Service>, family: &'static str) -> Result<(), Error> {
-    if is_external_name(service) {
+/// Fills `ipFamilyPolicy` and `ipFamilies` for a cluster of these ranges, and refuses what it cannot have.
+pub(super) fn complete(service: &mut Service, old: Option<&Service>, ranges: &ServiceRanges) -> Result<(), Error> {
+    if is_external_name(service) || old.is_some_and(|old| keeps_preference(service, old)) {
         return Ok(());
     }
     let selects_itself = is_headless(service) && service.spec.selector.is_empty();
@@ -24,69 +24,99 @@ pub(super) fn complete(service: &mut Service, old: Option<&Service>, family: &'s
         let new = if selects_itself { IpFamilyPolicy::RequireDualStack } else { IpFamilyPolicy::SingleStack };
         service.spec.ip_family_policy = Some(before.unwrap_or(new));
     }
+    refused(service, &service.validate_cluster_ips())?;
     let mut errors = ErrorList::new();
-    narrow(service, old, &mut errors);
-    infer(service, family, &mut errors);
-    if errors.is_empty() {
-        if selects_itself {
-            // Its endpoints are somebody else's affair: it may have any families, whatever the cluster has.
-            complete_headless(service, family);
-        } else {
-            check(service, family, &mut errors);
-            if service.spec.ip_families.is_empty() {
-                service.spec.ip_families.push(family.to_owned());
-            }
-        }
+    if let Some(old) = old {
+        release(service, old, &mut errors);
     }
+    check_policy(service, &mut errors);
+    infer(service, ranges, &mut errors);
+    refused(service, &errors)?;
+    // The endpoints of a service that selects itself are somebody else's affair: it may have any families, whatever the cluster has.
+    if !selects_itself {
+        check_cluster(service, ranges, &mut errors);
+        refused(service, &errors)?;
+    }
+    let families = &mut service.spec.ip_families;
+    if families.is_empty() {
+        families.push(ranges.primary().family().to_owned());
+    }
+    if families.len() == 1
+        && service.spec.ip_family_policy != Some(IpFamilyPolicy::SingleStack)
+        && (selects_itself || ranges.is_dual())
+    {
+        let other = if families[0] == "IPv4" { "IPv6" } else { "IPv4" };
+        families.push(other.to_owned());
+    }
+    Ok(())
+}
+
+fn refused(service: &Service, errors: &ErrorList) -> Result<(), Error> {
     if errors.is_empty() {
         return Ok(());
     }
-    Err(status::invalid(&Service::INFO, service.metadata.name.as_deref().unwrap_or_default(), &errors))
+    Err(status::invalid(&Service::INFO, service.metadata.name.as_deref().unwrap_or_default(), errors))
 }
 
-fn policy(service: &Service) -> IpFamilyPolicy {
-    service.spec.ip_family_policy.clone().unwrap_or(IpFamilyPolicy::SingleStack)
-}
-
-fn policy_path() -> Path {
-    Path::new("spec").child("ipFamilyPolicy")
+/// Whether a service that would like both families, and says nothing new of them, is left as it is: it gets no second address and loses
+/// none only because its cluster has one family more or less by now.
+fn keeps_preference(service: &Service, old: &Service) -> bool {
+    let prefers = |policy: &Option<IpFamilyPolicy>| *policy == Some(IpFamilyPolicy::PreferDualStack);
+    service.spec.type_ == old.spec.type_
+        && prefers(&service.spec.ip_family_policy)
+        && (old.spec.ip_family_policy.is_none() || prefers(&old.spec.ip_family_policy))
+        && service.spec.cluster_ips == old.spec.cluster_ips
+        && service.spec.ip_families == old.spec.ip_families
 }
 
 fn bad_policy(service: &Service, detail: &str) -> validation::Error {
-    validation::Error::invalid(&policy_path(), json!(service.spec.ip_family_policy), detail)
+    validation::Error::invalid(&Path::new("spec").child("ipFamilyPolicy"), json!(service.spec.ip_family_policy), detail)
 }
 
-/// One family means one of each; two that did not change are cut to one.
-fn narrow(service: &mut Service, old: Option<&Service>, errors: &mut ErrorList) {
-    if policy(service) != IpFamilyPolicy::SingleStack {
+/// One family means one of each: two that did not change are cut to one. Any other policy lets go of nothing.
+fn release(service: &mut Service, old: &Service, errors: &mut ErrorList) {
+    let (before, now) = (&old.spec, &mut service.spec);
+    if now.ip_family_policy == Some(IpFamilyPolicy::SingleStack) {
+        if before.cluster_ips == now.cluster_ips {
+            now.cluster_ips.truncate(1);
+        }
+        if before.ip_families == now.ip_families {
+            now.ip_families.truncate(1);
+        }
         return;
     }
-    if let Some(old) = old {
-        if old.spec.cluster_ips == service.spec.cluster_ips {
-            service.spec.cluster_ips.truncate(1);
-        }
-        if old.spec.ip_families == service.spec.ip_families {
-            service.spec.ip_families.truncate(1);
-        }
+    // Who gives none says nothing.
+    let fewer = |now: &[String], before: &[String]| !now.is_empty() && now.len() < before.len();
+    let less = [
+        (fewer(&now.cluster_ips, &before.cluster_ips), "cluster IP"),
+        (fewer(&now.ip_families, &before.ip_families), "IP family"),
+    ];
+    for (_, what) in less.into_iter().filter(|(less, _)| *less) {
+        errors.push(bad_policy(service, &format!("must be 'SingleStack' to release the secondary {what}")));
     }
-    let detail = "must be 'RequireDualStack' or 'PreferDualStack' when multiple";
-    if service.spec.cluster_ips.len() == 2 {
-        errors.push(bad_policy(service, &format!("{detail} cluster IPs are specified")));
+}
+
+fn check_policy(service: &Service, errors: &mut ErrorList) {
+    if service.spec.ip_family_policy != Some(IpFamilyPolicy::SingleStack) {
+        return;
     }
-    if service.spec.ip_families.len() == 2 {
-        errors.push(bad_policy(service, &format!("{detail} IP families are specified")));
+    let two =
+        [(service.spec.cluster_ips.len() == 2, "cluster IPs"), (service.spec.ip_families.len() == 2, "IP families")];
+    for (_, what) in two.into_iter().filter(|(two, _)| *two) {
+        let detail = format!("must be 'RequireDualStack' or 'PreferDualStack' when multiple {what} are specified");
+        errors.push(bad_policy(service, &detail));
     }
 }
 
 /// An address says its family.
-fn infer(service: &mut Service, family: &'static str, errors: &mut ErrorList) {
+fn infer(service: &mut Service, ranges: &ServiceRanges, errors: &mut ErrorList) {
     for (index, address) in service.spec.cluster_ips.iter().enumerate() {
         let Ok(address) = address.parse::<IpAddr>() else { return };
         if index < service.spec.ip_families.len() {
             continue;
         }
         let own = family_of(address);
-        if own == family {
+        if ranges.of_family(own).is_some() {
             service.spec.ip_families.push(own.to_owned());
         } else {
             let path = Path::new("spec").child("clusterIPs").index(index);
@@ -96,22 +126,14 @@ fn infer(service: &mut Service, family: &'static str, errors: &mut ErrorList) {
     }
 }
 
-fn complete_headless(service: &mut Service, family: &'static str) {
-    if service.spec.ip_families.is_empty() {
-        service.spec.ip_families.push(family.to_owned());
-    }
-    if service.spec.ip_families.len() < 2 && policy(service) != IpFamilyPolicy::SingleStack {
-        let other = if service.spec.ip_families[0] == "IPv4" { "IPv6" } else { "IPv4" };
-        service.spec.ip_families.push(other.to_owned());
-    }
-}
-
-fn check(service: &Service, family: &'static str, errors: &mut ErrorList) {
-    if policy(service) == IpFamilyPolicy::RequireDualStack {
+/// What is asked for must be there.
+fn check_cluster(service: &Service, ranges: &ServiceRanges, errors: &mut ErrorList) {
+    if service.spec.ip_family_policy == Some(IpFamilyPolicy::RequireDualStack) && !ranges.is_dual() {
         errors.push(bad_policy(service, "this cluster is not configured for dual-stack services"));
     }
-    for (index, own) in service.spec.ip_families.iter().enumerate().filter(|(_, own)| *own != family) {
+    let families = service.spec.ip_families.iter().enumerate();
+    for (index, family) in families.filter(|(_, family)| ranges.of_family(family).is_none()) {
         let path = Path::new("spec").child("ipFamilies").index(index);
-        errors.push(validation::Error::invalid(&path, json!(own), "not configured on this cluster"));
+        errors.push(validation::Error::invalid(&path, json!(family), "not configured on this cluster"));
     }
 }

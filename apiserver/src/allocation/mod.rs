@@ -7,6 +7,8 @@
 
 mod carry;
 mod families;
+#[cfg(test)]
+mod family_tests;
 mod range;
 #[cfg(test)]
 mod tests;
@@ -27,7 +29,7 @@ use crate::registry::Random;
 use crate::status;
 
 pub(crate) use carry::prepare;
-pub use range::{AddressRange, ParseRangeError, PortRange};
+pub use range::{AddressRange, ParseRangeError, ParseServiceRangesError, PortRange, ServiceRanges};
 
 const ADDRESSES: &str = "/longshore/addresses/";
 const NODE_PORTS: &str = "/longshore/node-ports/";
@@ -42,7 +44,7 @@ const PAGE: usize = 1000;
 #[derive(Debug)]
 pub(crate) struct Allocator {
     store: Arc<dyn Store>,
-    addresses: AddressRange,
+    addresses: ServiceRanges,
     ports: PortRange,
 }
 
@@ -57,13 +59,13 @@ struct Pool<'a> {
 }
 
 impl Allocator {
-    pub(crate) fn new(store: Arc<dyn Store>, addresses: AddressRange, ports: PortRange) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, addresses: ServiceRanges, ports: PortRange) -> Self {
         Self { store, addresses, ports }
     }
 
-    /// The first address of the range.
+    /// The first address of the primary range.
     pub(crate) fn first(&self) -> IpAddr {
-        self.addresses.at(1)
+        self.addresses.primary().at(1)
     }
 
     /// Gives `new` what it lacks. What it gets is free now; whether it still is then, the commit says.
@@ -72,7 +74,7 @@ impl Allocator {
     /// 422 if the service chose what it cannot have; 500 if nothing is left.
     pub(crate) async fn give(&self, old: Option<&Service>, new: &mut Service, random: &Random) -> Result<(), Error> {
         let before = old.map(held).unwrap_or_default();
-        families::complete(new, old, self.addresses.family())?;
+        families::complete(new, old, &self.addresses)?;
         self.give_addresses(new, &before, random).await?;
         self.give_ports(new, &before, random).await
     }
@@ -86,12 +88,15 @@ impl Allocator {
         if !has_addresses(service) {
             return Ok(());
         }
-        let wanted = service.spec.ip_families.len().max(1);
+        // What has no family beside it was checked when families were completed: its own is the family then.
+        let wanted = service.spec.ip_families.len();
         service.spec.cluster_ips.resize(wanted.max(service.spec.cluster_ips.len()), String::new());
         for index in 0..service.spec.cluster_ips.len() {
             let chosen = service.spec.cluster_ips[index].clone();
+            let family = service.spec.ip_families.get(index).map_or("", String::as_str);
+            let Some(range) = self.addresses.of_family(family) else { continue };
             if chosen.is_empty() {
-                service.spec.cluster_ips[index] = self.next_address(random).await?;
+                service.spec.cluster_ips[index] = self.next_address(range, random).await?;
                 continue;
             }
             let refuse = |why: String| {
@@ -102,23 +107,22 @@ impl Allocator {
             if before.contains(&address_key(address)) {
                 continue;
             }
-            if self.addresses.place(address).is_none() {
+            if range.place(address).is_none() {
                 return Err(refuse(format!(
-                    "the provided IP ({chosen}) is not in the valid range. The range of valid IPs is {}",
-                    self.addresses
+                    "the provided IP ({chosen}) is not in the valid range. The range of valid IPs is {range}"
                 )));
             }
             if self.is_taken(&address_key(address)).await? {
                 return Err(refuse("provided IP is already allocated".to_owned()));
             }
         }
-        service.spec.cluster_ip = service.spec.cluster_ips[0].clone();
+        service.spec.cluster_ip = service.spec.cluster_ips.first().cloned().unwrap_or_default();
         Ok(())
     }
 
-    async fn next_address(&self, random: &Random) -> Result<String, Error> {
-        let size = self.addresses.size();
-        let name = |number| self.addresses.at(number + 1).to_string();
+    async fn next_address(&self, range: AddressRange, random: &Random) -> Result<String, Error> {
+        let size = range.size();
+        let name = |number| range.at(number + 1).to_string();
         let pool = Pool { size, band: band(size, 16, 256), prefix: ADDRESSES, name: &name };
         let number = self.pick(&pool, &BTreeSet::new(), random).await?;
         let number = number.ok_or_else(|| status::internal("failed to allocate a serviceIP: range is full"))?;

@@ -4,6 +4,9 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+use ipnet::IpNet;
+use longshore_core::network::{ParseRangesError, Ranges};
+
 /// Most addresses of a range that are used; more would only make a search for a free one slow.
 const SIZE_MAX: u64 = 1 << 20;
 
@@ -72,6 +75,18 @@ impl fmt::Display for AddressRange {
     }
 }
 
+impl TryFrom<IpNet> for AddressRange {
+    type Error = ParseRangeError;
+
+    fn try_from(range: IpNet) -> Result<Self, ParseRangeError> {
+        let bits = if range.addr().is_ipv4() { 32 } else { 128 };
+        if range.prefix_len() + 2 > bits {
+            return Err(ParseRangeError { text: range.to_string(), reason: "it has no room for two addresses" });
+        }
+        Ok(Self { network: range.network(), prefix: range.prefix_len() })
+    }
+}
+
 impl FromStr for AddressRange {
     type Err = ParseRangeError;
 
@@ -80,19 +95,75 @@ impl FromStr for AddressRange {
         let (network, prefix) = text.split_once('/').ok_or_else(|| refuse("it has no /, as in 10.96.0.0/16"))?;
         let network: IpAddr = network.parse().map_err(|_| refuse("what stands before the / is no address"))?;
         let prefix: u8 = prefix.parse().map_err(|_| refuse("what stands after the / is no number"))?;
-        let bits = if network.is_ipv4() { 32 } else { 128 };
-        if prefix + 2 > bits {
-            return Err(refuse("it has no room for two addresses"));
-        }
-        let network = match network {
-            IpAddr::V4(address) => {
-                Ipv4Addr::from(address.to_bits() & u32::MAX.checked_shl(u32::from(32 - prefix)).unwrap_or(0)).into()
-            }
-            IpAddr::V6(address) => {
-                Ipv6Addr::from(address.to_bits() & u128::MAX.checked_shl(u32::from(128 - prefix)).unwrap_or(0)).into()
-            }
-        };
-        Ok(Self { network, prefix })
+        let range = IpNet::new(network, prefix).map_err(|_| refuse("it has no room for two addresses"))?;
+        range.try_into()
+    }
+}
+
+/// Addresses of Services: one range, or one of each family, of which the first is the primary; written as `10.96.0.0/16` or
+/// `10.96.0.0/16,fd00::/112`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServiceRanges {
+    primary: AddressRange,
+    secondary: Option<AddressRange>,
+}
+
+/// Why a text is no ranges of Services.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(transparent)]
+pub enum ParseServiceRangesError {
+    /// It is no ranges at all.
+    Ranges(#[from] ParseRangesError),
+    /// A range is too small.
+    Range(#[from] ParseRangeError),
+}
+
+impl ServiceRanges {
+    /// [`AddressRange::DEFAULT`] alone.
+    pub const DEFAULT: Self = Self { primary: AddressRange::DEFAULT, secondary: None };
+
+    /// The range of the family that Services have which do not ask for another.
+    pub fn primary(&self) -> AddressRange {
+        self.primary
+    }
+
+    /// All ranges, the primary first.
+    pub fn iter(&self) -> impl Iterator<Item = AddressRange> + use<> {
+        [self.primary].into_iter().chain(self.secondary)
+    }
+
+    /// Whether there is a range of each family.
+    pub fn is_dual(&self) -> bool {
+        self.secondary.is_some()
+    }
+
+    /// The range of a family, `IPv4` or `IPv6`; `None` if Services cannot have that.
+    pub fn of_family(&self, family: &str) -> Option<AddressRange> {
+        self.iter().find(|range| range.family() == family)
+    }
+}
+
+impl From<AddressRange> for ServiceRanges {
+    fn from(range: AddressRange) -> Self {
+        Self { primary: range, secondary: None }
+    }
+}
+
+impl fmt::Display for ServiceRanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.primary.fmt(f)?;
+        self.secondary.iter().try_for_each(|range| write!(f, ",{range}"))
+    }
+}
+
+impl FromStr for ServiceRanges {
+    type Err = ParseServiceRangesError;
+
+    fn from_str(text: &str) -> Result<Self, ParseServiceRangesError> {
+        let ranges: Ranges = text.parse()?;
+        let mut ranges = ranges.iter().map(AddressRange::try_from);
+        let primary = ranges.next().transpose()?.unwrap_or(AddressRange::DEFAULT);
+        Ok(Self { primary, secondary: ranges.next().transpose()? })
     }
 }
 

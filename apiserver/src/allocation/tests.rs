@@ -22,28 +22,41 @@ async fn client(store: Arc<dyn Store>, seed: u64, addresses: &str, ports: &str) 
     Arc::new(LocalClient::new(registry, "test"))
 }
 
-struct Cluster {
+pub(super) struct Cluster {
     store: Arc<dyn Store>,
-    services: Api<Service>,
+    pub(super) services: Api<Service>,
 }
 
 impl Cluster {
     async fn start() -> Self {
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-        let client = client(Arc::clone(&store), 1, "10.96.0.0/16", "30000-32767").await;
+        Self::of("10.96.0.0/16").await
+    }
+
+    /// With these addresses of services.
+    pub(super) async fn of(addresses: &str) -> Self {
+        Self::over(Arc::new(MemoryStore::new()), 1, addresses).await
+    }
+
+    /// Over the same store, with other addresses.
+    pub(super) async fn restarted(self, addresses: &str) -> Self {
+        Self::over(self.store, 2, addresses).await
+    }
+
+    async fn over(store: Arc<dyn Store>, seed: u64, addresses: &str) -> Self {
+        let client = client(Arc::clone(&store), seed, addresses, "30000-32767").await;
         Self { store, services: Api::namespaced(client, "default") }
     }
 
-    async fn create(&self, name: &str, spec: Value) -> Result<Arc<Service>, Error> {
+    pub(super) async fn create(&self, name: &str, spec: Value) -> Result<Arc<Service>, Error> {
         self.services.create(service(name, spec), &PostParams::default()).await
     }
 
-    async fn patch(&self, name: &str, spec: Value) -> Result<Arc<Service>, Error> {
+    pub(super) async fn patch(&self, name: &str, spec: Value) -> Result<Arc<Service>, Error> {
         self.services.patch(name, &Patch::Merge(json!({ "spec": spec })), &PatchParams::default()).await
     }
 
     /// What is given away, without prefixes.
-    async fn given(&self) -> BTreeSet<String> {
+    pub(super) async fn given(&self) -> BTreeSet<String> {
         given(&*self.store).await
     }
 }
@@ -63,7 +76,7 @@ fn service(name: &str, spec: Value) -> Service {
     serde_json::from_value(json!({ "metadata": { "name": name }, "spec": all })).unwrap()
 }
 
-fn texts(items: &[&str]) -> BTreeSet<String> {
+pub(super) fn texts(items: &[&str]) -> BTreeSet<String> {
     items.iter().map(|item| (*item).to_owned()).collect()
 }
 
@@ -199,8 +212,8 @@ async fn headless_services_balancers_without_node_ports_and_twins_take_what_they
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_servers_on_a_failing_store_never_give_a_thing_twice() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    // Room for 29 addresses besides the first, and 32 ports.
-    let (addresses, ports) = ("10.0.0.0/27", "30000-30031");
+    // Room for 29 addresses besides the first and 31 of the other family, and 32 ports.
+    let (addresses, ports) = ("10.0.0.0/27,fd00::/123", "30000-30031");
     let mut apis = Vec::new();
     for seed in [1, 2] {
         let faulty = Arc::new(FaultyStore::new(Arc::clone(&store), Faults::none(), seed));
@@ -214,11 +227,13 @@ async fn two_servers_on_a_failing_store_never_give_a_thing_twice() {
             for round in 0..12 {
                 let name = format!("s{worker}-{round}");
                 // A number that is not there any more, or an outcome that is not known: as it may be.
-                let _ = services.create(service(&name, json!({ "type": "NodePort" })), &PostParams::default()).await;
+                let both = json!({ "type": "NodePort", "ipFamilyPolicy": "RequireDualStack" });
+                let _ = services.create(service(&name, both), &PostParams::default()).await;
                 if round % 3 == 0 {
                     let _ = services.delete(&name, &DeleteParams::default()).await;
                 } else if round % 3 == 1 {
-                    let patch = Patch::Merge(json!({ "spec": { "type": "ClusterIP" } }));
+                    let less = json!({ "type": "ClusterIP", "ipFamilyPolicy": "SingleStack" });
+                    let patch = Patch::Merge(json!({ "spec": less }));
                     let _ = services.patch(&name, &patch, &PatchParams::default()).await;
                 }
             }

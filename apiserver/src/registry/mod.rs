@@ -45,7 +45,7 @@ use longshore_core::store::{self, Committed, KeyValue, Revision, Store, Transact
 use tokio::task::JoinSet;
 
 use crate::admission::{self, AdmissionRule, Request, Unsupported};
-use crate::allocation::{AddressRange, Allocator, PortRange};
+use crate::allocation::{Allocator, PortRange, ServiceRanges};
 use crate::cache::{Cache, Cached, Feed, KindCache, feed};
 use crate::ledger::{self, Claim, Ledger};
 use crate::{key, status};
@@ -73,7 +73,7 @@ pub struct Options {
     /// How long events are kept; each write of one begins this time anew.
     pub event_ttl: Duration,
     /// Addresses of services. Servers over one store must agree.
-    pub service_addresses: AddressRange,
+    pub service_addresses: ServiceRanges,
     /// Node ports of services. Servers over one store must agree.
     pub node_ports: PortRange,
 }
@@ -88,7 +88,7 @@ impl Options {
             seed,
             admission: admission::built_in(Unsupported::Refuse),
             event_ttl: Duration::from_secs(3600),
-            service_addresses: AddressRange::DEFAULT,
+            service_addresses: ServiceRanges::DEFAULT,
             node_ports: PortRange::DEFAULT,
         }
     }

@@ -1,4 +1,4 @@
-//! The addresses of a node's pods, which the cluster gives to its Node.
+//! The addresses of a node's pods, which the cluster gives to its Node; of both families, if the cluster has both.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use longshore_core::api::Node;
 use longshore_core::client::params::{ListParams, PostParams};
 use longshore_core::client::{Api, Error as ClientError};
 use longshore_core::clock::Clock;
+use longshore_core::network::Ranges;
 
 use super::refused;
 use crate::Error;
@@ -17,7 +18,7 @@ const POLL: Duration = Duration::from_millis(200);
 /// How long the controllers may take to give addresses.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The range of a node: that of its Node, else the one that it had before unless another has it now, else a new one.
+/// The ranges of a node: those of its Node, else those that it had before unless another has one of them now, else new ones.
 pub(crate) async fn pod_range(api: &Api<Node>, name: &str, recorded: &str, clock: &dyn Clock) -> Result<String, Error> {
     let unusable =
         |error: ClientError| refused(error.to_string(), "make sure that the API server runs and is reached from here");
@@ -33,11 +34,11 @@ pub(crate) async fn pod_range(api: &Api<Node>, name: &str, recorded: &str, clock
 
 async fn ask(api: &Api<Node>, name: &str, recorded: &str, clock: &dyn Clock) -> Result<Option<String>, ClientError> {
     if api.get_opt(name).await?.is_none() {
-        if let Ok(range) = recorded.parse::<IpNet>() {
+        if let Ok(ranges) = recorded.parse::<Ranges>() {
             let others = api.list(&ListParams::default()).await?.items;
             let others = others.iter().flat_map(|node| &node.spec.pod_cidrs);
             let mut others = others.filter_map(|text| text.parse::<IpNet>().ok());
-            if !others.any(|other| other.contains(&range) || range.contains(&other)) {
+            if !others.any(|other| ranges.overlap(&other.into()).is_some()) {
                 return Ok(Some(recorded.to_owned()));
             }
         }
@@ -52,7 +53,11 @@ async fn ask(api: &Api<Node>, name: &str, recorded: &str, clock: &dyn Clock) -> 
     let start = clock.elapsed();
     while clock.elapsed().saturating_sub(start) <= PATIENCE {
         if let Some(node) = api.get_opt(name).await?.filter(|node| !node.spec.pod_cidr.is_empty()) {
-            return Ok(Some(node.spec.pod_cidr.clone()));
+            return Ok(Some(if node.spec.pod_cidrs.is_empty() {
+                node.spec.pod_cidr.clone()
+            } else {
+                node.spec.pod_cidrs.join(",")
+            }));
         }
         clock.sleep(POLL).await;
     }
@@ -88,8 +93,8 @@ mod tests {
     async fn add(api: &Api<Node>, name: &str, range: &str) {
         let mut node = Node::default();
         node.metadata.name = Some(name.into());
-        node.spec.pod_cidr = range.into();
-        node.spec.pod_cidrs = vec![range.into()];
+        node.spec.pod_cidrs = range.split(',').map(str::to_owned).collect();
+        node.spec.pod_cidr = node.spec.pod_cidrs[0].clone();
         api.create(node, &PostParams::default()).await.unwrap();
     }
 
@@ -100,6 +105,8 @@ mod tests {
         add(&api, "a", "10.1.0.0/24").await;
         assert_eq!(range("a", "10.9.0.0/24").await, "10.1.0.0/24", "what the Node says counts");
         assert_eq!(range("b", "10.2.0.0/24").await, "10.2.0.0/24", "its Node was deleted, and nobody else came");
+        add(&api, "both", "10.3.0.0/24,fd00::/64").await;
+        assert_eq!(range("both", "").await, "10.3.0.0/24,fd00::/64");
         // Somebody else got it: the node registers and waits for another.
         let patient = async {
             while clock.advance_to_next().is_some() || clock.elapsed() <= PATIENCE {

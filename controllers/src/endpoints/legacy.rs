@@ -38,9 +38,14 @@ fn subsets(view: &View<'_>, service: &Service) -> (Vec<EndpointSubset>, bool) {
     pods.sort_by_key(|pod| !(unready_too || is_ready(pod)));
     let truncated = pods.len() > ADDRESSES_MAX;
     pods.truncate(ADDRESSES_MAX);
+    // Of the service's first family alone: a reader of Endpoints knows of no second.
+    let v6 = service.spec.ip_families.first().map(|family| family == "IPv6");
     let mut by_ports: BTreeMap<Option<Port>, Addresses> = BTreeMap::new();
     for (index, pod) in pods.iter().enumerate() {
-        let Some(ip) = super::addresses(pod).first().map(|ip| (*ip).to_owned()) else { continue };
+        let mut addresses = super::addresses(pod).into_iter();
+        let Some(ip) = addresses.find(|ip| v6.is_none_or(|v6| ip.contains(':') == v6)).map(str::to_owned) else {
+            continue;
+        };
         let port = |port: &longshore_core::api::service::ServicePort| {
             let protocol = if port.protocol.is_unset() { "TCP" } else { port.protocol.as_str() };
             Some((port.name.clone(), protocol.to_owned(), target_port(pod, port)?, port.app_protocol.clone()))

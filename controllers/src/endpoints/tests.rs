@@ -162,6 +162,51 @@ async fn headless_services_and_hostnames() {
 }
 
 #[tokio::test]
+async fn each_family_of_a_service_has_slices_of_its_own() {
+    use longshore_core::api::pod::PodIP;
+    let world = World::new(3);
+    world
+        .with_all(both, async {
+            world.create(service(8080)).await;
+            for (name, ips) in [("a", &["10.0.0.1", "fd00::1"][..]), ("b", &["10.0.0.2"])] {
+                let mut pod = pod(&world, name, ips[0], 8080, true);
+                pod.status.pod_ips = ips.iter().map(|ip| PodIP { ip: (*ip).to_owned() }).collect();
+                add(&world, pod).await;
+            }
+            for (families, expected, first) in [
+                (&["IPv4"][..], &[("IPv4", &["10.0.0.1", "10.0.0.2"][..])][..], &["10.0.0.1", "10.0.0.2"][..]),
+                (
+                    &["IPv4", "IPv6"],
+                    &[("IPv4", &["10.0.0.1", "10.0.0.2"]), ("IPv6", &["fd00::1"])],
+                    &["10.0.0.1", "10.0.0.2"],
+                ),
+                (&["IPv6", "IPv4"], &[("IPv4", &["10.0.0.1", "10.0.0.2"]), ("IPv6", &["fd00::1"])], &["fd00::1"]),
+                (&["IPv6"], &[("IPv6", &["fd00::1"])], &["fd00::1"]),
+            ] {
+                let mut service = world.one::<Service>("web");
+                service.spec.ip_families = families.iter().map(|family| (*family).to_owned()).collect();
+                world.edit::<Service>("web", |known| *known = service);
+                world.settle().await;
+                let mut found: Vec<(String, Vec<String>)> = slices(&world)
+                    .into_iter()
+                    .map(|slice| {
+                        let addresses = slice.endpoints.into_iter().map(|endpoint| endpoint.addresses[0].clone());
+                        (slice.address_type.as_str().to_owned(), addresses.collect())
+                    })
+                    .collect();
+                found.iter_mut().for_each(|(_, addresses)| addresses.sort());
+                found.sort();
+                let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+                let expected: Vec<_> = expected.iter().map(|(type_, all)| ((*type_).to_owned(), owned(all))).collect();
+                assert_eq!(found, expected, "{families:?}");
+                let addresses = world.one::<Endpoints>("web").subsets.remove(0).addresses;
+                assert_eq!(addresses.into_iter().map(|address| address.ip).collect::<Vec<_>>(), first, "{families:?}");
+            }
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn a_change_touches_one_slice() {
     let world = World::new(4);
     let add_slices = |manager: &mut ControllerManager| manager.add(EndpointSliceController);

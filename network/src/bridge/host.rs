@@ -10,7 +10,7 @@ use longshore_core::network::{Error, Peer, Policy, ServicePort};
 
 use super::Options;
 use super::pods::{self, Record};
-use crate::family::Family;
+use crate::family::{Family, has_ipv6};
 use crate::names::Names;
 use crate::netlink::{self, Link, Netlink, failed};
 use crate::nft::{self, Node, Table, Way};
@@ -84,6 +84,9 @@ impl Host {
         }
         if stacks.is_empty() {
             return Err(unusable("pods have no range"));
+        }
+        if stacks.iter().any(|stack| stack.family == Family::V6) {
+            has_ipv6()?;
         }
         pods::may_make_interfaces()?;
         Ok(Self { names: Names::new(&options.instance), stacks, options })

@@ -271,6 +271,16 @@ kind!(Service, v1, "services", singular "service", Namespaced, short ["svc"], ca
 /// The `clusterIP` of a service that has no address of its own.
 pub const CLUSTER_IP_NONE: &str = "None";
 
+impl Service {
+    /// What is wrong with the service's addresses and families, alone and against each other. Whoever gives it addresses asks before,
+    /// as upstream does.
+    pub fn validate_cluster_ips(&self) -> ErrorList {
+        let mut errors = ErrorList::new();
+        validation::validate_cluster_ips(self, &mut errors);
+        errors
+    }
+}
+
 impl Kind for Service {
     fn set_defaults(&mut self) {
         defaults::set_defaults(self);

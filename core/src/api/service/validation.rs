@@ -171,7 +171,7 @@ fn validate_client_ip(config: Option<&SessionAffinityConfig>, at: &Path, errors:
 }
 
 /// Checks addresses and families, alone and against each other.
-fn validate_cluster_ips(service: &Service, errors: &mut ErrorList) {
+pub(super) fn validate_cluster_ips(service: &Service, errors: &mut ErrorList) {
     let (spec, at) = (&service.spec, Path::new("spec"));
     if spec.type_ == ServiceType::ExternalName {
         return;
