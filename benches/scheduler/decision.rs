@@ -8,8 +8,8 @@ use longshore_core::clock::{Clock, SystemClock};
 use longshore_core::scheduling::TieBreak;
 use longshore_scheduler::{Engine, Profile, Unplaced};
 
-use crate::workloads::{Workload, pod};
 use crate::{Measured, Outcome, checks, resident_mib};
+use longshore_simulator::generate::scheduler_perf::{Workload, pod};
 
 /// Runs a workload on so many engines side by side.
 pub(crate) fn run(workload: &Workload, nodes: usize, threads: usize, verify: bool) -> Outcome<Measured> {

@@ -8,12 +8,11 @@
 mod checks;
 mod decision;
 mod whole;
-mod workloads;
 
 use std::time::Duration;
 
+use longshore_simulator::generate::scheduler_perf::{NODES, WORKLOADS, Workload};
 use serde_json::json;
-use workloads::{NODES, WORKLOADS, Workload};
 
 /// As in the program `longshore`.
 #[global_allocator]

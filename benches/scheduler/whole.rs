@@ -14,8 +14,8 @@ use longshore_core::store::{MemoryStore, Store};
 use longshore_storage_embedded::EmbeddedStore;
 use tokio::task::JoinSet;
 
-use crate::workloads::{Workload, pod};
 use crate::{Measured, Outcome, resident_mib};
+use longshore_simulator::generate::scheduler_perf::{Workload, pod};
 
 /// How many pods are created at once.
 const WRITERS: usize = 64;

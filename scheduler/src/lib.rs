@@ -38,8 +38,8 @@ mod profile;
 mod shell;
 
 pub use engine::{
-    Change, Diagnosis, Engine, Explanation, GangRefused, NodeRefusal, NodeScore, Placement, PolicyScore, Remedy,
-    Sampled, Sampling, Unplaced, Utilisation, WhatIf,
+    Change, Course, Diagnosis, Engine, Explanation, GangRefused, NodeRefusal, NodeScore, Placement, PolicyScore,
+    Remedy, Sampled, Sampling, Unplaced, Utilisation, WhatIf,
 };
 pub use metrics::SchedulerMetrics;
 pub use point::ExtensionPoint;

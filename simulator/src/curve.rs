@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use longshore_core::devices::WHOLE;
 use serde::Serialize;
+
+use crate::measures::Amounts;
 
 /// Beyond this nothing is recorded, in percent of what all nodes have.
 const ARRIVED_MAX: u32 = 130;
@@ -18,19 +21,31 @@ pub struct Point {
     pub fragmentation_ratio: f64,
     /// Fragments in percent of all GPUs.
     pub fragmentation_amount: f64,
+    /// GPUs of which any part is in use, in percent of all GPUs.
+    pub gpus_in_use: f64,
+    /// CPU in use, in percent of all.
+    pub cpu_allocation: f64,
+    /// Memory in use, in percent of all.
+    pub memory_allocation: f64,
 }
 
-/// What was so after one arrival, in thousandths of GPUs.
-#[derive(Debug, Clone, Copy)]
+/// What was so after one arrival.
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Row {
+    /// Thousandths of GPUs that pods asked for.
     pub(crate) arrived: i64,
-    pub(crate) used: i64,
+    /// All of what pods have that found a place.
+    pub(crate) used: Amounts,
+    /// Thousandths of GPUs.
     pub(crate) fragments: f64,
+    /// GPUs of which any part is in use.
+    pub(crate) touched: i64,
 }
 
 /// The rows by load.
 #[derive(Debug, Clone)]
 pub(crate) struct Curve {
+    all: Amounts,
     capacity: f64,
     bins: BTreeMap<u32, Bin>,
 }
@@ -41,6 +56,9 @@ struct Bin {
     allocation: f64,
     ratio: f64,
     amount: f64,
+    touched: f64,
+    cpu: f64,
+    memory: f64,
 }
 
 impl Bin {
@@ -50,14 +68,17 @@ impl Bin {
             allocation: self.allocation + other.allocation,
             ratio: self.ratio + other.ratio,
             amount: self.amount + other.amount,
+            touched: self.touched + other.touched,
+            cpu: self.cpu + other.cpu,
+            memory: self.memory + other.memory,
         }
     }
 }
 
 impl Curve {
-    /// Nothing yet; `capacity` is that of all GPUs in thousandths.
-    pub(crate) fn new(capacity: i64) -> Self {
-        Self { capacity: capacity as f64, bins: BTreeMap::new() }
+    /// Nothing yet, of all that there is.
+    pub(crate) fn new(all: Amounts) -> Self {
+        Self { all, capacity: all.gpu_milli as f64, bins: BTreeMap::new() }
     }
 
     pub(crate) fn add(&mut self, row: Row) {
@@ -66,13 +87,18 @@ impl Curve {
         if arrived > f64::from(ARRIVED_MAX) + 1.0 {
             return;
         }
-        let idle = self.capacity - row.used as f64;
+        let used = row.used.gpu_milli as f64;
+        let idle = self.capacity - used;
         let ratio = if idle > 0.0 { 100.0 * row.fragments / idle } else { 0.0 };
+        let [cpu, memory, _] = row.used.percent_of(self.all).map(|part| part.unwrap_or(0.0));
         let row = Bin {
             rows: 1.0,
-            allocation: cents(percent(row.used as f64)),
+            allocation: cents(percent(used)),
             ratio: cents(ratio),
             amount: cents(row.fragments),
+            touched: percent((row.touched * WHOLE) as f64),
+            cpu,
+            memory,
         };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is from 0 to 131")]
         let bin = self.bins.entry(arrived as u32).or_default();
@@ -98,6 +124,9 @@ impl Curve {
                 allocation: cents(bin.allocation / bin.rows),
                 fragmentation_ratio: bin.ratio / bin.rows,
                 fragmentation_amount: cents(100.0 * bin.amount / bin.rows / self.capacity),
+                gpus_in_use: cents(bin.touched / bin.rows),
+                cpu_allocation: cents(bin.cpu / bin.rows),
+                memory_allocation: cents(bin.memory / bin.rows),
             })
         };
         (0..=self.last()).filter_map(mean).collect()
@@ -115,10 +144,12 @@ mod tests {
 
     #[test]
     fn rows_are_averaged_by_the_nearest_percentage() {
-        let mut curve = Curve::new(10_000);
+        let all = |gpu_milli| Amounts { milli_cpu: 4000, memory: 0, gpu_milli };
+        let mut curve = Curve::new(all(10_000));
         for (arrived, used, fragments) in [(95, 95, 5000.0), (104, 100, 4000.0), (390, 200, 100.0), (13_200, 9000, 1.0)]
         {
-            curve.add(Row { arrived, used, fragments });
+            let used = Amounts { milli_cpu: 1000, ..all(used) };
+            curve.add(Row { arrived, used, fragments, touched: 2 });
         }
         let points = curve.points();
         let arrived: Vec<u32> = points.iter().map(|point| point.arrived).collect();
@@ -130,12 +161,15 @@ mod tests {
             assert!((fragmentation_ratio - f64::midpoint(50.48, 40.4)).abs() < 1e-9, "{fragmentation_ratio}");
         }
         assert_eq!((points[3].allocation, points[4].allocation), (2.0, 2.0));
+        let Point { gpus_in_use, cpu_allocation, memory_allocation, .. } = points[4];
+        assert_eq!((gpus_in_use, cpu_allocation, memory_allocation), (20.0, 25.0, 0.0));
     }
 
     #[test]
     fn a_cluster_in_full_use_has_no_fragments() {
-        let mut curve = Curve::new(1000);
-        curve.add(Row { arrived: 1000, used: 1000, fragments: 0.0 });
+        let all = Amounts { gpu_milli: 1000, ..Amounts::default() };
+        let mut curve = Curve::new(all);
+        curve.add(Row { arrived: 1000, used: all, ..Row::default() });
         assert_eq!(curve.points().last().unwrap().fragmentation_ratio, 0.0);
     }
 }

@@ -9,16 +9,27 @@
 //! The same input and the same seed give the same outcome, bit for bit, on any machine.
 
 mod arrivals;
+mod compaction;
 mod curve;
+mod decider;
+pub mod experiment;
+pub mod external;
+pub mod generate;
+pub mod measures;
 mod objects;
 pub mod observer;
 pub mod openb;
 mod packing;
 mod placement;
+pub mod report;
+pub mod simulation;
 mod sweep;
+pub mod traces;
 pub mod workload;
 
+pub use compaction::{Compacted, Compaction, CompactionError, PENDING, TRIALS, lower_bound};
 pub use curve::Point;
+pub use decider::Decider;
 pub use packing::{Outcome, Packing, PackingError};
-pub use placement::{Placement, UnknownPlacement};
-pub use sweep::{Estimate, sweep};
+pub use placement::{Placement, UnknownPlacement, what_fits};
+pub use sweep::{Estimate, in_parallel, sweep};

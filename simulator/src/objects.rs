@@ -10,8 +10,9 @@ use longshore_core::api::pod::{
 };
 use longshore_core::devices::{ANNOTATION, Pool, WHOLE, share_name};
 use longshore_core::quantity::Quantity;
-use longshore_scheduler::policies::gpu::{GPU, GPU_MODEL};
+use longshore_scheduler::policies::gpu::{GPU, GPU_MODEL, PodType};
 
+use crate::measures::Amounts;
 use crate::openb::{Machine, Request};
 
 /// More pods than any node of these traces ever has.
@@ -72,4 +73,39 @@ pub(crate) fn pod(request: &Request) -> Pod {
         pod.spec.affinity = Some(Box::new(Affinity { node_affinity: Some(node_affinity), ..Affinity::default() }));
     }
     pod
+}
+
+/// What counts for fragmentation of a pod, as [`pod`] makes them.
+pub(crate) fn pod_type(pod: &Pod) -> PodType {
+    let Amounts { milli_cpu, gpu_milli, .. } = Amounts::of(pod);
+    let (gpus, milli) =
+        if gpu_milli < WHOLE { (i64::from(gpu_milli > 0), gpu_milli) } else { (gpu_milli / WHOLE, WHOLE) };
+    let affinity = pod.spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+    let required = affinity.and_then(|of| of.required_during_scheduling_ignored_during_execution.as_ref());
+    let terms = required.into_iter().flat_map(|selector| &selector.node_selector_terms);
+    let named = terms
+        .flat_map(|term| &term.match_expressions)
+        .find(|expression| expression.key == GPU_MODEL && expression.operator == NodeSelectorOperator::In);
+    let models = named.map(|expression| expression.values.join("|")).unwrap_or_default();
+    PodType { milli_cpu, milli, gpus, models }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pods_type_is_that_of_its_request() {
+        for (gpus, milli, models) in [(0, 0, ""), (1, 460, "T4|P100"), (1, 1000, ""), (8, 1000, "V100M32")] {
+            let request = Request {
+                name: "p".to_owned(),
+                milli_cpu: 6000,
+                memory_mib: 9,
+                gpus,
+                milli,
+                models: models.to_owned(),
+            };
+            assert_eq!(pod_type(&pod(&request)), request.pod_type());
+        }
+    }
 }

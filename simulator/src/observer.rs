@@ -11,7 +11,8 @@ use crate::workload::Job;
 
 /// Looks on: measures, progress, a record. It can change nothing.
 pub trait Observer {
-    /// Hears what happens, when it has happened, in the order of time. `cluster` is what is so now.
+    /// Hears what happens, when it has happened, in the order of time. `cluster` is what is so now: what one attempt changed, it shows
+    /// all together, before the first pod of it is told of.
     fn hear(&mut self, at: Duration, what: &Happening<'_>, cluster: &Cluster);
 }
 
@@ -29,7 +30,7 @@ pub enum Happening<'s> {
     Attempt(Attempt<'s>),
     /// A pod has a place and runs.
     Placed(Placed<'s>),
-    /// No node can take a pod as it is now; it waits.
+    /// No node can take a pod as it is now; it waits. Of a job's equal pods one is told of; [`Attempt::refused`] counts all.
     Refused {
         /// Its job.
         job: &'s Arc<Job>,
@@ -49,7 +50,16 @@ pub enum Happening<'s> {
         /// Why.
         why: Why,
     },
-    /// All pods of a job have ended, or it was cancelled.
+    /// A job did not get all of its places in as many attempts as it may have: those of its pods that wait are given up.
+    GivenUp {
+        /// The job.
+        job: &'s Arc<Job>,
+        /// When it arrived.
+        arrived: Duration,
+        /// How many pods are given up.
+        waiting: u64,
+    },
+    /// All pods of a job have ended or were given up, or it was cancelled.
     JobEnded {
         /// The job.
         job: &'s Arc<Job>,

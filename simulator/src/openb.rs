@@ -8,10 +8,17 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use longshore_core::api::Node;
+use longshore_core::api::pod::Pod;
 use longshore_core::devices::WHOLE;
 use longshore_scheduler::policies::gpu::PodType;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::objects;
+
+/// More GPUs than any machine has.
+const GPUS_MAX: i64 = 1000;
 
 /// A machine.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -32,7 +39,7 @@ pub struct Machine {
 }
 
 /// A pod that asks for a place.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// Its name.
     pub name: String,
@@ -52,10 +59,41 @@ pub struct Request {
     pub models: String,
 }
 
+impl Machine {
+    /// As a node, whose devices policies for GPUs understand.
+    pub fn node(&self) -> Node {
+        objects::node(self)
+    }
+}
+
 impl Request {
+    /// As a pod without a name of its own.
+    pub fn pod(&self) -> Pod {
+        objects::pod(self)
+    }
+
     /// Thousandths of all GPUs together.
     pub fn gpu_milli(&self) -> i64 {
         self.gpus * self.milli
+    }
+
+    /// Whether its values can be; what means nothing is made 0.
+    pub(crate) fn check(&mut self) -> Result<(), String> {
+        let Self { name, milli_cpu, memory_mib, gpus, milli, .. } = self;
+        let amounts =
+            [("cpu_milli", *milli_cpu), ("memory_mib", *memory_mib), ("num_gpu", *gpus), ("gpu_milli", *milli)];
+        check(name, &amounts)?;
+        *milli = (*milli).min(WHOLE);
+        if *gpus == 0 {
+            *milli = 0;
+        }
+        match (*gpus, *milli) {
+            (1.., 0) => Err("gpu_milli is 0 of a pod with GPUs".to_owned()),
+            (2.., milli) if milli < WHOLE => {
+                Err(format!("gpu_milli is {milli} of several GPUs: only one can be shared"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What counts for fragmentation.
@@ -101,7 +139,12 @@ pub enum Error {
 pub fn machines(file: &Path) -> Result<Vec<Machine>, Error> {
     read(file, &mut open(file)?, |machine: &mut Machine| {
         let amounts = [("cpu_milli", machine.milli_cpu), ("memory_mib", machine.memory_mib), ("gpu", machine.gpus)];
-        check(&machine.name, &amounts)
+        check(&machine.name, &amounts)?;
+        // Each has a name of its own in memory.
+        if machine.gpus > GPUS_MAX {
+            return Err(format!("gpu is {}: it must be at most {GPUS_MAX}", machine.gpus));
+        }
+        Ok(())
     })
 }
 
@@ -110,23 +153,7 @@ pub fn machines(file: &Path) -> Result<Vec<Machine>, Error> {
 /// # Errors
 /// As [`machines`].
 pub fn requests(file: &Path) -> Result<Vec<Request>, Error> {
-    read(file, &mut open(file)?, |request: &mut Request| {
-        let Request { name, milli_cpu, memory_mib, gpus, milli, .. } = request;
-        let amounts =
-            [("cpu_milli", *milli_cpu), ("memory_mib", *memory_mib), ("num_gpu", *gpus), ("gpu_milli", *milli)];
-        check(name, &amounts)?;
-        *milli = (*milli).min(WHOLE);
-        if *gpus == 0 {
-            *milli = 0;
-        }
-        match (*gpus, *milli) {
-            (1.., 0) => Err("gpu_milli is 0 of a pod with GPUs".to_owned()),
-            (2.., milli) if milli < WHOLE => {
-                Err(format!("gpu_milli is {milli} of several GPUs: only one can be shared"))
-            }
-            _ => Ok(()),
-        }
-    })
+    read(file, &mut open(file)?, Request::check)
 }
 
 fn open(file: &Path) -> Result<File, Error> {
@@ -209,6 +236,10 @@ mod tests {
             let error = pods(&format!("{NAMES}{rows}")).unwrap_err();
             assert!(error.contains(expected), "{rows:?}: {error}");
         }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "sn,cpu_milli,memory_mib,gpu,model\nn,1,1,1000000000,T4\n").unwrap();
+        let error = machines(file.path()).unwrap_err().to_string();
+        assert!(error.contains("line 2: gpu is 1000000000: it must be at most 1000"), "{error}");
         assert!(pods("name,cpu\np,1\n").unwrap_err().contains("missing field `cpu_milli`"));
         let nowhere = machines(Path::new("/nowhere/at/all")).unwrap_err().to_string();
         assert!(nowhere.contains("/nowhere/at/all") && nowhere.contains("No such file"), "{nowhere}");

@@ -51,26 +51,41 @@ pub fn sweep(
     jobs: NonZeroUsize,
     progress: impl Fn(&Outcome) + Sync,
 ) -> Result<Vec<Outcome>, PackingError> {
+    in_parallel(experiments, jobs, |experiment| experiment.run(|_, _| ()).inspect(&progress))
+}
+
+/// Does the work for each item, for as many at a time as `jobs` says; the results are in the items' order, whatever ended first.
+///
+/// # Errors
+/// Of all items whose work failed, what the first one said. After a failure no further items are begun.
+pub fn in_parallel<T: Sync, R: Send, E: Send>(
+    items: &[T],
+    jobs: NonZeroUsize,
+    work: impl Fn(&T) -> Result<R, E> + Sync,
+) -> Result<Vec<R>, E> {
     let next = AtomicUsize::new(0);
-    let outcomes = Mutex::new(vec![None; experiments.len()]);
-    let work = || {
-        while let Some((place, experiment)) = {
+    let results: Mutex<Vec<Option<Result<R, E>>>> = Mutex::new(items.iter().map(|_| None).collect());
+    let go_on = || {
+        while let Some((place, item)) = {
             let place = next.fetch_add(1, Ordering::Relaxed);
-            experiments.get(place).map(|experiment| (place, experiment))
+            items.get(place).map(|item| (place, item))
         } {
-            let outcome = experiment.run(|_, _| ());
-            outcome.iter().for_each(&progress);
-            outcomes.lock().unwrap_or_else(PoisonError::into_inner)[place] = Some(outcome);
+            let result = work(item);
+            if result.is_err() {
+                next.store(items.len(), Ordering::Relaxed);
+            }
+            results.lock().unwrap_or_else(PoisonError::into_inner)[place] = Some(result);
         }
     };
     std::thread::scope(|scope| {
-        for _ in 1..jobs.get().min(experiments.len()) {
-            scope.spawn(work);
+        for _ in 1..jobs.get().min(items.len()) {
+            scope.spawn(go_on);
         }
-        work();
+        go_on();
     });
-    let outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
-    outcomes.into_iter().flatten().collect()
+    let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    // Items are begun in their order, so those that were not begun come after one that failed.
+    results.into_iter().flatten().collect()
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use longshore_core::api::Node;
 use longshore_core::api::pod::Pod;
+use longshore_core::kind::DynObject;
+use serde::{Deserialize, Serialize};
 
 /// Something happens at some moment.
 #[derive(Debug, Clone)]
@@ -32,6 +34,16 @@ pub enum What {
     Job(Job),
     /// A job is no longer wanted: its pods end, wherever they are.
     Cancel(Arc<str>),
+    /// A pod runs already, and nobody knows how long: as [`What::Job`] with this pod as its only task, placed on this node in the same
+    /// moment without any scheduler. The job's name is the pod's: `namespace/name`.
+    Running {
+        /// The pod, with its name.
+        pod: Arc<Pod>,
+        /// Where it runs; this node is there.
+        node: Arc<str>,
+    },
+    /// Another object that policies look at, such as a namespace, a volume or a claim, is there, or is other than before.
+    Object(DynObject),
 }
 
 /// Tasks that belong together.
@@ -50,7 +62,8 @@ pub struct Job {
 }
 
 /// What a job is for, as the literature tells them apart (Schwarzkopf et al., Omega, EuroSys '13).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Class {
     /// It computes something and ends.
     Batch,

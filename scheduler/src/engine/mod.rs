@@ -3,6 +3,7 @@
 mod best;
 mod cached;
 mod change;
+mod claim;
 mod column;
 mod diagnosis;
 mod explain;
@@ -15,6 +16,8 @@ mod sample;
 mod trial;
 mod what_if;
 
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +37,7 @@ use crate::{Error, Profile};
 
 pub use change::Change;
 pub(crate) use change::quantity;
+pub use claim::Course;
 pub use diagnosis::{Diagnosis, Unplaced};
 pub use explain::{Explanation, NodeRefusal, NodeScore, PolicyScore};
 pub use gang::GangRefused;

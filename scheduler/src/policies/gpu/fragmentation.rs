@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use longshore_core::devices::WHOLE;
 use longshore_core::scheduling::NodeId;
 use longshore_core::scheduling::cluster::Cluster;
 
@@ -41,6 +42,23 @@ struct Expected {
     /// By place in [`Workload::models`]; empty if any model will do.
     access: Vec<bool>,
     probability: f64,
+}
+
+impl Expected {
+    /// Whether GPUs of the model will do.
+    fn can_use(&self, model: Option<usize>) -> bool {
+        self.access.is_empty() || model.is_some_and(|model| self.access[model])
+    }
+
+    /// How much GPU pods of this type would have if they came until no further one found room, CPU in parts.
+    fn packed(&self, left: &Left, fitting: usize) -> f64 {
+        let whole = self.milli == WHOLE || self.gpus > 1;
+        let places =
+            if whole { (fitting / self.gpus) as i64 } else { left.gpus.iter().map(|left| left / self.milli).sum() };
+        let by_gpu = places as f64;
+        let pods = if self.milli_cpu > 0 { by_gpu.min(left.milli_cpu as f64 / self.milli_cpu as f64) } else { by_gpu };
+        pods * (self.milli * self.gpus as i64) as f64
+    }
 }
 
 /// What is left of the GPUs of a node, in thousandths, parted by what the expected pods could do with it; each pod counts with its
@@ -149,7 +167,7 @@ impl Workload {
             let (p, cpu_is_enough) = (pod.probability, left.milli_cpu >= pod.milli_cpu);
             let amount = if pod.milli == 0 {
                 if cpu_is_enough { &mut fragments.no_gpu } else { &mut fragments.no_gpu_lacks_cpu }
-            } else if !(pod.access.is_empty() || model.is_some_and(|model| pod.access[model])) {
+            } else if !pod.can_use(model) {
                 &mut fragments.no_access
             } else {
                 let (fitting, rest) = usable(&left.gpus, pod.milli);
@@ -167,6 +185,19 @@ impl Workload {
             *amount += p * all;
         }
         fragments
+    }
+
+    /// How much use the pods can make of what is left of the GPUs, in thousandths; see [`ExpectedUse`](super::ExpectedUse).
+    pub(super) fn use_of(&self, left: &Left, model: Option<usize>) -> f64 {
+        let all = left.total();
+        let mut sum = 0.0;
+        for pod in self.types.iter().filter(|pod| pod.milli > 0 && pod.can_use(model)) {
+            let (fitting, rest) = usable(&left.gpus, pod.milli);
+            if fitting >= pod.gpus && left.milli_cpu >= pod.milli_cpu {
+                sum += pod.probability * (2.0 * (all - rest) as f64 + pod.packed(left, fitting)) / 3.0;
+            }
+        }
+        sum
     }
 }
 

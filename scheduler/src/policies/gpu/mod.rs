@@ -1,4 +1,4 @@
-//! Policies for clusters of GPUs from the literature, each in a file of its own. They prefer nodes, and one chooses the device;
+//! Policies for clusters of GPUs from the literature and one of our own, each in a file. They prefer nodes, and some choose the device;
 //! what fits is a matter of [`NodeResourcesFit`](super::NodeResourcesFit) and [`Devices`](super::Devices).
 //!
 //! A node says which devices it has as [`longshore_core::devices`] tells, so the same policies serve a live cluster and a simulated
@@ -9,8 +9,10 @@ mod any_device;
 mod best_fit;
 mod clustering;
 mod dot_product;
+mod expected_use;
 mod fgd;
 mod fragmentation;
+mod gradient;
 mod packing;
 
 use longshore_core::devices::{WHOLE, share_name};
@@ -22,6 +24,7 @@ pub use any_device::AnyDevice;
 pub use best_fit::GpuBestFit;
 pub use clustering::GpuClustering;
 pub use dot_product::GpuDotProduct;
+pub use expected_use::ExpectedUse;
 pub use fgd::Fgd;
 pub use fragmentation::{Fragments, PodType, Workload};
 pub use packing::GpuPacking;

@@ -167,3 +167,57 @@ fn fgd_fills_the_gap_that_nobody_else_could() {
     let whole = engine.place(&pod("s", "1", 1, 1000)).unwrap();
     assert_eq!((whole.node.as_str(), gpu_of(&engine, "s").as_str()), ("a", "gpu-1"));
 }
+
+#[test]
+fn use_is_by_whole_pods_and_by_what_cpu_is_left() {
+    let of = |pod: PodType, milli_cpu: i64| {
+        let left = Left { milli_cpu, gpus: [1000, 900, 300].into_iter().collect() };
+        Workload::new([(pod, 0.5)]).use_of(&left, None)
+    };
+    let close = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-9, "{found}, not {expected}");
+    // FGD's 1900, and four pods of 400 thousandths: two on each GPU.
+    close(of(kind(1000, 1, 400, ""), 64_000), 0.5 * (2.0 * 1900.0 + 1600.0) / 3.0);
+    // CPU for two and a half of them.
+    close(of(kind(1000, 1, 400, ""), 2500), 0.5 * (2.0 * 1900.0 + 1000.0) / 3.0);
+    close(of(kind(0, 1, 400, ""), 0), 0.5 * (2.0 * 1900.0 + 1600.0) / 3.0);
+    close(of(kind(1000, 1, 1000, ""), 64_000), 0.5 * (2.0 * 1000.0 + 1000.0) / 3.0);
+    for none in [kind(1000, 2, 1000, ""), kind(65_000, 1, 400, ""), kind(1, 0, 0, ""), kind(1, 1, 400, "T4")] {
+        close(of(none, 64_000), 0.0);
+    }
+}
+
+#[test]
+fn expected_use_keeps_cpu_beside_gpus() {
+    // Each GPU wants eight cores with it.
+    let workload = Arc::new(Workload::new([(kind(8000, 1, 1000, ""), 1.0)]));
+    let nodes = [node("a", 16, 2, ""), node("b", 64, 2, "")];
+    // FGD sees no difference before a node has less than eight cores; here half of a's GPUs would be of no use.
+    let fgd = scores(&mut engine(Fgd::new(workload.clone()), &nodes), &[pod("p", "8", 0, 0)]);
+    assert_eq!(fgd, [("a".to_owned(), 50)]);
+    // At a one third of one GPU would be lost, at b nothing.
+    let mut engine = engine(ExpectedUse::new(workload), &nodes);
+    assert_eq!(scores(&mut engine, &[pod("p", "8", 0, 0)]), [("b".to_owned(), 50)]);
+    let explained = engine.explain(&pod("q", "8", 0, 0)).unwrap().feasible;
+    let of_a = explained.iter().find(|node| node.node == "a").unwrap();
+    // σ(−⅓) of a hundred.
+    assert_eq!(of_a.total, 41);
+}
+
+/// What is remembered must be what is worked out anew, for each policy here, while pods come and go.
+#[test]
+fn all_policies_agree_with_the_reference() {
+    let workload = Arc::new(Workload::new([(kind(4000, 1, 500, ""), 0.6), (kind(8000, 2, 1000, "T4"), 0.4)]));
+    let nodes = [node("a", 64, 2, "T4"), node("b", 32, 4, "P100"), node("c", 16, 1, "T4")];
+    let pods = [pod("p", "4", 1, 500), pod("q", "8", 2, 1000), pod("r", "2", 0, 0), pod("s", "4", 1, 300)];
+    let engines = [
+        engine(Fgd::new(workload.clone()), &nodes),
+        engine(ExpectedUse::new(workload), &nodes),
+        engine(GpuBestFit::new(LARGEST), &nodes),
+        engine(GpuDotProduct::new(LARGEST), &nodes),
+        engine(GpuClustering::new(LARGEST), &nodes),
+        engine(GpuPacking, &nodes),
+    ];
+    for mut engine in engines {
+        crate::engine::testing::agrees_with_reference(&mut engine, &pods);
+    }
+}

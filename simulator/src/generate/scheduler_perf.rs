@@ -1,33 +1,85 @@
 //! The workloads of upstream's `scheduler_perf`: the same templates of nodes and pods, the same numbers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use longshore_core::api::Node;
 use longshore_core::api::pod::Pod;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::traces::{Events, TraceError};
+use crate::workload::{Class, Event, Job, Task, What};
+
 /// Nodes that measurements are compared at.
-pub(crate) const NODES: usize = 5000;
+pub const NODES: usize = 5000;
 
 const ZONE: &str = "topology.kubernetes.io/zone";
 const HOST: &str = "kubernetes.io/hostname";
 
+/// One of the workloads as events: all nodes and the pods that are there before arrive at moment 0, each pod as a job of its own; the
+/// measured pods after them, all at once or at a rate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SchedulerPerf {
+    /// Its name, as [`WORKLOADS`] has it.
+    pub workload: String,
+    /// How many nodes.
+    #[serde(default = "nodes")]
+    pub nodes: usize,
+    /// How far measured pods are apart; the first comes this long after the beginning.
+    #[serde(default)]
+    pub gap_seconds: f64,
+}
+
+fn nodes() -> usize {
+    NODES
+}
+
+impl SchedulerPerf {
+    pub(crate) fn events(&self) -> Result<Events, TraceError> {
+        let wrong = |reason: String| TraceError::Setting { what: "schedulerPerf", reason };
+        let workload = Workload::find(&self.workload).ok_or_else(|| {
+            let names: Vec<&str> = WORKLOADS.iter().map(|workload| workload.name).collect();
+            wrong(format!("there is no workload {}; there are: {}", self.workload, names.join(", ")))
+        })?;
+        if !(0.0..=1e6).contains(&self.gap_seconds) {
+            return Err(wrong(format!("gapSeconds is {}: it must be from 0 to a million", self.gap_seconds)));
+        }
+        let (count, gap) = (self.nodes, Duration::from_secs_f64(self.gap_seconds));
+        let nodes = (0..count).map(|index| What::Node(Arc::new(workload.node(index))));
+        let before = nodes.chain(workload.initial_pods(count).map(job)).map(|what| (Duration::ZERO, what));
+        let moments = std::iter::successors(Some(gap), move |at| Some(at.saturating_add(gap)));
+        let measured = moments.zip(workload.measured_pods(count).map(job));
+        Ok(Box::new(before.chain(measured).map(|(at, what)| Ok(Event { at, what }))))
+    }
+}
+
+fn job((name, template, index): (String, Template, usize)) -> What {
+    let mut pod = Pod::clone(&pod(&name, template, index));
+    // It gets them when it is placed.
+    (pod.metadata.name, pod.metadata.uid) = (None, None);
+    let tasks = vec![Task { pod: Arc::new(pod), count: 1, duration: None }];
+    What::Job(Job { name: name.into(), user: "".into(), class: Class::Service, gang: false, tasks })
+}
+
 /// A workload: pods that are there before, and pods whose placing is measured.
-pub(crate) struct Workload {
+#[derive(Debug)]
+pub struct Workload {
     /// The name, as upstream's.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// What comes before, in order.
-    pub(crate) initial: &'static [(Template, usize)],
+    pub initial: &'static [(Template, usize)],
     /// What is measured.
-    pub(crate) measured: (Template, usize),
+    pub measured: (Template, usize),
     /// Zones that nodes are spread over; 0 for nodes without a zone.
-    pub(crate) zones: usize,
+    pub zones: usize,
     /// Whether measured pods evict others.
-    pub(crate) preempts: bool,
+    pub preempts: bool,
 }
 
 /// What a pod is, by its number.
-pub(crate) type Template = fn(usize) -> Value;
+pub type Template = fn(usize) -> Value;
 
 macro_rules! workload {
     ($name:literal, zones $zones:literal, before [$(($template:expr, $count:literal)),*], measured ($measured:expr, $number:literal)$(, preempts $preempts:literal)?) => {
@@ -42,7 +94,7 @@ macro_rules! workload {
 }
 
 /// All workloads.
-pub(crate) const WORKLOADS: &[Workload] = &[
+pub const WORKLOADS: &[Workload] = &[
     workload!("SchedulingBasic", zones 0, before [(default, 1000)], measured (default, 10_000)),
     workload!("NodeAffinity", zones 1, before [(node_affinity, 5000)], measured (node_affinity, 1000)),
     workload!("TopologySpreading", zones 3, before [(default, 5000)], measured (spread_required, 2000)),
@@ -60,25 +112,25 @@ pub(crate) const WORKLOADS: &[Workload] = &[
 
 impl Workload {
     /// The workload of this name.
-    pub(crate) fn find(name: &str) -> Option<&'static Self> {
+    pub fn find(name: &str) -> Option<&'static Self> {
         WORKLOADS.iter().find(|workload| workload.name == name)
     }
 
     /// The pods that are there before: name, template, number.
-    pub(crate) fn initial_pods(&self, nodes: usize) -> impl Iterator<Item = (String, Template, usize)> {
+    pub fn initial_pods(&self, nodes: usize) -> impl Iterator<Item = (String, Template, usize)> {
         self.initial.iter().enumerate().flat_map(move |(kind, (template, count))| {
             (0..self.scaled(*count, nodes)).map(move |index| (format!("initial-{kind}-{index}"), *template, index))
         })
     }
 
     /// The pods that are measured: name, template, number.
-    pub(crate) fn measured_pods(&self, nodes: usize) -> impl Iterator<Item = (String, Template, usize)> {
+    pub fn measured_pods(&self, nodes: usize) -> impl Iterator<Item = (String, Template, usize)> {
         let (template, count) = self.measured;
         (0..self.scaled(count, nodes)).map(move |index| (format!("pod-{index}"), template, index))
     }
 
     /// Whether the pod fits on an empty node.
-    pub(crate) fn fits(&self, pod: &Pod) -> bool {
+    pub fn fits(&self, pod: &Pod) -> bool {
         let cpu = pod.spec.containers.iter().filter_map(|container| container.resources.requests.get("cpu"));
         cpu.map(longshore_core::quantity::Quantity::milli_value).sum::<i64>() <= 4000
     }
@@ -90,7 +142,7 @@ impl Workload {
     }
 
     /// The nodes: 4 CPU, 32 Gi, 110 pods.
-    pub(crate) fn node(&self, index: usize) -> Node {
+    pub fn node(&self, index: usize) -> Node {
         let name = format!("node-{index}");
         let mut labels = json!({ HOST: name });
         if self.zones > 0 {
@@ -106,7 +158,7 @@ impl Workload {
 }
 
 /// A pod of a template.
-pub(crate) fn pod(name: &str, template: Template, index: usize) -> Arc<Pod> {
+pub fn pod(name: &str, template: Template, index: usize) -> Arc<Pod> {
     let mut value = template(index);
     value["metadata"]["name"] = name.into();
     value["metadata"]["namespace"] = "default".into();
