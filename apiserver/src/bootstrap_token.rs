@@ -237,7 +237,7 @@ impl Authenticator for BootstrapTokens {
         if let Some(refusal) = refusal {
             return Err(unauthorized(refusal));
         }
-        Ok(Identity { user: format!("{USER_PREFIX}{}", token.id), groups: groups(secret) })
+        Ok(Identity { user: format!("{USER_PREFIX}{}", token.id), groups: groups(secret), ..Identity::default() })
     }
 }
 

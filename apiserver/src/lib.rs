@@ -14,6 +14,7 @@ pub mod pki;
 mod registry;
 mod selector;
 mod status;
+pub mod token;
 
 pub use crate::http::HttpService;
 pub use allocation::{AddressRange, ParseRangeError, ParseServiceRangesError, PortRange, ServiceRanges};

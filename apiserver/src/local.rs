@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use longshore_core::api::TokenRequest;
 use longshore_core::client::params::{
     DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, WatchParams,
 };
@@ -93,5 +94,9 @@ impl Client for LocalClient {
 
     async fn bind(&self, bind: &Bind) -> Result<(), Error> {
         self.registry.bind(bind, false).await
+    }
+
+    async fn create_token(&self, request: &TokenRequest) -> Result<TokenRequest, Error> {
+        self.registry.create_token(request).await
     }
 }

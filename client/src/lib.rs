@@ -12,6 +12,7 @@ use futures::StreamExt;
 use http::HeaderValue;
 use kube_core::Request;
 use kube_core::watch::WatchEvent as Wire;
+use longshore_core::api::{ServiceAccount, TokenRequest};
 use longshore_core::client::params::{
     DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, WatchParams,
 };
@@ -256,5 +257,17 @@ impl Client for RemoteClient {
         let body = body.to_string().into_bytes();
         let request = requests.create_subresource("binding", &bind.pod, &PostParams::default(), body);
         self.send(request, &operation).await.map(|_| ())
+    }
+
+    async fn create_token(&self, request: &TokenRequest) -> Result<TokenRequest, Error> {
+        let namespace = request.metadata.namespace.as_deref().unwrap_or_default();
+        let name = request.metadata.name.as_deref().unwrap_or_default();
+        let operation = format!("create a token for serviceaccounts {namespace}/{name}");
+        let wrong =
+            |error: serde_json::Error| Error::Decode { operation: operation.clone(), reason: error.to_string() };
+        let body = serde_json::to_vec(request).map_err(wrong)?;
+        let requests = requests(KindType::of::<ServiceAccount>(), Some(namespace));
+        let sent = requests.create_subresource("token", name, &PostParams::default(), body);
+        serde_json::from_value(self.send(sent, &operation).await?).map_err(wrong)
     }
 }

@@ -9,6 +9,7 @@ use axum::body::Body;
 use http::{Request, Response};
 use longshore_apiserver::admission::{Unsupported, built_in};
 use longshore_apiserver::http::{LocalNodes, NodeConnector, NodeError, RemoteNodes};
+use longshore_apiserver::token::TokenIssuer;
 use longshore_apiserver::{HttpService, LocalClient, Options as RegistryOptions, Registry, ServiceRanges};
 use longshore_controllers::Options as ControllerOptions;
 use longshore_core::client::Client;
@@ -106,6 +107,13 @@ impl ControlPlaneOptions {
         if let Some(options) = &mut self.scheduler {
             *options = SchedulerOptions { seed: options.seed, ..configuration.options() };
         }
+        self
+    }
+
+    /// Makes tokens of service accounts, and has admission mount them into pods, which also needs [`ControlPlaneOptions::root_ca`].
+    #[must_use]
+    pub fn tokens(mut self, tokens: TokenIssuer) -> Self {
+        self.registry.tokens = Some(Arc::new(tokens));
         self
     }
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use longshore_apiserver::ServiceRanges;
 use longshore_apiserver::admission::Unsupported;
-use longshore_apiserver::bootstrap_token::BootstrapTokens;
 use longshore_apiserver::http::{RemoteNodes, Server};
-use longshore_apiserver::pki::{Authority, ServerNames, kubeconfig};
+use longshore_apiserver::pki::{Authority, ServerNames, kubeconfig, open_token_key};
+use longshore_apiserver::token::{BearerTokens, TokenIssuer};
 use longshore_core::api::{Node, Service};
 use longshore_core::client::Client;
 use longshore_core::clock::{Clock, SystemClock};
@@ -209,6 +209,12 @@ impl fmt::Debug for Cluster {
     }
 }
 
+/// What makes tokens of service accounts, with the key that all API servers of the cluster share.
+pub(crate) fn token_issuer(directory: &DataDir, settings: &Settings) -> Result<TokenIssuer, Error> {
+    let key = open_token_key(&directory.join("pki")).map_err(failed("certificates"))?;
+    Ok(TokenIssuer::new(key, &settings.cluster_domain))
+}
+
 impl Cluster {
     /// Starts the control plane and the nodes, and applies manifests.
     ///
@@ -240,6 +246,7 @@ impl Cluster {
         let seed = random::seed().map_err(failed("randomness"))?;
         let mut plane = ControlPlaneOptions::new(seed)
             .root_ca(authority.certificate())
+            .tokens(token_issuer(&directory, &settings)?)
             .service_ranges(services)
             .node_ranges(settings.cluster_range.parse().ok(), settings.service_range.parse().ok())
             .node_monitor_grace_period(options.node_monitor_grace_period)
@@ -263,7 +270,7 @@ impl Cluster {
         let tls = authority.server_tls(&certified).map_err(failed("certificates"))?;
         let server =
             Server::bind(settings.address, tls, opened.kept(control.service())).await.map_err(failed("API server"))?;
-        let server = server.with_tokens(Arc::new(BootstrapTokens::new(control.registry().clone())));
+        let server = server.with_tokens(Arc::new(BearerTokens::new(control.registry().clone())));
         settings.address = server.local_addr();
         let called = machine::called(settings.address);
         if !settings.is_shared() {

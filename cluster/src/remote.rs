@@ -7,10 +7,10 @@ use std::time::Duration;
 
 pub use longshore_apiserver::ServiceRanges;
 use longshore_apiserver::admission::{Unsupported, built_in};
-use longshore_apiserver::bootstrap_token::BootstrapTokens;
 use longshore_apiserver::http::{RemoteNodes, RemoteSchedulers, SchedulerEndpoint, Server};
 use longshore_apiserver::pki::request::Validity;
 use longshore_apiserver::pki::{Authority, Certified, ServerNames, kubeconfig};
+use longshore_apiserver::token::BearerTokens;
 use longshore_apiserver::{HttpService, LocalClient, Options as RegistryOptions, Registry};
 use longshore_controllers::{NodeMasks, Options as ControllerOptions};
 use longshore_core::api::Node;
@@ -38,7 +38,7 @@ use crate::join::identity::NodeIdentity;
 use crate::join::range::{pod_range, said_before};
 pub use crate::leading::LeaderOptions;
 use crate::leading::{self, LEASES};
-use crate::local::{NetworkOptions, RuntimeKind, failed};
+use crate::local::{NetworkOptions, RuntimeKind, failed, token_issuer};
 use crate::process::ProcessMetrics;
 use crate::ranges::{RangeOptions, check_family, parsed};
 pub use crate::serving::Part;
@@ -116,6 +116,7 @@ pub async fn apiserver(options: ApiserverOptions, cancel: CancellationToken) -> 
     let mut registry_options = RegistryOptions::new(seed);
     registry_options.service_addresses = service_range;
     registry_options.admission = built_in(options.unsupported);
+    registry_options.tokens = Some(Arc::new(token_issuer(directory, &settings)?));
     let registry =
         Registry::start(opened.store(), clock.clone(), registry_options).await.map_err(failed("registry"))?;
     let local: Arc<dyn Client> = Arc::new(LocalClient::new(registry.clone(), "apiserver"));
@@ -145,7 +146,7 @@ pub async fn apiserver(options: ApiserverOptions, cancel: CancellationToken) -> 
     let certified = authority.issue_server("kube-apiserver", &names).map_err(failed("certificates"))?;
     let tls = authority.server_tls(&certified).map_err(failed("certificates"))?;
     let server = Server::bind(options.listen, tls, opened.kept(service)).await.map_err(failed("API server"))?;
-    let server = server.with_tokens(Arc::new(BootstrapTokens::new(registry.clone())));
+    let server = server.with_tokens(Arc::new(BearerTokens::new(registry.clone())));
     settings.address = server.local_addr();
     let called = machine::called(settings.address);
     if !settings.is_shared() {

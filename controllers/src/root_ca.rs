@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use longshore_core::api::config_map::ROOT_CA as NAME;
 use longshore_core::api::{ConfigMap, Namespace};
 use longshore_core::informer::ObjectKey;
 
@@ -10,7 +11,6 @@ use crate::controller::{Controller, Triggers, View};
 use crate::plan::{Action, Plan};
 use crate::service_account::{is_open, namespace_of};
 
-const NAME: &str = "kube-root-ca.crt";
 const KEY: &str = "ca.crt";
 const DESCRIPTION: (&str, &str) = (
     "kubernetes.io/description",

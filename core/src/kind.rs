@@ -86,6 +86,8 @@ pub enum Subresource {
     Attach,
     /// A pod's ports.
     PortForward,
+    /// A service account's tokens.
+    Token,
     /// What the scheduler thinks of a pod, node by node. Not upstream's.
     Explain,
 }
@@ -106,6 +108,7 @@ impl Subresource {
             Self::Exec => "exec",
             Self::Attach => "attach",
             Self::PortForward => "portforward",
+            Self::Token => "token",
             Self::Explain => "explain",
         }
     }

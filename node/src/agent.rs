@@ -22,6 +22,7 @@ use crate::proxy::Proxy;
 use crate::register::{self, Reporter};
 use crate::room::Room;
 use crate::shared::Shared;
+use crate::tokens::Tokens;
 use crate::{Options, image_gc, lease, pods};
 
 /// The agent of one node; see the [crate](crate).
@@ -71,6 +72,7 @@ impl NodeAgent {
         });
         let shared = Shared {
             services: proxy.as_ref().map(|(proxy, _)| proxy.services.clone()),
+            tokens: Tokens::new(client.clone(), clock.clone()),
             client,
             runtime,
             network,

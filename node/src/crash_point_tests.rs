@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use longshore_core::api::Pod;
 use longshore_core::api::pod::PodPhase;
+use longshore_core::api::{Pod, TokenRequest};
 use longshore_core::client::params::{
     DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, WatchParams,
 };
@@ -203,6 +203,10 @@ impl Client for Mortal<dyn Client> {
 
     async fn bind(&self, bind: &Bind) -> Result<(), ClientError> {
         self.steps.take(self.inner.bind(bind)).await
+    }
+
+    async fn create_token(&self, request: &TokenRequest) -> Result<TokenRequest, ClientError> {
+        self.steps.take(self.inner.create_token(request)).await
     }
 }
 

@@ -61,6 +61,7 @@ mod sysctls;
 mod testing;
 #[cfg(test)]
 mod testing_real;
+mod tokens;
 mod topology;
 mod volumes;
 

@@ -14,6 +14,7 @@ use crate::Options;
 use crate::devices::Devices;
 use crate::policies::Policies;
 use crate::room::Room;
+use crate::tokens::Tokens;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) services: Option<Informer<Service>>,
     /// What network policies mean for them, where the agent sees to that.
     pub(crate) policies: Option<Policies>,
+    /// Tokens of the pods' service accounts.
+    pub(crate) tokens: Tokens,
     pub(crate) recorder: EventRecorder,
 }
 

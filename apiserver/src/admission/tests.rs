@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::unsupported::{FIELDS, Field, table};
 use super::{Unsupported, built_in};
+use crate::token::{SigningKey, TokenIssuer};
 use crate::{LocalClient, Options, Registry, Warnings};
 
 async fn registry_with(unsupported: Unsupported) -> (Arc<Registry>, VirtualClock) {
@@ -184,7 +185,7 @@ async fn fields_that_nothing_acts_on_are_refused_or_warned_about() {
         error.to_string(),
         "pods \"a\" is forbidden: spec.hostUsers \"false\" is not supported: pods have no user namespaces of their own yet; \
          spec.volumes[0].csi is not supported: volumes are emptyDir, hostPath, nfs, claims, configMap, secret, downwardAPI and projected \
-         from the last three"
+         from the last three and tokens"
     );
     let Error::Api(status) = error else { panic!("the server refused") };
     let causes: Vec<_> = status.details.unwrap().causes.into_iter().map(|cause| cause.field).collect();
@@ -307,4 +308,73 @@ async fn claims_grow_only_where_their_class_allows_it() {
     let error = api.update(grow(&bound), &PostParams::default()).await.unwrap_err();
     assert_eq!(error.code(), 403);
     assert!(error.to_string().ends_with("the storageclass that provisions the pvc must support resize"), "{error}");
+}
+
+/// A registry that makes tokens.
+async fn registry_with_tokens() -> Arc<Registry> {
+    let mut options = Options::new(1);
+    options.tokens = Some(Arc::new(TokenIssuer::new(SigningKey::generate().unwrap(), "cluster.local")));
+    Registry::start(Arc::new(MemoryStore::new()), Arc::new(VirtualClock::new()), options).await.unwrap()
+}
+
+#[tokio::test]
+async fn containers_find_a_token_unless_somebody_does_not_want_that() {
+    let registry = registry_with_tokens().await;
+    let quiet = json!({ "metadata": { "name": "quiet" }, "automountServiceAccountToken": false });
+    create(&registry, read::<ServiceAccount>(quiet)).await.unwrap();
+    let place = "/var/run/secrets/kubernetes.io/serviceaccount";
+    let container = |name: &str, mounts: Value| json!({ "name": name, "image": "i", "volumeMounts": mounts });
+    let other = json!([{ "name": "v", "mountPath": place }]);
+    let own = json!([{ "name": "v", "emptyDir": {} }]);
+    // What is asked for, and in how many containers a token is mounted by the rule.
+    let cases = [
+        (json!({}), 1),
+        (json!({ "automountServiceAccountToken": true }), 1),
+        (json!({ "automountServiceAccountToken": false }), 0),
+        (json!({ "serviceAccountName": "quiet" }), 0),
+        (json!({ "serviceAccountName": "quiet", "automountServiceAccountToken": true }), 1),
+        (json!({ "initContainers": [container("a", json!([]))] }), 2),
+        (json!({ "containers": [container("c", other.clone())], "volumes": own.clone() }), 0),
+        (json!({ "containers": [container("c", other), container("d", json!([]))], "volumes": own }), 1),
+    ];
+    for (number, (spec, expected)) in cases.into_iter().enumerate() {
+        let (created, _) = create(&registry, pod(&format!("p{number}"), spec.clone())).await.unwrap();
+        let containers = ["containers", "initContainers"].map(|list| created["spec"][list].as_array().cloned());
+        let mounts = containers.into_iter().flatten().flatten().flat_map(|of| of["volumeMounts"].as_array().cloned());
+        let names: Vec<String> = mounts
+            .flatten()
+            .filter(|mount| mount["mountPath"] == place && mount["readOnly"] == true)
+            .map(|mount| mount["name"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(names.len(), expected, "{spec}");
+        let volumes: Vec<Value> = created["spec"]["volumes"].as_array().cloned().unwrap_or_default();
+        let volumes: Vec<&Value> = volumes.iter().filter(|volume| !volume["projected"].is_null()).collect();
+        assert_eq!(volumes.len(), expected.min(1), "{spec}");
+        let Some(volume) = volumes.first() else { continue };
+        assert!(
+            names.iter().all(|name| name == volume["name"].as_str().unwrap())
+                && names[0].starts_with("kube-api-access-")
+        );
+        let fields =
+            json!([{ "path": "namespace", "fieldRef": { "apiVersion": "v1", "fieldPath": "metadata.namespace" } }]);
+        assert_eq!(
+            volume["projected"],
+            json!({ "defaultMode": 420, "sources": [
+                { "serviceAccountToken": { "expirationSeconds": 3607, "path": "token" } },
+                { "configMap": { "name": "kube-root-ca.crt", "items": [{ "key": "ca.crt", "path": "ca.crt" }] } },
+                { "downwardAPI": { "items": fields } },
+            ] })
+        );
+    }
+    // Where nobody makes tokens, none is mounted.
+    let (created, _) = create(&*self::registry().await, pod("p", json!({}))).await.unwrap();
+    assert_eq!(created["spec"]["volumes"], Value::Null);
+    let mirror = json!({
+        "metadata": { "name": "m", "annotations": { "kubernetes.io/config.mirror": "x" } },
+        "spec": { "containers": [container("c", json!([]))], "volumes": [
+            { "name": "t", "projected": { "sources": [{ "serviceAccountToken": { "path": "token" } }] } },
+        ] },
+    });
+    let error = create(&registry, read::<Pod>(mirror)).await.unwrap_err();
+    assert!(error.to_string().contains("a mirror pod may not use ServiceAccountToken volume projections"), "{error}");
 }

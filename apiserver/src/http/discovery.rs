@@ -182,7 +182,7 @@ fn group(entries: &[Entry], name: &str) -> Value {
 /// Verbs of a subresource.
 fn verbs(subresource: Subresource) -> &'static [&'static str] {
     match subresource {
-        Subresource::Binding | Subresource::Eviction => &["create"],
+        Subresource::Binding | Subresource::Eviction | Subresource::Token => &["create"],
         Subresource::Finalize => &["update"],
         Subresource::Log | Subresource::Explain => &["get"],
         Subresource::Exec | Subresource::Attach | Subresource::PortForward => &["create", "get"],
@@ -195,6 +195,7 @@ fn shape_of(entry: &Entry, subresource: Subresource) -> (&'static str, &'static 
     match subresource {
         Subresource::Scale => ("autoscaling", "v1", "Scale"),
         Subresource::Eviction => ("policy", "v1", "Eviction"),
+        Subresource::Token => ("authentication.k8s.io", "v1", "TokenRequest"),
         Subresource::Binding => ("", "v1", "Binding"),
         Subresource::Explain => ("longshore.dev", "v1", "PodExplanation"),
         Subresource::Exec => ("", "v1", "PodExecOptions"),

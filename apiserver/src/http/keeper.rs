@@ -126,7 +126,7 @@ mod tests {
         let service = without.clone().with_store_keeper(Arc::new(Kept(store)));
         let ask = async |service: &HttpService, groups: &[&str], path: &str| {
             let groups = groups.iter().map(|group| (*group).to_owned()).collect();
-            let identity = Identity { user: "somebody".to_owned(), groups };
+            let identity = Identity { user: "somebody".to_owned(), groups, ..Identity::default() };
             let request = ::http::Request::get(path).extension(identity).body(Body::empty()).unwrap();
             let (head, body) = service.clone().oneshot(request).await.unwrap().into_parts();
             (head.status.as_u16(), head.headers, body.collect().await.unwrap().to_bytes())

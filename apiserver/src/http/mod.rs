@@ -16,6 +16,7 @@ mod openapi;
 mod options;
 mod path;
 mod protobuf;
+mod rbac;
 mod resource;
 mod review;
 mod scale;
@@ -23,6 +24,9 @@ mod server;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod token;
+#[cfg(test)]
+mod token_tests;
 mod watch;
 
 use std::convert::Infallible;
@@ -201,7 +205,10 @@ where
         headers: head.headers,
     };
     let route = path::parse(registry.kinds(), head.uri.path()).ok_or_else(nothing_here)?;
-    authorization::check(&call.identity, &call.method, &route, call.flag("watch"))?;
+    if let Some(other) = authorization::impersonated(&call)? {
+        call.identity = other;
+    }
+    authorization::check(registry, &call, head.uri.path(), &route)?;
     let reads = call.method == Method::GET || call.method == Method::HEAD;
     if let Route::Resource(_) | Route::Review(_) = route
         && !reads
@@ -218,7 +225,7 @@ where
                 None => serve.await,
             }
         }
-        Route::Review(review) if call.method == Method::POST => review.serve(&call),
+        Route::Review(review) if call.method == Method::POST => review.serve(registry, &call).await,
         _ if !reads => Err(not_allowed()),
         Route::Review(_) => Err(not_allowed()),
         Route::Index => Ok(answer::json(200, &discovery::index(registry.kinds()))),

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::answer::{self, Shape};
 use super::options::{delete_params, dry_run, list_params, patch_body, patch_params, post_params, watch_params};
 use super::path::Resource;
-use super::{Call, Shared, authorization, explain, log, not_allowed, options, scale, streams, watch};
+use super::{Call, Shared, authorization, explain, log, not_allowed, options, scale, streams, token, watch};
 use crate::registry::{PatchBody, Registry, Warnings};
 use crate::status;
 
@@ -51,6 +51,7 @@ pub(super) async fn serve(shared: &Shared, call: Call, route: Resource) -> Resul
             registry.evict(target, &options::delete_params_of(&call, options)?).await?;
             Ok(created())
         }
+        ("POST", Some(Subresource::Token)) => token::serve(registry, &call, target).await,
         ("GET", Some(Subresource::Log)) => log::serve(registry, shared.nodes.as_ref(), &call, target).await,
         ("GET" | "POST", Some(part @ (Subresource::Exec | Subresource::Attach | Subresource::PortForward))) => {
             streams::serve(registry, shared.nodes.as_ref(), &call, target, part).await
@@ -81,6 +82,10 @@ pub(super) async fn serve(shared: &Shared, call: Call, route: Resource) -> Resul
         ) => {
             let mut decoded = options::object(&call, kind)?;
             place(&mut decoded, &route, Some(name))?;
+            authorization::check_grant(registry, &call.identity, &*decoded.object)?;
+            if subresource == Some(Subresource::Approval) {
+                authorization::check_part(registry, &call.identity, &route)?;
+            }
             let (object, mut warnings) = registry.update(decoded.object, subresource, &post_params(&call)?).await?;
             warnings.splice(0..0, decoded.warnings);
             Ok(reply(200, &object, &warnings))
@@ -92,8 +97,12 @@ pub(super) async fn serve(shared: &Shared, call: Call, route: Resource) -> Resul
         ) => {
             let mut patch = patch_body(&call)?;
             authorization::note_requester_of_patch(&call.identity, kind, &mut patch);
+            authorization::check_part(registry, &call.identity, &route)?;
             let applies = matches!(patch, PatchBody::Apply(_));
             let is_new = applies && registry.get(target, &GetParams::default()).await.is_err();
+            if is_new {
+                authorization::check_applies_new(registry, &call.identity, &route)?;
+            }
             let (object, warnings) = registry.patch(target, subresource, &patch, &patch_params(&call, &patch)?).await?;
             Ok(reply(if is_new { 201 } else { 200 }, &object, &warnings))
         }
@@ -130,6 +139,7 @@ async fn collection(
             let mut decoded = options::object(&call, kind)?;
             place(&mut decoded, route, None)?;
             authorization::note_requester(&call.identity, &mut *decoded.object);
+            authorization::check_grant(&registry, &call.identity, &*decoded.object)?;
             let (object, mut warnings) = registry.create(decoded.object, &post_params(&call)?).await?;
             warnings.splice(0..0, decoded.warnings);
             Ok(answer::object(201, &object, &shape, &warnings, now))

@@ -20,6 +20,7 @@ pub mod request;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod token_key;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -36,6 +37,7 @@ use rcgen::{
 pub use kubeconfig::{Credentials, kubeconfig, kubeconfig_of};
 pub use request::public_key_hash;
 pub use tls::part_tls;
+pub use token_key::{export_token_key, install_token_key, open_token_key};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -75,6 +77,17 @@ pub enum Error {
          (every certificate and kubeconfig of the cluster must then be issued anew)"
     )]
     Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The key of tokens is another than it should be, or none.
+    #[error(
+        "{path} cannot be used: {reason}; put back the right file, or remove it on all control planes for a new key, which makes void \
+         every token that was given out"
+    )]
+    TokenKey {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.

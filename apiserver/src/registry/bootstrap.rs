@@ -12,6 +12,7 @@ use longshore_core::client::{Error, Target};
 use longshore_core::int_or_string::IntOrString;
 use longshore_core::kind::AnyObject;
 
+use super::roles::roles;
 use super::{Registry, StartError, name_of, namespace_of};
 use crate::admission;
 
@@ -65,6 +66,10 @@ impl Registry {
         }
         for class in admission::system_classes() {
             self.ensure(Box::new(class)).await?;
+        }
+        // Bound to nobody. Whoever has no tokens needs no roles.
+        for role in roles().filter(|_| self.tokens.is_some()) {
+            self.ensure(Box::new(role)).await?;
         }
         self.ensure(Box::new(local_path())).await?;
         let ports = vec![ServicePort {

@@ -20,11 +20,13 @@ mod presence;
 mod random;
 mod read;
 mod renewal;
+mod roles;
 mod scale;
 #[cfg(test)]
 mod several_tests;
 #[cfg(test)]
 mod tests;
+mod token;
 mod update;
 #[cfg(test)]
 mod version_tests;
@@ -40,7 +42,7 @@ use longshore_core::api::{Event, Pod};
 use longshore_core::apply::Shapes;
 use longshore_core::client::{Error, Target};
 use longshore_core::clock::Clock;
-use longshore_core::kind::{AnyObject, DynObject, KindType};
+use longshore_core::kind::{AnyObject, DynObject, Kind, KindType};
 use longshore_core::store::{self, Committed, KeyValue, Revision, Store, Transaction};
 use tokio::task::JoinSet;
 
@@ -48,12 +50,15 @@ use crate::admission::{self, AdmissionRule, Request, Unsupported};
 use crate::allocation::{Allocator, PortRange, ServiceRanges};
 use crate::cache::{Cache, Cached, Feed, KindCache, feed};
 use crate::ledger::{self, Claim, Ledger};
+use crate::selector::Filter;
+use crate::token::TokenIssuer;
 use crate::{key, status};
 
 pub use patch::PatchBody;
 
 use along::Along;
 pub(crate) use random::Random;
+pub(crate) use token::{POD_LIFE, refuse_node};
 
 /// How often a write is tried again that lost against another, unless it named a version.
 const ATTEMPTS: usize = 32;
@@ -76,11 +81,14 @@ pub struct Options {
     pub service_addresses: ServiceRanges,
     /// Node ports of services. Servers over one store must agree.
     pub node_ports: PortRange,
+    /// What makes tokens of service accounts and knows them. Without it there are no tokens, and none is mounted into pods. Servers
+    /// over one store must share its key.
+    pub tokens: Option<Arc<TokenIssuer>>,
 }
 
 impl Options {
     /// All kinds, 4096 events each, this seed, the built-in rules of admission, an hour for events, services in
-    /// `10.96.0.0/16` and ports `30000-32767`.
+    /// `10.96.0.0/16` and ports `30000-32767`, no tokens.
     pub fn new(seed: u64) -> Self {
         Self {
             kinds: longshore_core::api::kinds().to_vec(),
@@ -90,6 +98,7 @@ impl Options {
             event_ttl: Duration::from_secs(3600),
             service_addresses: ServiceRanges::DEFAULT,
             node_ports: PortRange::DEFAULT,
+            tokens: None,
         }
     }
 }
@@ -126,6 +135,7 @@ pub struct Registry {
     ledger: Ledger,
     allocator: Allocator,
     event_ttl: Duration,
+    tokens: Option<Arc<TokenIssuer>>,
     random: Random,
     kinds: Vec<&'static KindType>,
     /// Which fields new objects have.
@@ -162,6 +172,7 @@ impl Registry {
             cache,
             admission: options.admission,
             event_ttl: options.event_ttl,
+            tokens: options.tokens,
             random: Random::new(options.seed),
             kinds: options.kinds,
             shapes: Shapes::default(),
@@ -188,6 +199,11 @@ impl Registry {
         &self.clock
     }
 
+    /// A name that begins so and is probably nobody's.
+    pub(crate) fn fresh_name(&self, base: &str) -> String {
+        self.random.name(base)
+    }
+
     /// How many objects of a kind there are, as far as the cache knows; `None` if the kind is not served.
     pub fn count(&self, kind: &KindType) -> Option<usize> {
         self.cache.kind(kind).ok().map(|cache| cache.len())
@@ -200,6 +216,19 @@ impl Registry {
     /// All objects of a kind as the cache knows them; none if the kind is not served.
     pub(crate) fn cached_objects(&self, kind: &KindType) -> Vec<DynObject> {
         self.cache.kind(kind).map(|cache| cache.objects()).unwrap_or_default()
+    }
+
+    /// The objects of a kind in a namespace, or in all, as the cache knows them; none if the kind is not served.
+    pub(crate) fn cached_in<K: Kind>(&self, namespace: Option<&str>) -> Vec<Arc<K>> {
+        let Ok(cache) = self.cache.kind(KindType::of::<K>()) else { return Vec::new() };
+        let found = cache.list(namespace, &Filter::default(), 0, 0).objects.into_iter();
+        found.filter_map(|object| object.into_any_arc().downcast().ok()).collect()
+    }
+
+    /// An object as the cache knows it.
+    pub(crate) fn cached_one<K: Kind>(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
+        let cache = self.cache.kind(KindType::of::<K>()).ok()?;
+        cache.get(&key::short(namespace, name))?.object.into_any_arc().downcast().ok()
     }
 
     /// Waits until the cache has everything that was committed before this call.

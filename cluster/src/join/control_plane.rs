@@ -1,4 +1,4 @@
-//! A machine becomes part of a control plane that another began: it needs the cluster's authority, with its key.
+//! A machine becomes part of a control plane that another began: it needs the cluster's authority, with its key, and that of tokens.
 //!
 //! A control plane reaches the store anyway, so that is the way. `longshore token create --control-plane` puts what is needed there as a
 //! Secret, sealed (ChaCha20-Poly1305) with a key that the token alone holds. Whoever reads the store learns nothing, and whoever writes it cannot
@@ -11,7 +11,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use longshore_apiserver::pki::{Authority, Certified};
+use longshore_apiserver::pki::{Authority, Certified, export_token_key, install_token_key};
 use longshore_apiserver::{LocalClient, Options as RegistryOptions, Registry};
 use longshore_core::api::secret::SecretType;
 use longshore_core::api::{ByteString, Secret};
@@ -116,6 +116,8 @@ pub(crate) struct Shared {
     /// The authority, PEM.
     certificate: String,
     key: String,
+    /// The key of service accounts' tokens, PEM.
+    token_key: String,
     service_range: String,
     cluster_range: String,
     cluster_domain: String,
@@ -136,7 +138,9 @@ pub(crate) fn invite(
         remedy: "run it where an API server runs, with its --data-dir".to_owned(),
     })?;
     let Settings { service_range, cluster_range, cluster_domain, .. } = settings.clone();
-    let shared = Shared { certificate, key, service_range, cluster_range, cluster_domain, cluster_dns, expires };
+    let token_key = export_token_key(&directory.join("pki")).map_err(failed("certificates"))?;
+    let shared =
+        Shared { certificate, key, token_key, service_range, cluster_range, cluster_domain, cluster_dns, expires };
     let token = ControlPlaneToken::new().map_err(failed("randomness"))?;
     let seconds = Timestamp::from_second(expires.as_second()).unwrap_or(expires);
     let data = [(SEALED, token.seal(&shared)?), (EXPIRATION, seconds.to_string().into_bytes())];
@@ -226,13 +230,15 @@ async fn take(
     if shared.expires <= clock.now() {
         return Err(gone());
     }
-    let Shared { certificate, key, service_range, cluster_range, cluster_domain, cluster_dns, .. } = shared;
+    let Shared { certificate, key, token_key, service_range, cluster_range, cluster_domain, cluster_dns, .. } = shared;
     (settings.service_range, settings.cluster_domain, settings.cluster_dns) =
         (service_range, cluster_domain, cluster_dns);
     // No node of this directory's takes any of it.
     settings.pod_range.clone_from(&cluster_range);
     settings.cluster_range = cluster_range;
     directory.record(settings)?;
+    // The authority last: whoever has it has joined.
+    install_token_key(&directory.join("pki"), &token_key).map_err(failed("certificates"))?;
     Authority::install(&directory.join("pki"), &Certified { certificate, key }).map_err(failed("certificates"))?;
     if let Err(error) = secrets.delete(&name, &DeleteParams::default()).await {
         tracing::warn!(%error, token = token.id, "the token can be used again until it expires");
@@ -305,6 +311,8 @@ mod tests {
         assert_eq!((settings.cluster_range.as_str(), settings.cluster_dns.as_str()), ("10.4.0.0/16", "10.3.0.10"));
         let read = |directory: &DataDir| Authority::export(&directory.join("pki")).unwrap().unwrap();
         assert_eq!(read(&world.first), read(&world.second));
+        let key = |directory: &DataDir| export_token_key(&directory.join("pki")).unwrap();
+        assert_eq!(key(&world.first), key(&world.second));
         // Whoever has joined needs no token, and the same one brings nobody else in.
         assert!(world.join(&token.to_string()).await.is_ok());
         std::fs::remove_dir_all(world.second.join("pki")).unwrap();

@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use longshore_apiserver::pki::Certified;
 use longshore_apiserver::pki::request::{NewRequest, NodeUse, Validity};
 use longshore_client::Failover;
+use longshore_core::api::TokenRequest;
 use longshore_core::client::params::{
     DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, WatchParams,
 };
@@ -318,6 +319,10 @@ impl Client for CurrentClient {
 
     async fn bind(&self, bind: &Bind) -> Result<(), client::Error> {
         self.now().bind(bind).await
+    }
+
+    async fn create_token(&self, request: &TokenRequest) -> Result<TokenRequest, client::Error> {
+        self.now().create_token(request).await
     }
 }
 

@@ -17,6 +17,9 @@ use crate::kind::{Column, Kind, Subresource};
 use crate::validation::names::is_config_map_key;
 use crate::validation::{ErrorList, NameRule, Path, Report};
 
+/// The name of the map with the certificate of the cluster's authority, which a controller keeps in every namespace.
+pub const ROOT_CA: &str = "kube-root-ca.crt";
+
 /// Configuration data for pods to use.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "camelCase")]

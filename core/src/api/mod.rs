@@ -7,6 +7,8 @@ mod workload;
 
 pub mod byte_string;
 pub mod certificate_signing_request;
+pub mod cluster_role;
+pub mod cluster_role_binding;
 pub mod condition;
 pub mod config_map;
 pub mod controller_revision;
@@ -39,15 +41,19 @@ pub mod replication_controller;
 pub mod resource_quota;
 pub mod resources;
 pub mod role;
+pub mod role_binding;
 pub mod scale;
 pub mod secret;
 pub mod service;
 pub mod service_account;
 pub mod stateful_set;
 pub mod storage_class;
+pub mod token_request;
 
 pub use byte_string::ByteString;
 pub use certificate_signing_request::CertificateSigningRequest;
+pub use cluster_role::ClusterRole;
+pub use cluster_role_binding::ClusterRoleBinding;
 pub use condition::ConditionStatus;
 pub use config_map::ConfigMap;
 pub use controller_revision::ControllerRevision;
@@ -84,15 +90,17 @@ pub use replication_controller::ReplicationController;
 pub use resource_quota::ResourceQuota;
 pub use resources::ResourceList;
 pub use role::Role;
+pub use role_binding::RoleBinding;
 pub use scale::Scale;
 pub use secret::Secret;
 pub use service::Service;
 pub use service_account::ServiceAccount;
 pub use stateful_set::StatefulSet;
 pub use storage_class::StorageClass;
+pub use token_request::TokenRequest;
 pub use wire::{
-    AppsV1, AutoscalingV1, BatchV1, CertificatesV1, CoordinationV1, DiscoveryV1, NetworkingV1, PolicyV1, RbacV1,
-    SchedulingV1, SchedulingXV1alpha1, StorageV1, V1,
+    AppsV1, AuthenticationV1, AutoscalingV1, BatchV1, CertificatesV1, CoordinationV1, DiscoveryV1, NetworkingV1,
+    PolicyV1, RbacV1, SchedulingV1, SchedulingXV1alpha1, StorageV1, V1,
 };
 
 use crate::kind::KindType;
@@ -100,6 +108,8 @@ use crate::kind::KindType;
 /// Every kind that an API server offers. A new kind is one more line here.
 static KINDS: &[&KindType] = &[
     KindType::of::<CertificateSigningRequest>(),
+    KindType::of::<ClusterRole>(),
+    KindType::of::<ClusterRoleBinding>(),
     KindType::of::<ConfigMap>(),
     KindType::of::<ControllerRevision>(),
     KindType::of::<CSIDriver>(),
@@ -127,6 +137,8 @@ static KINDS: &[&KindType] = &[
     KindType::of::<PodTemplate>(),
     KindType::of::<PriorityClass>(),
     KindType::of::<ResourceQuota>(),
+    KindType::of::<Role>(),
+    KindType::of::<RoleBinding>(),
     KindType::of::<Secret>(),
     KindType::of::<Service>(),
     KindType::of::<ServiceAccount>(),

@@ -37,7 +37,7 @@ pub struct ServiceAccount {
     pub automount_service_account_token: Option<bool>,
 }
 
-kind!(ServiceAccount, v1, "serviceaccounts", singular "serviceaccount", Namespaced, short ["sa"], categories [], subresources []);
+kind!(ServiceAccount, v1, "serviceaccounts", singular "serviceaccount", Namespaced, short ["sa"], categories [], subresources [Token]);
 
 const COLUMNS: &[Column] = &[NAME, column("Secrets", "string", "How many secrets are listed."), AGE];
 

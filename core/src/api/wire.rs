@@ -49,6 +49,10 @@ api_version!(
     AppsV1 = "apps/v1"
 );
 api_version!(
+    /// `apiVersion` of requests for tokens.
+    AuthenticationV1 = "authentication.k8s.io/v1"
+);
+api_version!(
     /// `apiVersion` of `Scale`.
     AutoscalingV1 = "autoscaling/v1"
 );

@@ -24,6 +24,7 @@ use futures::stream::BoxStream;
 use kube_core::params::{DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, WatchParams};
 use serde_json::Value;
 
+use crate::api::TokenRequest;
 use crate::kind::{AnyObject, DynObject, KindType, Subresource};
 
 pub use api::{Api, List, Watched};
@@ -270,4 +271,11 @@ pub trait Client: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`Error::is_conflict`] if the pod is bound already or the node no longer has room; [`Error::is_not_found`].
     async fn bind(&self, bind: &Bind) -> Result<(), Error>;
+
+    /// Makes a token for the service account that the request's metadata names.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] for the account or what the token is bound to, [`Error::is_conflict`] if that is another than meant,
+    /// [`Error::is_invalid`]; 404 too from a server that makes no tokens.
+    async fn create_token(&self, request: &TokenRequest) -> Result<TokenRequest, Error>;
 }

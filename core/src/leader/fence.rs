@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::Lease;
+use crate::api::{Lease, TokenRequest};
 use crate::client::{Bind, Client, Deleted, DynList, Error, Scope, Target, WatchStream};
 use crate::kind::{AnyObject, DynObject, Subresource};
 use crate::status;
@@ -169,6 +169,10 @@ impl Client for Fenced {
 
     async fn bind(&self, bind: &Bind) -> Result<(), Error> {
         self.write(self.client.bind(bind)).await
+    }
+
+    async fn create_token(&self, request: &TokenRequest) -> Result<TokenRequest, Error> {
+        self.client.create_token(request).await
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use futures::StreamExt;
+use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube_core::params::{
     DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy, WatchParams,
@@ -21,7 +22,8 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::api::pod::{Pod, helpers};
-use crate::api::{Lease, Node};
+use crate::api::token_request::TokenRequestStatus;
+use crate::api::{Lease, Node, TokenRequest};
 use crate::client::{Bind, Client, Deleted, DynList, Error, Scope, Target, WatchEvent, WatchStream};
 use crate::clock::Clock;
 use crate::informer::ObjectKey;
@@ -641,6 +643,31 @@ impl Client for FakeServer {
         let result = self.bind_now(bind);
         tokio::task::yield_now().await;
         result
+    }
+
+    /// Gives a text that says what it is for and when it was made: no token that anybody would take.
+    async fn create_token(&self, request: &TokenRequest) -> Result<TokenRequest, Error> {
+        tokio::task::yield_now().await;
+        let mut state = self.lock();
+        self.fault(&mut state, "create token", false)?;
+        let (metadata, spec) = (&request.metadata, &request.spec);
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let bound = spec.bound_object_ref.clone().unwrap_or_default();
+        let now = self.clock.now();
+        let mut answer = request.clone();
+        answer.status = TokenRequestStatus {
+            token: [
+                text(&metadata.namespace),
+                text(&metadata.name),
+                spec.audiences.join("+"),
+                bound.name,
+                bound.uid,
+                now.as_second().to_string(),
+            ]
+            .join("/"),
+            expiration_timestamp: Time(now + SignedDuration::from_secs(spec.expiration_seconds.unwrap_or(3600))),
+        };
+        Ok(answer)
     }
 }
 

@@ -237,6 +237,7 @@ async fn remove_volumes(context: &Context, logs: bool) -> Result<(), Problem> {
         return Ok(());
     }
     let pod = pod_ref(&context.pod);
+    shared.tokens.forget(&pod.uid);
     let logs = logs.then(|| shared.options.pod_log_dir(&pod.namespace, &pod.name, &pod.uid));
     volumes::remove(shared.options.pod_dir(&pod.uid), logs).await.map_err(|error| Problem::new("", error.to_string()))
 }

@@ -19,6 +19,8 @@ const DATA_NEW: &str = "..data_tmp";
 pub(crate) struct File {
     pub(crate) content: Vec<u8>,
     pub(crate) mode: u32,
+    /// The user whose it is; the agent's own if there is none.
+    pub(crate) owner: Option<u32>,
 }
 
 /// Files by their path in the volume.
@@ -44,7 +46,7 @@ pub(crate) fn write(directory: &Path, payload: &Payload, group: Option<u32>, sta
     for (path, file) in payload {
         put(&fresh, path, file, group)?;
     }
-    set_access(&fresh, 0o755, group)?;
+    set_access(&fresh, 0o755, None, group)?;
     // Links that a reader follows must not dangle: new ones come after the swap, old ones go after it.
     let new_link = directory.join(DATA_NEW);
     remove_if_there(&new_link)?;
@@ -95,12 +97,12 @@ fn put(root: &Path, path: &str, file: &File, group: Option<u32>) -> io::Result<(
     drop(opened);
     // The group that the pod's processes are in must be able to read.
     let mode = if group.is_some() { file.mode | 0o440 } else { file.mode };
-    set_access(&target, mode, group)
+    set_access(&target, mode, file.owner, group)
 }
 
-fn set_access(path: &Path, mode: u32, group: Option<u32>) -> io::Result<()> {
-    if group.is_some() {
-        chown(path, None, group)?;
+fn set_access(path: &Path, mode: u32, owner: Option<u32>, group: Option<u32>) -> io::Result<()> {
+    if owner.is_some() || group.is_some() {
+        chown(path, owner, group)?;
     }
     // The umask of the agent must not decide what a container can read.
     fs::set_permissions(path, fs::Permissions::from_mode(mode))

@@ -93,7 +93,8 @@ pub(crate) async fn prepare(shared: &Arc<Shared>, pod: &Pod, addresses: &[IpAddr
         let error = |reason: String| Error { volume: volume.name.clone(), reason };
         match kind(volume) {
             Kind::Files => {
-                let payload = payload::payload(pod, volume, &mut sources, &place, &shared.allocatable).await;
+                let payload =
+                    payload::payload(pod, volume, &mut sources, &shared.tokens, &place, &shared.allocatable).await;
                 content.payloads.insert(volume.name.clone(), payload.map_err(|missing| error(missing.message))?);
             }
             // A volume that the pod has stays, whatever became of its claim.

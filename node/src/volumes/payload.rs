@@ -1,10 +1,11 @@
-//! The files of volumes that are made from objects: ConfigMaps, Secrets, fields of the pod.
+//! The files of volumes that are made from objects: ConfigMaps, Secrets, fields of the pod; and tokens.
 
-use longshore_core::api::pod::{DownwardAPIVolumeFile, KeyToPath, Volume};
+use longshore_core::api::pod::{Container, DownwardAPIVolumeFile, KeyToPath, Volume};
 use longshore_core::api::{Pod, ResourceList};
 
 use super::atomic_writer::{File, Payload};
 use crate::sources::{self, Data, Missing, Place, Sources};
+use crate::tokens::Tokens;
 
 const MODE_DEFAULT: i32 = 0o644;
 
@@ -16,6 +17,7 @@ pub(super) async fn payload(
     pod: &Pod,
     volume: &Volume,
     sources: &mut Sources,
+    tokens: &Tokens,
     place: &Place,
     allocatable: &ResourceList,
 ) -> Result<Payload, Missing> {
@@ -41,8 +43,11 @@ pub(super) async fn payload(
                 keys(&About { kind: "secret", mode, optional: source.optional }, data, &source.items, &mut files)?;
             } else if let Some(source) = &source.downward_api {
                 fields(pod, &source.items, mode, place, allocatable, &mut files)?;
+            } else if let Some(source) = &source.service_account_token {
+                let token = tokens.get(pod, source).await.map_err(Missing::failed)?;
+                files.insert(source.path.clone(), token_file(pod, token, mode));
             } else {
-                let message = "this node projects ConfigMaps, Secrets and fields of the pod, no tokens or certificates";
+                let message = "this node projects ConfigMaps, Secrets, fields of the pod and tokens, no certificates";
                 return Err(Missing::failed(message));
             }
         }
@@ -68,13 +73,13 @@ fn keys(
     };
     if items.is_empty() {
         for (key, content) in &*data {
-            files.insert(key.clone(), File { content: content.clone(), mode: mode(about.mode) });
+            files.insert(key.clone(), File { content: content.clone(), mode: mode(about.mode), owner: None });
         }
     }
     for item in items {
         match data.get(&item.key) {
             Some(content) => {
-                let file = File { content: content.clone(), mode: mode(item.mode.or(about.mode)) };
+                let file = File { content: content.clone(), mode: mode(item.mode.or(about.mode)), owner: None };
                 files.insert(item.path.clone(), file);
             }
             None => {
@@ -102,9 +107,28 @@ fn fields(
         } else {
             continue;
         };
-        files.insert(item.path.clone(), File { content: text.into_bytes(), mode: mode(item.mode.or(default)) });
+        let file = File { content: text.into_bytes(), mode: mode(item.mode.or(default)), owner: None };
+        files.insert(item.path.clone(), file);
     }
     Ok(())
+}
+
+/// A token is for the one user of the pod's containers, or for its group, where there is such; else whoever runs in it must be able to read it.
+pub(super) fn token_file(pod: &Pod, token: String, default: Option<i32>) -> File {
+    let owner = only_user(pod);
+    let has_group = pod.spec.security_context.as_ref().is_some_and(|context| context.fs_group.is_some());
+    let mode = if owner.is_some() || has_group { 0o600 } else { mode(default) };
+    File { content: token.into_bytes(), mode, owner }
+}
+
+/// The user that all containers say they run as.
+fn only_user(pod: &Pod) -> Option<u32> {
+    let of_pod = pod.spec.security_context.as_ref().and_then(|context| context.run_as_user);
+    let user =
+        |container: &Container| container.security_context.as_ref().and_then(|context| context.run_as_user).or(of_pod);
+    let mut users = pod.spec.init_containers.iter().chain(&pod.spec.containers).map(user);
+    let first = users.next()??;
+    users.all(|user| user == Some(first)).then(|| u32::try_from(first).ok()).flatten()
 }
 
 fn mode(given: Option<i32>) -> u32 {

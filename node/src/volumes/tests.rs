@@ -9,11 +9,12 @@ use serde_json::json;
 use super::atomic_writer::{File, write};
 use super::*;
 use crate::testing::{World, pod, quantities};
+use crate::tokens::Tokens;
 
 const STAMP: Timestamp = Timestamp::constant(1_735_689_600, 0);
 
 fn payload(files: &[(&str, &str)]) -> Payload {
-    let file = |content: &str| File { content: content.as_bytes().to_vec(), mode: 0o644 };
+    let file = |content: &str| File { content: content.as_bytes().to_vec(), mode: 0o644, owner: None };
     files.iter().map(|(path, content)| ((*path).to_owned(), file(content))).collect()
 }
 
@@ -189,14 +190,15 @@ async fn volumes_are_made_from_objects() {
     world.api::<ConfigMap>().create(serde_json::from_value(map).unwrap(), &params).await.unwrap();
     world.api::<Secret>().create(serde_json::from_value(secret).unwrap(), &params).await.unwrap();
     let of = |volume: serde_json::Value| {
-        let client = world.client();
+        let (client, clock) = (world.client(), world.clock.clone());
         async move {
             let mut volume = volume;
             volume["name"] = json!("v");
             let pod = pod("p", json!({"volumes": [volume]}));
-            let mut sources = Sources::new(client, "ns");
+            let mut sources = Sources::new(client.clone(), "ns");
+            let tokens = Tokens::new(client, Arc::new(clock));
             let (place, allocatable) = (Place::default(), quantities(&[("cpu", "4")]));
-            payload::payload(&pod, &pod.spec.volumes[0], &mut sources, &place, &allocatable).await
+            payload::payload(&pod, &pod.spec.volumes[0], &mut sources, &tokens, &place, &allocatable).await
         }
     };
     let all = of(json!({"configMap": {"name": "map", "defaultMode": 0o400}})).await.unwrap();
@@ -204,7 +206,7 @@ async fn volumes_are_made_from_objects() {
     assert_eq!(all["a"].mode, 0o400);
     let some =
         of(json!({"configMap": {"name": "map", "items": [{"key": "b", "path": "x/y", "mode": 0o600}]}})).await.unwrap();
-    assert_eq!(some["x/y"], File { content: b"2".to_vec(), mode: 0o600 });
+    assert_eq!(some["x/y"], File { content: b"2".to_vec(), mode: 0o600, owner: None });
     let projected = of(json!({"projected": {"sources": [
         {"secret": {"name": "secret"}},
         {"configMap": {"name": "absent", "optional": true}},
@@ -212,11 +214,13 @@ async fn volumes_are_made_from_objects() {
             {"path": "name", "fieldRef": {"fieldPath": "metadata.name"}},
             {"path": "cpu", "resourceFieldRef": {"containerName": "main", "resource": "limits.cpu"}},
         ]}},
+        {"serviceAccountToken": {"path": "token", "expirationSeconds": 600}},
     ]}}))
     .await
     .unwrap();
     let text = |path: &str| String::from_utf8(projected[path].content.clone()).unwrap();
     assert_eq!((text("key"), text("name"), text("cpu")), ("secret".into(), "p".into(), "4".into()));
+    assert!(text("token").starts_with("ns/"), "{}", text("token"));
     for (volume, expected) in [
         (json!({"configMap": {"name": "absent"}}), "configmap \"absent\" not found"),
         (json!({"secret": {"secretName": "absent"}}), "secret \"absent\" not found"),
@@ -228,6 +232,22 @@ async fn volumes_are_made_from_objects() {
         assert_eq!(of(volume).await.unwrap_err().message, expected);
     }
     assert!(of(json!({"configMap": {"name": "absent", "optional": true}})).await.unwrap().is_empty());
+}
+
+#[test]
+fn a_token_is_for_the_user_whose_it_is_and_for_nobody_else() {
+    let of = |spec: serde_json::Value| {
+        let file = payload::token_file(&pod("p", spec), "t".to_owned(), Some(0o644));
+        (file.mode, file.owner)
+    };
+    let running = |own: serde_json::Value| json!({"name": "c", "image": "i", "securityContext": own});
+    assert_eq!(of(json!({})), (0o644, None));
+    assert_eq!(of(json!({"securityContext": {"fsGroup": 7}})), (0o600, None));
+    assert_eq!(of(json!({"securityContext": {"runAsUser": 5}})), (0o600, Some(5)));
+    let both = |first, second| json!({"containers": [running(json!({"runAsUser": first})), running(json!({"runAsUser": second}))]});
+    assert_eq!(of(both(5, 5)), (0o600, Some(5)));
+    assert_eq!(of(both(5, 6)), (0o644, None));
+    assert_eq!(of(json!({"containers": [running(json!({"runAsUser": 5})), running(json!({}))]})), (0o644, None));
 }
 
 #[test]

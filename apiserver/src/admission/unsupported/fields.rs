@@ -12,7 +12,7 @@ const fn volume(path: &'static str) -> Field {
         path,
         None,
         Refused,
-        "volumes are emptyDir, hostPath, nfs, claims, configMap, secret, downwardAPI and projected from the last three",
+        "volumes are emptyDir, hostPath, nfs, claims, configMap, secret, downwardAPI and projected from the last three and tokens",
     )
 }
 
@@ -23,7 +23,6 @@ const fn other(kind: &'static str, path: &'static str, effect: Effect, why: &'st
 const SE_LINUX: &str = "processes get no SELinux label";
 const WINDOWS: &str = "nodes run Linux";
 const LOCAL_PROFILE: &str = "profiles are not read from the node";
-const NO_TOKEN: &str = "there are no tokens for service accounts yet";
 
 /// Every field that Longshore knows but does not act on yet. What a part learns to act on goes from here.
 pub static FIELDS: &[Field] = &[
@@ -65,12 +64,10 @@ pub static FIELDS: &[Field] = &[
     volume("spec.volumes[*].vsphereVolume"),
     volume("spec.volumes[*].projected.sources[*].clusterTrustBundle"),
     volume("spec.volumes[*].projected.sources[*].podCertificate"),
-    pod("spec.volumes[*].projected.sources[*].serviceAccountToken", None, Refused, NO_TOKEN),
     pod("spec.volumes[*].emptyDir.medium", Some("HugePages"), Refused, "an emptyDir is on disk or in memory"),
     pod("spec.{containers}.volumeDevices", None, Refused, "there are no block devices for pods yet"),
     other("PersistentVolumeClaim", "spec.dataSourceRef", Refused, "volumes start empty"),
     // What works without.
-    pod("spec.automountServiceAccountToken", Some("true"), Ignored, NO_TOKEN),
     Field {
         kind: "StorageClass",
         path: "allowVolumeExpansion",
