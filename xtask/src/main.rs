@@ -12,6 +12,7 @@ mod install;
 mod leftovers;
 mod plot;
 mod test;
+mod world;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -39,6 +40,8 @@ enum Chore {
     Golden(golden::Options),
     /// Run a cluster of real processes under faults, and check what it promised
     Faults(faults::Options),
+    /// Run whole control planes in simulated worlds under faults, and check what they promised
+    World(world::Options),
     /// Draw the plot of docs/scheduler-speed.md from the results of `cargo bench --bench scheduler`
     Plot(plot::Options),
 }
@@ -52,6 +55,10 @@ fn main() -> ExitCode {
         Chore::Plot(options) => plot::run(&options),
         Chore::Golden(options) => return golden::run(&options),
         Chore::Faults(options) => match faults::run(&options) {
+            Ok(code) => return ExitCode::from(code),
+            Err(error) => Err(error),
+        },
+        Chore::World(options) => match world::run(&options) {
             Ok(code) => return ExitCode::from(code),
             Err(error) => Err(error),
         },

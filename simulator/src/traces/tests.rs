@@ -10,6 +10,9 @@ use super::{Tally, TraceError};
 use crate::generate::Source;
 use crate::workload::{Event, Job, What};
 
+/// Files by name.
+type Files<'f> = &'f [(&'f str, &'f [u8])];
+
 fn testdata() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata")
 }
@@ -271,7 +274,7 @@ fn a_cluster_is_there_as_it_is() {
 }
 
 /// The bad rows of a reader over files that are written for it, each as `file: line: reason`.
-fn bad_rows(source: &str, files: &[(&str, &[u8])], limit: u64) -> Result<Vec<String>, TraceError> {
+fn bad_rows(source: &str, files: Files<'_>, limit: u64) -> Result<Vec<String>, TraceError> {
     let directory = tempfile::tempdir().unwrap();
     for (name, bytes) in files {
         std::fs::write(directory.path().join(name), bytes).unwrap();
@@ -296,7 +299,7 @@ fn bad_rows_are_counted_with_their_lines() {
     openb.extend(b"\ni,1,1,0,0,4,6");
     let google = "600000000,,1,0,,0,u,0,0,0.1,0.1,0,0\n1,2\n600000000,,1,0,,9,u,0,0,0.1,0.1,0,0\n600000000,,1,1,,0,u,0,0,1.5,0.1,0,0\n\
                   9223372036854775806,,1,1,,0,u,0,0,0.5,0.1,0,0\n-1,,1,1,,1,u,0,0,0.5,0.1,0,0\n";
-    let cases: &[(&str, &[(&str, &[u8])], &[&str])] = &[
+    let cases: &[(&str, Files<'_>, &[&str])] = &[
         (
             "openb: { pods: pods.csv }",
             &[("pods.csv", &openb)],

@@ -18,6 +18,8 @@ pub enum Kind {
     ConfigMap,
     /// Rolling updates.
     Deployment,
+    /// Work that ends.
+    Job,
     /// Leases of leaders.
     Lease,
     /// Their amounts of resources.
@@ -32,14 +34,23 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::ConfigMap, Self::Deployment, Self::Lease, Self::Node, Self::Pod, Self::ReplicaSet, Self::StatefulSet];
+    pub const ALL: [Self; 8] = [
+        Self::ConfigMap,
+        Self::Deployment,
+        Self::Job,
+        Self::Lease,
+        Self::Node,
+        Self::Pod,
+        Self::ReplicaSet,
+        Self::StatefulSet,
+    ];
 
     /// Where the objects of the run are, as a path of the API.
     pub fn path(self) -> &'static str {
         match self {
             Self::ConfigMap => "/api/v1/namespaces/default/configmaps",
             Self::Deployment => "/apis/apps/v1/namespaces/default/deployments",
+            Self::Job => "/apis/batch/v1/namespaces/default/jobs",
             Self::Lease => "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases",
             Self::Node => "/api/v1/nodes",
             Self::Pod => "/api/v1/namespaces/default/pods",
