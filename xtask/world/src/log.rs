@@ -214,9 +214,12 @@ impl Log {
     }
 }
 
+/// What has the same kind, revision and name, as it was told: of an object that is as it should be, one.
+type Same = Vec<(DynObject, Arc<Value>)>;
+
 /// Objects as JSON, each content once.
 #[derive(Default)]
-struct Known(BTreeMap<(Kind, u64, String), Vec<(DynObject, Arc<Value>)>>);
+struct Known(BTreeMap<(Kind, u64, String), Same>);
 
 impl Known {
     /// What observers told first of an object at a revision.

@@ -194,7 +194,7 @@ impl Inner {
                     }
                     tokio::select! {
                         biased;
-                        () = answer.closed() => return,
+                        () = answer.closed() => {}
                         done = work => drop(answer.send(done)),
                     }
                 }
