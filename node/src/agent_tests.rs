@@ -484,3 +484,24 @@ async fn a_node_that_stood_still_says_that_it_is_well_again() {
         })
         .await;
 }
+
+#[tokio::test]
+async fn a_node_that_is_wrongly_held_for_lost_says_that_it_is_well() {
+    let world = World::new();
+    world
+        .with(async {
+            world.pass(Duration::from_secs(15)).await;
+            // Whoever writes this was itself cut off: the lease was renewed all the time.
+            let target = Target { kind: KindType::of::<Node>(), namespace: "", name: "n1" };
+            world.server.modify(target, |object| {
+                let node = object.as_any_mut().downcast_mut::<Node>().unwrap();
+                let ready = node.status.conditions.iter_mut().find(|condition| condition.type_ == "Ready").unwrap();
+                ready.status = ConditionStatus::Unknown;
+            });
+            world.pass(Duration::from_secs(40)).await;
+            let node = world.node();
+            let ready = node.status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
+            assert_eq!(ready.status, ConditionStatus::True);
+        })
+        .await;
+}

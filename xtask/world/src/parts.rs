@@ -50,10 +50,6 @@ const ROLES: [&str; 8] = [
 const NODE_GRACE: Duration = Duration::from_secs(9);
 const NODE_RENEWAL: Duration = Duration::from_secs(4);
 
-/// How often a node reports its status. A hollow node that was held for lost by controllers which were themselves cut off learns of it
-/// no sooner, and the usual five minutes would be most of a world.
-const NODE_REPORT: Duration = Duration::from_secs(15);
-
 /// What a node has.
 const NODE_CAPACITY: [(&str, &str); 4] =
     [("cpu", "1500m"), ("memory", "8Gi"), ("ephemeral-storage", "64Gi"), ("pods", "20")];
@@ -157,7 +153,6 @@ impl Machine {
         options.capacity =
             NODE_CAPACITY.iter().filter_map(|(name, text)| Some(((*name).to_owned(), text.parse().ok()?))).collect();
         (options.lease_interval, options.lease_duration) = (NODE_RENEWAL, NODE_GRACE);
-        options.status_interval = NODE_REPORT;
         let agent = NodeAgent::new(client, Arc::new(self.runtime), self.network, clock, options);
         agent.run(CancellationToken::new()).await;
     }
