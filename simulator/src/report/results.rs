@@ -1,6 +1,6 @@
 //! What an experiment came to: cases, each run by many seeds.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::table::Cell;
 use crate::Estimate;
@@ -11,6 +11,7 @@ use crate::measures::{Figure, Series, Unit};
 #[serde(transparent)]
 pub struct Case {
     /// Names and values; every case of an experiment has the same names in the same order.
+    #[serde(serialize_with = "as_map")]
     pub settings: Vec<(String, Cell)>,
 }
 
@@ -26,6 +27,11 @@ impl Case {
         self.settings.push((name.to_owned(), value.into()));
         self
     }
+}
+
+/// In their order.
+fn as_map<V: Serialize, S: Serializer>(pairs: &[(String, V)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(pairs.iter().map(|(name, value)| (name, value)))
 }
 
 /// One run of one case.
@@ -49,6 +55,7 @@ pub struct Results {
     /// What it is about; may be empty.
     pub description: String,
     /// What else is to be known, beside each other as name and text.
+    #[serde(serialize_with = "as_map")]
     pub facts: Vec<(String, String)>,
     /// The names of the figures that matter most, which are drawn.
     pub headlines: Vec<String>,
