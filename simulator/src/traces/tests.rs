@@ -127,8 +127,8 @@ fn services_and_batch_of_2018_share_machines_that_come_and_go() {
         [
             "0 node m_1: cpu=96 memory=100Gi [failure_domain_1=7] [failure_domain_2=33]",
             "0 node m_2: cpu=96 memory=50Gi [failure_domain_1=8] [failure_domain_2=34]",
+            "0 Service c_1 of \"app_5052\" at 1: 1 of cpu=4 memory=1675037245 for ever",
             "20 Service c_2 of \"app_5052\" at 1: 1 of cpu=8 memory=3360811909 for ever",
-            "30 Service c_1 of \"app_5052\" at 1: 1 of cpu=4 memory=1675037245 for ever",
             "100 Batch j_3/M1 of \"j_3\" at 0: 10 of cpu=1 memory=418759311 for 60",
             "150 cancel c_1",
             "160 Batch j_3/R2_1 of \"j_3\" at 0: 3 of cpu=500m memory=214748364 for 10",
@@ -241,7 +241,7 @@ fn virtual_machines_take_shares_of_the_kinds_that_they_may_run_on() {
         ]
     );
     let none = "virtual machines of a type that runs on none of the kinds of machines";
-    assert_eq!(left_out, [("virtual machines that ended before the trace began", 1), (none, 2)]);
+    assert_eq!(left_out, [(none, 2), ("virtual machines that ended before the trace began", 1)]);
     let both = "azurePacking2020: { directory: azure-packing-2020, machines: [{ kind: '16', count: 0 }, { kind: '17', count: 0 }] }";
     let (events, _) = told(both);
     assert_eq!(
