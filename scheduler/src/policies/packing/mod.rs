@@ -1,5 +1,5 @@
 //! Policies from the literature on packing and spreading, each in a file of its own. They prefer nodes by CPU, memory and, where a node
-//! has them, GPUs ([`GPU`](super::gpu::GPU)) together; what fits is a matter of [`NodeResourcesFit`](super::NodeResourcesFit) and
+//! has them, GPUs ([`GPU`]) together; what fits is a matter of [`NodeResourcesFit`](super::NodeResourcesFit) and
 //! [`Devices`](super::Devices).
 //!
 //! Scores are whole numbers from 0 to 100, truncated. A profile that has only one of these should break ties in a fixed order of nodes
