@@ -248,7 +248,7 @@ fn virtual_machines_take_shares_of_the_kinds_that_they_may_run_on() {
         events[0],
         "0 Service 10 of \"1\" at 1: 1 of cpu=32 memory=64Gi trace/nic=100k trace/ssd=100k for 21600"
     );
-    assert_eq!(events[1], "5400 Service 20 of \"1\" at 0: 1 of cpu=8 memory=32Gi trace/ssd=200k for ever");
+    assert_eq!(events[1], "5400 Service 20 of \"1\" at 1: 1 of cpu=8 memory=32Gi trace/ssd=200k for ever");
 }
 
 #[test]
