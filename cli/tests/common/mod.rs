@@ -262,7 +262,8 @@ pub(crate) fn resolve(machine: &Machine, pod: &str, name: &str, expected: &str) 
     });
 }
 
-/// Process ids in an instance's control groups whose command lines start so.
+/// Process ids in an instance's control groups whose command lines start so. What such a process forked, as a server does
+/// for each connection, is not counted.
 pub(crate) fn processes(instance: &str, command: &str) -> Vec<i32> {
     let entries = std::fs::read_dir("/proc").expect("there is /proc").flatten();
     let read = |pid: i32, file: &str| {
@@ -275,6 +276,9 @@ pub(crate) fn processes(instance: &str, command: &str) -> Vec<i32> {
         .filter(|pid| !gone(*pid) && read(*pid, "cmdline").starts_with(command))
         .collect();
     found.sort_unstable();
+    let parent = |pid: i32| read(pid, "stat").rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok();
+    let all = found.clone();
+    found.retain(|pid| parent(*pid).is_none_or(|parent: i32| !all.contains(&parent)));
     found
 }
 
