@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::check::Violation;
 
 /// Kinds of objects that are watched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// Registers of the clients that check single keys.
     ConfigMap,
@@ -177,7 +177,7 @@ pub struct Acknowledged {
     /// Name of the object.
     pub name: String,
     /// What was answered: the object as stored, or as it was when it went.
-    pub object: Value,
+    pub object: Arc<Value>,
     /// Whether it was a deletion.
     pub deletion: bool,
 }

@@ -142,7 +142,7 @@ impl Recorder {
         self.inner.borrow_mut().history.acknowledged.push(Acknowledged {
             kind,
             name: name.to_owned(),
-            object,
+            object: object.into(),
             deletion,
         });
     }

@@ -123,11 +123,12 @@ async fn under_faults(options: &Options, cluster: &mut Cluster, say: &dyn Fn(Str
         write_changes(&history, &logs.join("changes.jsonl"));
     }
     violations.extend(figures.unexpected.iter().map(|what| Violation::new("answers", what.clone())));
-    violations.extend(check::all(&history));
+    let (changes, found) = check::all(&history);
+    violations.extend(found);
     let mut report = Report {
         seed: options.seed,
         lasted,
-        changes: merge(&history.streams).0.len(),
+        changes: changes.len(),
         violations,
         converged_after,
         ended: ended.into_inner(),

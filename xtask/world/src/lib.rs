@@ -18,6 +18,7 @@ mod panics;
 pub mod parts;
 pub mod plan;
 pub mod processes;
+mod reached;
 mod rest;
 #[cfg(test)]
 mod tests;

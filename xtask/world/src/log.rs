@@ -8,7 +8,7 @@ use std::time::Duration;
 use longshore_core::api::{ConfigMap, Deployment, Job, Lease, Node, Pod, ReplicaSet, StatefulSet};
 use longshore_core::kind::{DynObject, KindType};
 use longshore_faults::history::{Acknowledged, Call, Change, Event, History, Kind, Operation, Span, Stream};
-use rustc_hash::FxHasher;
+use rustc_hash::{FxHashMap, FxHasher};
 use serde_json::Value;
 
 use crate::truth::Happened;
@@ -48,9 +48,11 @@ pub fn name(object: &DynObject) -> &str {
 
 /// As JSON, without what nothing is checked about.
 pub fn value(object: &DynObject) -> Value {
-    let mut copy = object.clone_box();
-    copy.meta_mut().managed_fields = None;
-    copy.to_value()
+    let mut value = object.to_value();
+    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.swap_remove("managedFields");
+    }
+    value
 }
 
 /// All of it; the processes share it.
@@ -179,8 +181,8 @@ impl Log {
                 (from, until, events.len()).hash(&mut hasher);
                 let event = |(change, object): (Change, DynObject)| {
                     let (name, revision) = (name(&object).to_owned(), revision(&object));
-                    let object = known.value(kind, change, object, &mut hasher);
-                    Event { kind, name, revision, change, object }
+                    (revision, change as u8).hash(&mut hasher);
+                    Event { kind, name, revision, change, object: known.value(kind, object) }
                 };
                 Span { from, until, events: events.into_iter().map(event).collect() }
             });
@@ -189,10 +191,11 @@ impl Log {
         for kind in Kind::ALL {
             let same = happened.iter().filter(|happened| happened.kind == kind);
             let events = same.filter_map(|happened| {
-                let Happened { name, revision, change, .. } = happened;
+                let Happened { name, revision, change, value, .. } = happened;
+                (revision, *change as u8, value).hash(&mut hasher);
                 let object = match known.told(kind, *revision, name) {
                     Some(told) => told,
-                    None => known.value(kind, *change, happened.object()?, &mut hasher),
+                    None => known.value(kind, happened.object()?),
                 };
                 Some(Event { kind, name: name.clone(), revision: *revision, change: *change, object })
             });
@@ -205,7 +208,7 @@ impl Log {
             operations.iter().for_each(|one| (one.called, one.returned).hash(&mut hasher));
         }
         let acknowledged = acknowledged.into_iter().map(|(kind, name, object, deletion)| {
-            let object = Value::clone(&known.value(kind, Change::Modified, object, &mut hasher));
+            let object = known.value(kind, object);
             Acknowledged { kind, name, object, deletion }
         });
         let acknowledged = acknowledged.collect();
@@ -214,29 +217,27 @@ impl Log {
     }
 }
 
-/// What has the same kind, revision and name, as it was told: of an object that is as it should be, one.
+/// What was told of a kind at a revision: of objects that are as they should be, each once.
 type Same = Vec<(DynObject, Arc<Value>)>;
 
 /// Objects as JSON, each content once.
 #[derive(Default)]
-struct Known(BTreeMap<(Kind, u64, String), Same>);
+struct Known(FxHashMap<(Kind, u64), Same>);
 
 impl Known {
     /// What observers told first of an object at a revision.
-    fn told(&self, kind: Kind, revision: u64, name: &str) -> Option<Arc<Value>> {
-        let same = self.0.get(&(kind, revision, name.to_owned()))?;
-        same.first().map(|(_, value)| Arc::clone(value))
+    fn told(&self, kind: Kind, revision: u64, of: &str) -> Option<Arc<Value>> {
+        let same = self.0.get(&(kind, revision))?;
+        same.iter().find(|(object, _)| name(object) == of).map(|(_, value)| Arc::clone(value))
     }
 
-    fn value(&mut self, kind: Kind, change: Change, object: DynObject, hasher: &mut FxHasher) -> Arc<Value> {
-        let revision = revision(&object);
-        (revision, change as u8).hash(hasher);
-        let same = self.0.entry((kind, revision, name(&object).to_owned())).or_default();
-        if let Some((_, value)) = same.iter().find(|(known, _)| known.equals(&*object)) {
+    fn value(&mut self, kind: Kind, object: DynObject) -> Arc<Value> {
+        let same = self.0.entry((kind, revision(&object))).or_default();
+        let is_known = |known: &DynObject| Arc::ptr_eq(known, &object) || known.equals(&*object);
+        if let Some((_, value)) = same.iter().find(|(known, _)| is_known(known)) {
             return Arc::clone(value);
         }
         let value = Arc::new(value(&object));
-        value.hash(hasher);
         same.push((object, Arc::clone(&value)));
         value
     }

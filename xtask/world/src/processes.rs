@@ -14,7 +14,7 @@ use futures::task::AtomicWaker;
 use longshore_core::clock::{Clock, VirtualClock};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Runtime, RuntimeMetrics};
 
 /// Most polls of a turn, where a turn does not last until the process has nothing to do.
 const SHORT_TURN: u32 = 24;
@@ -40,6 +40,7 @@ struct Pulse {
 #[derive(Debug)]
 struct Process {
     runtime: Runtime,
+    metrics: RuntimeMetrics,
     pulse: Arc<Pulse>,
     /// Its last turn ended before it had nothing to do.
     unfinished: bool,
@@ -65,17 +66,18 @@ impl Process {
             Poll::Pending
         })));
         drop(runtime.spawn(main));
-        Ok(Self { runtime, pulse, unfinished: true, paused: false })
+        let metrics = runtime.metrics();
+        Ok(Self { runtime, metrics, pulse, unfinished: true, paused: false })
     }
 
     /// Whether it could go on: some task was woken, by itself or by another process.
     fn is_ready(&self) -> bool {
-        !self.paused && (self.unfinished || self.runtime.metrics().global_queue_depth() > 0)
+        !self.paused && (self.unfinished || self.metrics.global_queue_depth() > 0)
     }
 
     /// Goes on for so many polls, or until there is nothing to do.
     fn turn(&mut self, polls: u32) {
-        let (pulse, metrics) = (&self.pulse, self.runtime.metrics());
+        let (pulse, metrics) = (&self.pulse, &self.metrics);
         pulse.waker.wake();
         let (mut left, mut beats) = (polls, 0);
         let unfinished = self.runtime.block_on(std::future::poll_fn(|context| {

@@ -45,8 +45,8 @@ pub struct Happened {
     pub revision: Revision,
     /// What happened.
     pub change: Change,
-    /// The object after it; of a deletion, its last state.
-    value: Bytes,
+    /// The object after it, as it was stored; of a deletion, its last state.
+    pub value: Bytes,
 }
 
 impl Happened {

@@ -1,5 +1,7 @@
 //! One world: everything is started, things go wrong while clients work, everything comes to rest, and the history is checked.
 
+mod trouble;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,13 +9,12 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::join_all;
-use longshore_core::api::Lease;
 use longshore_core::clock::{Clock, VirtualClock};
 use longshore_core::kind::KindType;
 use longshore_core::store::{HistoryLimits, ListOptions, MemoryStore, Store};
 use longshore_core::testing::faults::{Faults, FaultyStore};
 use longshore_faults::check::{self, Violation};
-use longshore_faults::history::{Kind, merge};
+use longshore_faults::history::Kind;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 use tokio::sync::watch;
@@ -23,12 +24,12 @@ use crate::clock::SkewedClock;
 use crate::fences::Fences;
 use crate::log::{Log, kind_type, name, revision};
 use crate::parts::{self, Machine};
-use crate::plan::{self, Fault, Link, Part, Planned, Size, Target};
+use crate::plan::{self, Fault, Part, Planned, Size};
 use crate::processes::{Place, Processes};
 use crate::truth::{Truth, prefix};
-use crate::wire::{Port, Trouble, Wire};
+use crate::wire::{Port, Wire};
 use crate::workload::{Task, Worker};
-use crate::{panics, rest};
+use crate::{panics, reached, rest};
 
 /// When faults begin: by then servers and nodes are there, or nearly.
 const BEGIN: Duration = Duration::from_secs(3);
@@ -68,6 +69,8 @@ pub struct Outcome {
     pub plan: Vec<String>,
     /// Changes that observers told, each once.
     pub changes: u64,
+    /// States that were reached, and how often.
+    pub reached: BTreeMap<&'static str, u64>,
     /// Virtual time that passed.
     pub lasted: Duration,
     /// Of all that happened: the same for the same seed.
@@ -262,8 +265,8 @@ impl World {
         let told = self.log.finish(&self.truth.happened(), self.size.servers);
         let mut violations: Vec<Violation> =
             told.unexpected.iter().map(|what| Violation::new("answers", what.clone())).collect();
-        violations.extend(check::all(&told.history));
-        let (events, _) = merge(&told.history.streams);
+        let (events, found) = check::all(&told.history);
+        violations.extend(found);
         violations.extend(self.fences.check(&events));
         Outcome {
             seed: self.seed,
@@ -271,6 +274,7 @@ impl World {
             faults: plan::count(&self.plan),
             plan: self.plan.iter().map(describe).collect(),
             changes: events.len() as u64,
+            reached: reached::reached(&events, &told.history.streams),
             lasted: self.clock.elapsed(),
             fingerprint: told.fingerprint,
         }
@@ -342,136 +346,6 @@ impl World {
             join_all(workers).await;
             done.store(true, Ordering::Relaxed);
         })
-    }
-
-    /// The part that a target is now.
-    fn resolve(&self, target: Target) -> Part {
-        let (lease, part): (_, fn(usize) -> Part) = match target {
-            Target::Part(part) => return part,
-            Target::LeadingScheduler => (parts::SCHEDULER, Part::Scheduler),
-            Target::LeadingControllers => (parts::CONTROLLERS, Part::Controllers),
-        };
-        let leases = self.log.state(0, Kind::Lease);
-        let lease = leases.iter().find(|object| name(object) == lease);
-        let holder = lease.and_then(|lease| lease.as_any().downcast_ref::<Lease>()?.spec.holder_identity.clone());
-        // `scheduler-1`, or `scheduler-1-2` of the one that was started twice.
-        let number = holder.and_then(|holder| holder.split('-').nth(1)?.parse().ok());
-        part(number.unwrap_or(0))
-    }
-
-    fn begin(&mut self, fault: Fault) -> Result<(), String> {
-        match fault {
-            Fault::Kill(target) => {
-                let part = self.resolve(target);
-                self.kill(part);
-                self.hit.push((fault, part));
-            }
-            Fault::PowerLoss(node) => {
-                self.kill(Part::Node(node));
-                let clock = self.seats[&Part::Node(node)].clock.clone();
-                self.machines[node] = Machine::new(node, Arc::new(clock));
-            }
-            Fault::Pause(target) => {
-                let part = self.resolve(target);
-                self.processes.pause(self.seats[&part].place, true);
-                self.hit.push((fault, part));
-            }
-            Fault::Clock(target, seconds) => {
-                let part = self.resolve(target);
-                self.seats[&part].clock.set(seconds);
-                self.hit.push((fault, part));
-            }
-            Fault::Cut(link) => self.trouble(fault, link, Trouble { cut: true, ..Trouble::default() }),
-            Fault::Silence(link) => self.trouble(fault, link, Trouble { silent: true, ..Trouble::default() }),
-            Fault::Lossy(link) => {
-                let trouble = Trouble { lost_requests: 15, lost_answers: 15, cut_watches: 10, ..Trouble::default() };
-                self.trouble(fault, link, trouble);
-            }
-            Fault::Slow(link) => {
-                let latency = Duration::from_millis(self.rng.random_range(50..1_500));
-                self.trouble(fault, link, Trouble { latency, ..Trouble::default() });
-            }
-            Fault::StoreErrors(server) => {
-                let faults = Faults { unavailable_before: 0.15, unavailable_after: 0.15, ..Faults::none() };
-                self.stores[server].set_faults(faults);
-            }
-            Fault::StoreSlow(server) => {
-                let delay_max = Duration::from_millis(self.rng.random_range(20..800));
-                self.stores[server].set_faults(Faults { delay: 0.7, delay_max, ..Faults::none() });
-                self.branches[server].set_late(delay_max * 2);
-            }
-            Fault::StoreWatches(server) => {
-                self.stores[server].set_faults(Faults { cut_watch: 0.3, ..Faults::none() });
-            }
-            Fault::StoreAway(server) => {
-                let faults = Faults { unavailable_before: 1.0, cut_watch: 1.0, ..Faults::none() };
-                self.stores[server].set_faults(faults);
-            }
-            Fault::Compaction => {
-                if let Some(Ok(status)) = self.store.status().now_or_never() {
-                    // It may have been compacted further already, when the ring was full.
-                    let _ = self.store.compact(status.revision).now_or_never();
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn end(&mut self, fault: Fault) -> Result<(), String> {
-        let hit = self.hit.iter().position(|(known, _)| *known == fault).map(|at| self.hit.swap_remove(at).1);
-        match fault {
-            Fault::Kill(_) => hit.map_or(Ok(()), |part| self.start(part))?,
-            Fault::PowerLoss(node) => self.start(Part::Node(node))?,
-            Fault::Pause(_) => {
-                if let Some(part) = hit {
-                    self.processes.pause(self.seats[&part].place, false);
-                }
-            }
-            Fault::Clock(..) => {
-                if let Some(part) = hit {
-                    self.seats[&part].clock.set(0);
-                }
-            }
-            Fault::Cut(link) | Fault::Silence(link) | Fault::Lossy(link) | Fault::Slow(link) => {
-                self.set_trouble(link, hit, Trouble::default());
-            }
-            Fault::StoreErrors(server)
-            | Fault::StoreSlow(server)
-            | Fault::StoreWatches(server)
-            | Fault::StoreAway(server) => {
-                self.stores[server].set_faults(Faults::none());
-                self.branches[server].set_late(Duration::ZERO);
-            }
-            Fault::Compaction => {}
-        }
-        Ok(())
-    }
-
-    fn kill(&mut self, part: Part) {
-        if let Part::Server(server) = part {
-            self.ports[server].close();
-        }
-        self.processes.kill(self.seats[&part].place);
-    }
-
-    fn trouble(&mut self, fault: Fault, link: Link, trouble: Trouble) {
-        let part = match link {
-            Link::Part(target) => Some(self.resolve(target)),
-            Link::Client(_) | Link::Observers(_) => None,
-        };
-        self.hit.extend(part.map(|part| (fault, part)));
-        self.set_trouble(link, part, trouble);
-    }
-
-    fn set_trouble(&self, link: Link, part: Option<Part>, trouble: Trouble) {
-        let wire = match link {
-            Link::Part(_) => part.and_then(|part| self.seats[&part].wire.as_ref()),
-            Link::Client(client) => self.clients.1.get(client),
-            Link::Observers(server) => self.observers.1.get(server),
-        };
-        if let Some(wire) = wire {
-            wire.set(trouble);
-        }
     }
 }
 

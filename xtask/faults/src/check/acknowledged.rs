@@ -32,7 +32,7 @@ pub fn check(events: &[Event], acknowledged: &[Acknowledged], values: &[(String,
         } else if told.is_none() {
             let what = format!("{kind} {name} at {} was acknowledged and no watch told it", revision(object));
             violations.push(Violation::new("acknowledged writes", what));
-        } else if told.is_some_and(|event| *event.object != *object) {
+        } else if told.is_some_and(|event| event.object != *object) {
             let mut places = Vec::new();
             differ("", object, &told.map_or(Value::Null, |event| (*event.object).clone()), &mut places);
             let what = format!(
@@ -118,7 +118,7 @@ mod tests {
     }
 
     fn write(object: &Value, deletion: bool) -> Acknowledged {
-        Acknowledged { kind: Kind::ConfigMap, name: "a".to_owned(), object: object.clone(), deletion }
+        Acknowledged { kind: Kind::ConfigMap, name: "a".to_owned(), object: object.clone().into(), deletion }
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub(crate) mod testing;
 
 use std::fmt;
 
-use crate::history::{History, merge};
+use crate::history::{Event, History, merge};
 
 /// A promise that was not kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,8 +34,8 @@ impl fmt::Display for Violation {
     }
 }
 
-/// All checks.
-pub fn all(history: &History) -> Vec<Violation> {
+/// All checks; and the changes of the history in order, each once.
+pub fn all(history: &History) -> (Vec<Event>, Vec<Violation>) {
     let (events, mut violations) = merge(&history.streams);
     violations.extend(streams::check(&history.streams));
     violations.extend(acknowledged::check(&events, &history.acknowledged, &history.values));
@@ -44,5 +44,5 @@ pub fn all(history: &History) -> Vec<Violation> {
     }
     violations.extend(pods::check(&events));
     violations.extend(rollout::check(&events));
-    violations
+    (events, violations)
 }
