@@ -52,7 +52,7 @@ pub(crate) async fn measure(place: &Place, mib: usize) -> Outcome<Measured> {
         () = watching => {}
     }
     let took = place.clock.elapsed() - begin;
-    let (kept, shim) = (size(&place.logs()), pods::shims());
+    let (kept, shim) = (size(&place.logs()), pods::shims(place));
     pods::delete(place, &["logs".to_owned()]).await?;
     Ok(Measured { took, peak: peak.max(kept), kept, shim })
 }

@@ -1,5 +1,5 @@
 //! Measures a node with real containers, as root: `cargo bench --bench node -- [--pods 100,500] [--rounds 20] [--log-mib 1024]
-//! [--services 1000,10000] [--no-docker] [--json]`.
+//! [--services 1000,10000] [--shim PROGRAM] [--no-docker] [--json]`.
 //!
 //! - `bare`: what `runc run` and `runc exec` cost by themselves, and the connection of one network namespace to the bridge,
 //!   before and after Longshore's own.
@@ -11,6 +11,8 @@
 //! - `docker`: the same pods with a Docker Engine of the bench's own, beside `docker run` and `docker exec`; only where
 //!   there is `dockerd`.
 //! - `nftables`: rules of so many Services with ten endpoints each; then one endpoint changes.
+//!
+//! `--shim` has shims be another program's than the bench's own: `target/release/longshore` is linked as it is in use.
 //!
 //! Everything happens in a network namespace and a mount namespace of the bench's own. It is an error if afterwards a
 //! process, a mount, a control group, an interface or a table is left.
@@ -25,6 +27,7 @@ mod nftables;
 mod place;
 mod pods;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -51,6 +54,7 @@ struct Options {
     log_mib: usize,
     docker: bool,
     services: Vec<u16>,
+    shim: PathBuf,
     json: bool,
 }
 
@@ -91,7 +95,7 @@ async fn measure(options: &Options) -> Outcome {
         print(options, "change of an endpoint", "nftables", &measured.changes, figures);
     }
     let mut bare = bare::measure(options.rounds).await?;
-    let place = Place::start(Wanted::Runc).await?;
+    let place = Place::start(Wanted::Runc(&options.shim)).await?;
     let measured = async {
         let singly = pods::singly(&place, options.rounds).await?;
         bare.extend(bare::measure(options.rounds).await?);
@@ -164,8 +168,15 @@ async fn logs(options: &Options, place: &Place) -> Outcome {
 }
 
 fn read_options() -> Outcome<Options> {
-    let mut options =
-        Options { pods: vec![100], rounds: 20, log_mib: 1024, docker: true, services: vec![1000, 10_000], json: false };
+    let mut options = Options {
+        pods: vec![100],
+        rounds: 20,
+        log_mib: 1024,
+        docker: true,
+        services: vec![1000, 10_000],
+        shim: std::env::current_exe()?,
+        json: false,
+    };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("{argument} wants a value"));
@@ -175,11 +186,13 @@ fn read_options() -> Outcome<Options> {
             "--log-mib" => options.log_mib = value()?.parse()?,
             "--no-docker" => options.docker = false,
             "--services" => options.services = value()?.split(',').map(str::parse).collect::<Result<_, _>>()?,
+            "--shim" => options.shim = std::fs::canonicalize(value()?)?,
             "--json" => options.json = true,
             // Cargo says so itself.
             "--bench" => {}
             other => {
-                let known = "--pods N,N, --rounds N, --log-mib N, --services N,N, --no-docker and --json";
+                let known =
+                    "--pods N,N, --rounds N, --log-mib N, --services N,N, --shim PROGRAM, --no-docker and --json";
                 return Err(format!("unknown argument {other}: there are {known}").into());
             }
         }

@@ -33,8 +33,8 @@ enum Kept {
 
 /// Who is to run the containers.
 pub(crate) enum Wanted<'a> {
-    /// runc, by Longshore's own runtime.
-    Runc,
+    /// runc, by Longshore's own runtime with this program's shim.
+    Runc(&'a Path),
     /// The Docker Engine at this address.
     Docker(&'a str),
 }
@@ -44,6 +44,8 @@ pub(crate) struct Place {
     pub(crate) client: Arc<dyn Client>,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) clock: Arc<SystemClock>,
+    /// The program whose shims there are, if there are any.
+    pub(crate) shim: Option<PathBuf>,
     directory: tempfile::TempDir,
     instance: String,
     kept: Kept,
@@ -58,7 +60,7 @@ impl Place {
         let instance = format!("bn{:x}", std::process::id() & 0xffff);
         let clock = Arc::new(SystemClock::new());
         let kept = match wanted {
-            Wanted::Runc => Kept::Oci(Arc::new(oci(directory.path(), &instance, clock.clone()).await?)),
+            Wanted::Runc(shim) => Kept::Oci(Arc::new(oci(directory.path(), shim, &instance, clock.clone()).await?)),
             Wanted::Docker(host) => {
                 Kept::Docker(Arc::new(docker(host, directory.path(), &instance, clock.clone()).await?))
             }
@@ -76,8 +78,9 @@ impl Place {
         let network = Arc::new(bridge.clone());
         let agent = NodeAgent::new(control.client("kubelet"), runtime.clone(), network, clock.clone(), options);
         control.start_node(NODE, agent);
-        let place =
-            Self { client: control.client("bench"), runtime, clock, directory, instance, kept, bridge, control };
+        let client = control.client("bench");
+        let shim = if let Wanted::Runc(shim) = wanted { Some(shim.to_owned()) } else { None };
+        let place = Self { client, runtime, clock, shim, directory, instance, kept, bridge, control };
         place
             .until::<Node>(|node| {
                 node.status.conditions.iter().any(|of| of.type_ == "Ready" && of.status.as_str() == "True")
@@ -121,13 +124,13 @@ impl Place {
     }
 }
 
-async fn oci(directory: &Path, instance: &str, clock: Arc<dyn Clock>) -> Outcome<OciRuntime> {
+async fn oci(directory: &Path, shim: &Path, instance: &str, clock: Arc<dyn Clock>) -> Outcome<OciRuntime> {
     let options = OciOptions {
         root: directory.join("images"),
         state: directory.join("state"),
         instance: instance.to_owned(),
         program: Some("runc".into()),
-        shim: std::env::current_exe()?,
+        shim: shim.to_owned(),
         registries: BTreeMap::new(),
     };
     let runtime = OciRuntime::open(options, clock)?;

@@ -32,6 +32,9 @@ pub(crate) struct Crowd {
     pub(crate) agent_kib: u64,
 }
 
+/// After that a shim with nothing to do has given back what it does not need.
+const IDLE: Duration = Duration::from_secs(2);
+
 /// Memory in KiB.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Memory {
@@ -77,7 +80,8 @@ pub(crate) async fn crowd(place: &Place, pods: usize) -> Outcome<Crowd> {
     let before = field("self", "smaps_rollup", "Rss:");
     let running = run(place, &names).await?;
     let agent_kib = field("self", "smaps_rollup", "Rss:").saturating_sub(before);
-    let shim = shims();
+    place.clock.sleep(IDLE).await;
+    let shim = shims(place);
     let begin = place.clock.elapsed();
     delete(place, &names).await?;
     let gone = place.clock.elapsed() - begin;
@@ -162,9 +166,9 @@ fn field(process: &str, file: &str, name: &str) -> u64 {
     lines.sum()
 }
 
-/// What this program's shims have, the mean.
-pub(crate) fn shims() -> Memory {
-    let own = std::env::current_exe().unwrap_or_default().display().to_string();
+/// What the shims have, the mean.
+pub(crate) fn shims(place: &Place) -> Memory {
+    let own = place.shim.iter().map(|shim| shim.display().to_string()).collect::<String>();
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|pid| {
         let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();

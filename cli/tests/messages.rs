@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::fs::File;
+use std::io::Read;
 use std::net::TcpListener;
 use std::process::Command;
 
@@ -16,6 +18,16 @@ fn fails(command: &mut Command) -> (i32, String) {
     let (_, said) = texts(&output);
     assert!(!output.status.success(), "{command:?} succeeded: {said}");
     (output.status.code().unwrap(), said)
+}
+
+/// Every pod has a shim that is this program: see `build.rs`.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[test]
+fn the_program_is_linked_to_a_fixed_place() {
+    let mut head = [0; 18];
+    File::open(env!("CARGO_BIN_EXE_longshore")).unwrap().read_exact(&mut head).unwrap();
+    // Of an ELF file: executable (2), not shared object (3), as what can be anywhere is.
+    assert_eq!((&head[..4], &head[16..]), (&b"\x7fELF"[..], &[2, 0][..]));
 }
 
 #[test]

@@ -304,6 +304,32 @@ fn listing_goes_on_while_sandboxes_are_removed() {
     });
 }
 
+/// What a process has in memory, in KiB.
+fn resident(pid: Pid) -> u64 {
+    let memory = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = memory.lines().find(|line| line.starts_with("Rss:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn an_idle_shim_takes_little_memory() {
+    on_a_node(async |node, runtime, image| {
+        let clock = SystemClock::new();
+        runtime.create_sandbox(&sandbox(node, "pod")).await.unwrap();
+        let config = container(&image, "pod", "main", RUN);
+        start(&runtime, &config).await;
+        logged(node, &config.container, " ready\n").await;
+        while resident(shim(node, "pod")) >= 2048 {
+            let memory = resident(shim(node, "pod"));
+            assert!(clock.elapsed() < Duration::from_secs(60), "an idle shim has {memory} kB");
+            clock.sleep(Duration::from_millis(50)).await;
+        }
+        // What it gave back it has again when it needs it.
+        runtime.stop_container(&config.container, Duration::from_secs(20)).await.unwrap();
+        assert!(matches!(state(&runtime, &config.container).await, ContainerState::Exited { code: 143, .. }));
+    });
+}
+
 #[test]
 fn figures() {
     on_a_node(async |node, runtime, image| {

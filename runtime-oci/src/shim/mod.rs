@@ -7,6 +7,7 @@ mod init;
 mod logs;
 pub(crate) mod messages;
 mod protocol;
+mod trim;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -91,6 +92,10 @@ pub(crate) fn start(program: &Path, directory: &Path) -> io::Result<Child> {
     shim.wait()?;
     Err(io::Error::other(reason.to_owned()))
 }
+
+/// Milliseconds in which nothing happens before what was needed meanwhile is [given back](trim): more than pass between the
+/// steps in which a pod is started.
+const IDLE_AFTER: u16 = 1000;
 
 /// What is said of a container that is not there any more.
 const HAS_ENDED: &[u8] = b"the container has ended";
@@ -184,8 +189,17 @@ fn set_sysctl(name: &str, value: &str) -> io::Result<()> {
 
 impl Shim {
     fn run(&mut self, listener: &UnixListener, signals: &SignalFd) -> io::Result<()> {
+        let mut idle = false;
         loop {
-            let ready = self.wait(listener, signals)?;
+            // Once nothing has happened for a while, it is not looked at again until something does.
+            let patience = if idle { PollTimeout::NONE } else { IDLE_AFTER.into() };
+            let Some(ready) = self.wait(listener, signals, patience)? else {
+                // What cannot be given back is kept.
+                let _ = trim::trim();
+                idle = true;
+                continue;
+            };
+            idle = false;
             for container in self.containers.values_mut().chain(&mut self.ended) {
                 container.pump(&self.clock);
             }
@@ -200,8 +214,8 @@ impl Shim {
         }
     }
 
-    /// Waits until there is something to do, and says whether somebody calls.
-    fn wait(&self, listener: &UnixListener, signals: &SignalFd) -> io::Result<bool> {
+    /// Waits until there is something to do, and says whether somebody calls; `None` if nothing happens that long.
+    fn wait(&self, listener: &UnixListener, signals: &SignalFd, patience: PollTimeout) -> io::Result<Option<bool>> {
         let mut fds =
             vec![PollFd::new(listener.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         for container in self.containers.values().chain(&self.ended) {
@@ -209,10 +223,11 @@ impl Shim {
             container.attached.interest(&mut fds);
         }
         self.execs.interest(&mut fds);
-        match poll(&mut fds, PollTimeout::NONE) {
-            Err(nix::errno::Errno::EINTR) => Ok(false),
+        match poll(&mut fds, patience) {
+            Err(nix::errno::Errno::EINTR) => Ok(Some(false)),
             Err(error) => Err(error.into()),
-            Ok(_) => Ok(fds[0].any().unwrap_or(false)),
+            Ok(0) => Ok(None),
+            Ok(_) => Ok(Some(fds[0].any().unwrap_or(false))),
         }
     }
 
