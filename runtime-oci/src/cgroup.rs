@@ -42,24 +42,31 @@ pub(crate) fn oom_killed(group: &str) -> bool {
     text.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count.trim() != "0"))
 }
 
-/// Moves this process out of its caller's groups, so that what ends those does not end it.
-pub(crate) fn enter(group: &str) -> io::Result<()> {
-    let group = group.trim_start_matches('/');
-    let hierarchies: Vec<PathBuf> = if unified() {
-        vec![ROOT.into()]
-    } else {
-        ["systemd", "unified", "memory", "pids"]
-            .iter()
-            .map(|h| Path::new(ROOT).join(h))
-            .filter(|h| h.is_dir())
-            .collect()
-    };
-    for hierarchy in hierarchies {
-        let directory = hierarchy.join(group);
-        fs::create_dir_all(&directory)?;
-        fs::write(directory.join("cgroup.procs"), "0")?;
+/// A group that was made, in every hierarchy in which processes are found and limited.
+pub(crate) struct Made(Vec<PathBuf>);
+
+impl Made {
+    /// Makes a group if need be.
+    pub(crate) fn make(group: &str) -> io::Result<Self> {
+        let group = group.trim_start_matches('/');
+        let directories: Vec<PathBuf> = if unified() {
+            vec![Path::new(ROOT).join(group)]
+        } else {
+            let hierarchies = ["systemd", "unified", "memory", "pids"].iter().map(|h| Path::new(ROOT).join(h));
+            hierarchies.filter(|hierarchy| hierarchy.is_dir()).map(|hierarchy| hierarchy.join(group)).collect()
+        };
+        directories.iter().try_for_each(fs::create_dir_all)?;
+        Ok(Self(directories))
     }
-    Ok(())
+
+    /// Moves this process out of its caller's groups, so that what ends those does not end it. The kernel takes its time: 8 ms and
+    /// more, unless it has just moved another.
+    ///
+    /// # Errors
+    /// The group was removed meanwhile.
+    pub(crate) fn enter(&self) -> io::Result<()> {
+        self.0.iter().try_for_each(|directory| fs::write(directory.join("cgroup.procs"), "0"))
+    }
 }
 
 /// Makes a group if need be and limits all that is in it and below.

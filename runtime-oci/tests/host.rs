@@ -330,6 +330,25 @@ fn an_idle_shim_takes_little_memory() {
     });
 }
 
+/// The shim says that it is ready before the kernel has moved it.
+#[test]
+fn a_sandbox_can_go_while_its_shim_goes_to_its_group() {
+    on_a_node(async |node, runtime, _image| {
+        for n in 0..10 {
+            let uid = format!("pod-{n}");
+            runtime.create_sandbox(&sandbox(node, &uid)).await.unwrap();
+            let shim = shim(node, &uid);
+            runtime.remove_sandbox(&uid).await.unwrap();
+            assert!(!Path::new(&format!("/proc/{shim}")).exists());
+        }
+        let groups = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten();
+        let left = groups
+            .flat_map(|hierarchy| std::fs::read_dir(hierarchy.path().join(format!("longshore-{}", node.instance))));
+        let left: Vec<_> = left.flatten().flatten().filter(|entry| entry.path().is_dir()).collect();
+        assert!(left.is_empty(), "{left:?}");
+    });
+}
+
 #[test]
 fn figures() {
     on_a_node(async |node, runtime, image| {

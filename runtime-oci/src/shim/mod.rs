@@ -113,7 +113,7 @@ struct Shim {
 fn serve(directory: &Path) -> io::Result<()> {
     let orders: Orders = disk::noted(&directory.join("orders.json"))?.ok_or_else(|| io::Error::other("no orders"))?;
     setsid()?;
-    cgroup::enter(&orders.cgroup)?;
+    let group = cgroup::Made::make(&orders.cgroup)?;
     // Who can take this lock knows that the shim is gone.
     let lock = OpenOptions::new().create(true).truncate(false).write(true).open(directory.join("lock"))?;
     let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| io::Error::from(error))?;
@@ -138,6 +138,8 @@ fn serve(directory: &Path) -> io::Result<()> {
         set_sysctl(name, value)?;
     }
     if orders.share_process_namespace {
+        // What is started here is in the group as well.
+        group.enter()?;
         disk::note(&directory.join("init.json"), &init::start()?)?;
     }
     let mut signals = SigSet::empty();
@@ -150,6 +152,7 @@ fn serve(directory: &Path) -> io::Result<()> {
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     let listener = UnixListener::bind(socket(directory))?;
     disk::note(&directory.join("shim.json"), &std::process::id())?;
+    let is_in_group = orders.share_process_namespace;
     let mut shim = Shim {
         orders,
         clock: SystemClock::new(),
@@ -160,6 +163,11 @@ fn serve(directory: &Path) -> io::Result<()> {
     writeln!(io::stdout(), "ready")?;
     // The starter waits for the end of this pipe.
     nix::unistd::dup2_stdout(File::open("/dev/null")?)?;
+    if !is_in_group {
+        // Meanwhile the pod is connected. Nobody is answered before, so nothing is run before; and a group that is removed by
+        // now ends this.
+        group.enter()?;
+    }
     shim.run(&listener, &signals)?;
     drop(lock);
     Ok(())
