@@ -71,7 +71,7 @@ impl NodeAgent {
             Provisioner::new(claims, Informer::new(client.clone(), clock.clone(), all(), options.seed ^ 5))
         });
         let shared = Shared {
-            services: proxy.as_ref().map(|(proxy, _)| proxy.services.clone()),
+            services: proxy.as_ref().map(|(proxy, _)| proxy.informers().0.clone()),
             tokens: Tokens::new(client.clone(), clock.clone()),
             client,
             runtime,
@@ -102,7 +102,8 @@ impl NodeAgent {
         let pods = (server.pod_names() == PodNames::Verified)
             .then(|| Informer::<Pod>::new(client.clone(), clock.clone(), all(), options.seed ^ 5));
         proxy.serve_dns(&options.cluster_dns, server.address());
-        let (services, slices) = (proxy.services.clone(), proxy.slices.clone());
+        let (services, slices) = proxy.informers();
+        let (services, slices) = (services.clone(), slices.clone());
         self.dns = Some(Dns::new(server, services, slices, namespaces, pods));
         self
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_core::api::endpoint_slice::AddressType;
@@ -10,47 +10,24 @@ use longshore_core::api::pod::helpers::is_terminal;
 use longshore_core::api::service::{CLUSTER_IP_NONE, ServiceType};
 use longshore_core::api::{EndpointSlice, Namespace, Pod, Protocol, Service};
 use longshore_core::clock::Clock;
-use longshore_core::informer::{Change, Informer, ObjectKey};
+use longshore_core::informer::{Change, Informer};
 use longshore_network::dns::{self, Endpoint, Metrics, Names, Port, Server, ServiceKind};
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::pod::config;
-use crate::proxy::SERVICE_NAME;
+use crate::services::Services;
 
 /// How long changes are gathered before they are served: a rollout changes many slices at once.
 const GATHER: Duration = Duration::from_millis(20);
-/// Index of slices by the service that they belong to.
-const BY_SERVICE: &str = "service";
-
-/// Services whose names may have changed.
-#[derive(Debug, Default)]
-struct Changed {
-    services: Mutex<BTreeSet<ObjectKey>>,
-    any: Notify,
-}
-
-impl Changed {
-    fn add(&self, service: Option<ObjectKey>) {
-        self.services.lock().unwrap_or_else(PoisonError::into_inner).extend(service);
-        self.any.notify_one();
-    }
-
-    fn take(&self) -> BTreeSet<ObjectKey> {
-        std::mem::take(&mut *self.services.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
 
 /// Keeps a server's names current, and runs it.
 #[derive(Debug)]
 pub(crate) struct Dns {
     server: Server,
-    services: Informer<Service>,
-    slices: Informer<EndpointSlice>,
+    services: Services,
     namespaces: Informer<Namespace>,
     /// All pods, where their names must be known.
     pods: Option<Informer<Pod>>,
-    changed: Arc<Changed>,
 }
 
 impl Dns {
@@ -62,16 +39,7 @@ impl Dns {
         namespaces: Informer<Namespace>,
         pods: Option<Informer<Pod>>,
     ) -> Self {
-        slices.add_index(BY_SERVICE, |slice| service_of(slice).iter().map(ToString::to_string).collect());
-        let changed: Arc<Changed> = Arc::default();
-        let of_services = changed.clone();
-        services.on_change(move |change| of_services.add(Some(ObjectKey::of(&**change.object()))));
-        let of_slices = changed.clone();
-        slices.on_change(move |change| {
-            for slice in [Some(change.object()), change.old()].into_iter().flatten() {
-                of_slices.add(service_of(slice));
-            }
-        });
+        let services = Services::new(services, slices);
         let names = server.names();
         namespaces.on_change(move |change| {
             let name = change.object().metadata.name.as_deref().unwrap_or_default();
@@ -81,7 +49,7 @@ impl Dns {
             let names = server.names();
             pods.on_change(move |change| set_pod(&names, &change));
         }
-        Self { server, services, slices, namespaces, pods, changed }
+        Self { server, services, namespaces, pods }
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
@@ -89,24 +57,21 @@ impl Dns {
     }
 
     pub(crate) async fn run(self, clock: &dyn Clock, cancel: &CancellationToken) {
-        let Self { server, services, slices, namespaces, pods, changed } = self;
+        let Self { server, services, namespaces, pods } = self;
         let names = server.names();
         let keep_current = async {
             services.synced().await;
-            slices.synced().await;
             namespaces.synced().await;
             if let Some(pods) = &pods {
                 pods.synced().await;
             }
             loop {
-                for key in changed.take() {
-                    let service = services.get(&key.namespace, &key.name);
-                    let slices = slices.by_index(BY_SERVICE, &key.to_string());
-                    let service = service.map(|service| named(&service, &slices));
+                for key in services.take() {
+                    let service = services.get(&key).map(|(service, slices)| named(&service, &slices));
                     names.write().set_service(&key.namespace, &key.name, service);
                 }
                 names.write().set_ready();
-                changed.any.notified().await;
+                services.changed().await;
                 clock.sleep(GATHER).await;
             }
         };
@@ -122,12 +87,6 @@ impl Dns {
             cancel.run_until_cancelled(keep_current),
         );
     }
-}
-
-/// The service that a slice belongs to.
-fn service_of(slice: &EndpointSlice) -> Option<ObjectKey> {
-    let name = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
-    Some(ObjectKey::new(slice.metadata.namespace.as_deref().unwrap_or_default(), name))
 }
 
 /// What a service's name stands for.

@@ -12,18 +12,17 @@ use longshore_core::api::service::{
     CLUSTER_IP_NONE, ServiceAffinity, ServiceExternalTrafficPolicy, ServiceInternalTrafficPolicy, ServiceType,
 };
 use longshore_core::api::{EndpointSlice, Node, Protocol, Service, service};
-use longshore_core::informer::Informer;
+use longshore_core::informer::{Informer, ObjectKey};
 use longshore_core::network::{self, Backend, ServicePort};
 use longshore_core::validation::parse_legacy_net;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::pod::config;
+use crate::services::Services;
 use crate::shared::Shared;
 use crate::topology::{self, Here};
 
-/// Label of a slice: the service that it belongs to.
-pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// How long changes are gathered before the table is set: a rollout changes many slices at once.
 const GATHER: Duration = Duration::from_millis(20);
 /// Wait before trying again after the network refused a table.
@@ -40,13 +39,12 @@ const AFFINITY_DEFAULT: i32 = 10_800;
 /// Keeps the network's table of services current.
 #[derive(Debug)]
 pub(crate) struct Proxy {
-    pub(crate) services: Informer<Service>,
-    pub(crate) slices: Informer<EndpointSlice>,
+    services: Services,
     /// For this node's zone; somebody else runs it.
     nodes: Informer<Node>,
     /// Addresses of the cluster's DNS, and where it is on this node.
     dns: Option<(Vec<IpAddr>, SocketAddr)>,
-    changed: Arc<Notify>,
+    moved: Arc<Notify>,
 }
 
 impl Proxy {
@@ -56,11 +54,8 @@ impl Proxy {
         nodes: Informer<Node>,
         node: &str,
     ) -> Self {
-        let changed = Arc::new(Notify::new());
-        let (of_services, of_slices) = (changed.clone(), changed.clone());
-        services.on_change(move |_| of_services.notify_one());
-        slices.on_change(move |_| of_slices.notify_one());
-        let (of_zone, own) = (changed.clone(), node.to_owned());
+        let moved = Arc::new(Notify::new());
+        let (of_zone, own) = (moved.clone(), node.to_owned());
         nodes.on_change(move |change| {
             let zone = |node: Option<&Arc<Node>>| node.and_then(|node| topology::zone(node)).map(str::to_owned);
             let is_own = change.object().metadata.name.as_ref() == Some(&own);
@@ -68,7 +63,12 @@ impl Proxy {
                 of_zone.notify_one();
             }
         });
-        Self { services, slices, nodes, dns: None, changed }
+        Self { services: Services::new(services, slices), nodes, dns: None, moved }
+    }
+
+    /// What it keeps current of the cluster.
+    pub(crate) fn informers(&self) -> (&Informer<Service>, &Informer<EndpointSlice>) {
+        (&self.services.services, &self.services.slices)
     }
 
     /// Has what is sent to port 53 of these addresses answered by this node's own server.
@@ -77,19 +77,19 @@ impl Proxy {
     }
 
     pub(crate) async fn run(&self, shared: &Shared, cancel: &CancellationToken) {
+        let (services, slices) = self.informers();
         let work = cancel.run_until_cancelled(self.keep_current(shared));
-        tokio::join!(self.services.run(cancel.clone()), self.slices.run(cancel.clone()), work);
+        tokio::join!(services.run(cancel.clone()), slices.run(cancel.clone()), work);
     }
 
     async fn keep_current(&self, shared: &Shared) {
         self.services.synced().await;
-        self.slices.synced().await;
-        let mut set = None;
+        let (mut table, mut set) = (Table::default(), None);
         loop {
             let own = self.nodes.get("", &shared.options.node_name);
             let here = Here { node: &shared.options.node_name, zone: own.as_deref().and_then(topology::zone) };
-            let slices = topology::near(self.slices.list(), &here);
-            let mut ports = service_ports(&self.services.list(), &slices, here.node);
+            table.update(&self.services, &here);
+            let mut ports = table.ports();
             if let Some((addresses, server)) = &self.dns {
                 add_dns(&mut ports, addresses, *server);
             }
@@ -104,7 +104,8 @@ impl Proxy {
                 }
             }
             tokio::select! {
-                () = self.changed.notified() => shared.clock.sleep(GATHER).await,
+                () = self.services.changed() => shared.clock.sleep(GATHER).await,
+                () = self.moved.notified() => {}
                 () = shared.clock.sleep(REPAIR), if shared.is_real() => {
                     if let Err(error) = shared.network.repair().await {
                         tracing::warn!(%error, "cannot repair the network");
@@ -115,32 +116,47 @@ impl Proxy {
     }
 }
 
-/// Every port of every service that has an address, with its backends, sorted by name: the table of the node `node`.
+/// What is served, service by service: only those that changed are worked out again.
+#[derive(Debug, Default)]
+struct Table {
+    services: BTreeMap<ObjectKey, Vec<ServicePort>>,
+    /// The node's zone, on which every service may depend.
+    zone: Option<String>,
+}
+
+impl Table {
+    fn update(&mut self, services: &Services, here: &Here<'_>) {
+        let mut changed = services.take();
+        if self.zone.as_deref() != here.zone {
+            self.zone = here.zone.map(str::to_owned);
+            changed.extend(services.services.list().iter().map(|service| ObjectKey::of(&**service)));
+        }
+        for key in changed {
+            let found = services.get(&key);
+            match found.map(|(service, slices)| of_service(&service, &topology::near(slices, here), here.node)) {
+                Some(ports) => drop(self.services.insert(key, ports)),
+                None => drop(self.services.remove(&key)),
+            }
+        }
+    }
+
+    /// All ports, sorted by name.
+    fn ports(&self) -> Vec<ServicePort> {
+        let mut ports: Vec<ServicePort> = self.services.values().flatten().cloned().collect();
+        ports.sort_by(|a, b| a.name.cmp(&b.name));
+        ports
+    }
+}
+
+/// Every port of a service that has an address, with its backends, on the node `node`.
 ///
 /// Ready endpoints take traffic; if a port has none, those that are on their way out but still serve do.
-pub fn service_ports(services: &[Arc<Service>], slices: &[Arc<EndpointSlice>], node: &str) -> Vec<ServicePort> {
-    let mut of_service: BTreeMap<(&str, &str), Vec<&EndpointSlice>> = BTreeMap::new();
-    for slice in slices {
-        let labels = slice.metadata.labels.as_ref();
-        let Some(name) = labels.and_then(|labels| labels.get(SERVICE_NAME)) else { continue };
-        let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
-        of_service.entry((namespace, name)).or_default().push(slice);
+fn of_service(service: &Service, slices: &[Arc<EndpointSlice>], node: &str) -> Vec<ServicePort> {
+    let addresses = addresses(service);
+    if service.spec.type_ == ServiceType::ExternalName || addresses.is_empty() {
+        return Vec::new();
     }
-    let mut ports = Vec::new();
-    for service in services {
-        let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
-        let name = service.metadata.name.as_deref().unwrap_or_default();
-        let addresses = addresses(service);
-        if service.spec.type_ == ServiceType::ExternalName || addresses.is_empty() {
-            continue;
-        }
-        let slices = of_service.get(&(namespace, name)).map(Vec::as_slice).unwrap_or_default();
-        for port in &service.spec.ports {
-            ports.extend(resolve(service, port, &addresses, slices, node));
-        }
-    }
-    ports.sort_by(|a, b| a.name.cmp(&b.name));
-    ports
+    service.spec.ports.iter().filter_map(|port| resolve(service, port, &addresses, slices, node)).collect()
 }
 
 /// Sends what goes to the cluster's DNS to a server on this node, whether or not there is a Service that says so: names are
@@ -178,7 +194,7 @@ fn resolve(
     service: &Service,
     port: &service::ServicePort,
     addresses: &[IpAddr],
-    slices: &[&EndpointSlice],
+    slices: &[Arc<EndpointSlice>],
     node: &str,
 ) -> Option<ServicePort> {
     let spec = &service.spec;
@@ -248,7 +264,7 @@ struct Candidate {
 fn candidates(
     port: &service::ServicePort,
     addresses: &[IpAddr],
-    slices: &[&EndpointSlice],
+    slices: &[Arc<EndpointSlice>],
     node: &str,
 ) -> Vec<Candidate> {
     let mut candidates = Vec::new();

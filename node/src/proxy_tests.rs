@@ -1,6 +1,11 @@
-use serde_json::{Value, json};
+use longshore_core::client::params::{DeleteParams, PostParams};
+use longshore_core::informer::Selection;
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64;
+use serde_json::{Value, from_value, json};
 
 use super::*;
+use crate::testing::World;
 
 fn service(spec: Value) -> Arc<Service> {
     let object = json!({"metadata": {"namespace": "ns", "name": "web"}, "spec": spec});
@@ -20,6 +25,11 @@ fn slice(name: &str, ports: Value, endpoints: Value) -> Arc<EndpointSlice> {
 fn endpoint(address: &str, node: &str, ready: bool, serving: bool, terminating: bool) -> Value {
     let conditions = json!({"ready": ready, "serving": serving, "terminating": terminating});
     json!({"addresses": [address], "nodeName": node, "conditions": conditions})
+}
+
+fn service_ports(services: &[Arc<Service>], slices: &[Arc<EndpointSlice>], node: &str) -> Vec<ServicePort> {
+    let of_each = services.iter().map(|service| (ObjectKey::of(&**service), of_service(service, slices, node)));
+    Table { services: of_each.collect(), zone: None }.ports()
 }
 
 fn backends(ports: &[ServicePort]) -> Vec<String> {
@@ -142,4 +152,52 @@ fn families_choose_for_themselves() {
     let six = slice("six", json!([{"port": 8080}]), json!([endpoint("fd01::1", "n1", false, true, true)]));
     let table = service_ports(&[service(spec)], &[four, six], "n1");
     assert_eq!(backends(&table), ["10.0.0.1:8080 local", "fd01::1:8080 local"]);
+}
+
+/// Whoever saw every change has what one has who looks at everything now.
+#[tokio::test]
+async fn services_that_changed_are_worked_out_and_no_others() {
+    let world = World::new();
+    let clock = || Arc::new(world.clock.clone());
+    let services: Informer<Service> = Informer::new(world.client(), clock(), Selection::default(), 1);
+    let slices: Informer<EndpointSlice> = Informer::new(world.client(), clock(), Selection::default(), 2);
+    let seen = Services::new(services.clone(), slices.clone());
+    let mut table = Table::default();
+    let mut random = Pcg64::seed_from_u64(4);
+    let (api_of_services, api_of_slices) = (world.api::<Service>(), world.api::<EndpointSlice>());
+    for step in 0..120 {
+        let (service, n) = (format!("s{}", random.random_range(0..4)), random.random_range(0..6));
+        let slice = format!("slice-{n}");
+        // Whether they were there is of no interest.
+        match random.random_range(0..4) {
+            0 => drop(api_of_services.delete(&service, &DeleteParams::default()).await),
+            1 => drop(api_of_slices.delete(&slice, &DeleteParams::default()).await),
+            2 => {
+                let port = random.random_range(80..83);
+                let object = json!({"metadata": {"name": service}, "spec": {"clusterIP": "10.96.0.1", "ports": [{"port": port}]}});
+                drop(api_of_services.delete(&service, &DeleteParams::default()).await);
+                api_of_services.create(from_value(object).unwrap(), &PostParams::default()).await.unwrap();
+            }
+            _ => {
+                let hints = if random.random() { json!({"forZones": [{"name": "1"}]}) } else { Value::Null };
+                let endpoint = json!({"addresses": [format!("10.0.0.{}", random.random_range(1..5))], "hints": hints});
+                let object = json!({
+                    "metadata": {"name": slice, "labels": {"kubernetes.io/service-name": service}},
+                    "addressType": "IPv4", "ports": [{"port": 8080}], "endpoints": [endpoint],
+                });
+                drop(api_of_slices.delete(&slice, &DeleteParams::default()).await);
+                api_of_slices.create(from_value(object).unwrap(), &PostParams::default()).await.unwrap();
+            }
+        }
+        services.refresh().await.unwrap();
+        slices.refresh().await.unwrap();
+        let here = Here { node: "n1", zone: Some(["1", "2"][usize::from(random.random_bool(0.1))]) };
+        table.update(&seen, &here);
+        let mut whole = Table::default();
+        whole.update(&Services::new(services.clone(), slices.clone()), &here);
+        assert_eq!(table.ports(), whole.ports(), "step {step}");
+    }
+    assert!(!table.ports().is_empty());
+    // Nothing changed: nothing is looked at.
+    assert!(seen.take().is_empty());
 }

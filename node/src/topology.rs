@@ -10,7 +10,7 @@ use std::sync::Arc;
 use longshore_core::api::endpoint_slice::Endpoint;
 use longshore_core::api::{EndpointSlice, Node};
 
-use crate::proxy::SERVICE_NAME;
+use crate::services::SERVICE_NAME;
 
 /// Label of a node: its zone.
 const ZONE: &str = "topology.kubernetes.io/zone";

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use longshore_core::network::{Error, Peer, Policy, ServicePort};
@@ -50,8 +51,8 @@ type Route = (IpNet, IpAddr);
 pub(super) struct State {
     /// By uid.
     pub(super) pods: BTreeMap<String, Record>,
-    services: Vec<ServicePort>,
-    policies: Vec<Policy>,
+    services: Arc<Vec<ServicePort>>,
+    policies: Arc<Vec<Policy>>,
     /// Routes to peers' pods.
     routes: Vec<Route>,
     /// `None` before they were told: an earlier process may have had others.
@@ -217,7 +218,7 @@ impl Host {
                 cluster: stack.family.ranges(&told.collect::<Vec<_>>()),
                 services: stack.services.clone(),
             };
-            table.add(&node, &pods::ports(state), &state.services, &state.policies);
+            table.add(node, &pods::ports(state), &state.services, &state.policies);
         }
         table
     }
@@ -228,27 +229,28 @@ impl Host {
     }
 
     pub(super) fn set_services(&self, state: &mut State, services: Vec<ServicePort>) -> Result<(), Error> {
-        if services == state.services {
+        if services == *state.services {
             return Ok(());
         }
-        let before = std::mem::replace(&mut state.services, services);
+        let before = std::mem::replace(&mut state.services, Arc::new(services));
         if let Err(error) = self.apply(state) {
             state.services = before;
             return Err(error);
         }
-        disk::write(&self.file("services.json"), &state.services).map_err(failed("record the services"))
+        disk::write_parts(&self.file("services"), &before, &state.services, |service| &service.name)
+            .map_err(failed("record the services"))
     }
 
     pub(super) fn set_policies(&self, state: &mut State, policies: Vec<Policy>) -> Result<(), Error> {
-        if policies == state.policies {
+        if policies == *state.policies {
             return Ok(());
         }
-        let before = std::mem::replace(&mut state.policies, policies);
+        let before = std::mem::replace(&mut state.policies, Arc::new(policies));
         if let Err(error) = self.apply(state) {
             state.policies = before;
             return Err(error);
         }
-        disk::write(&self.file("policies.json"), &state.policies).map_err(failed("record the policies"))
+        disk::write(&self.file("policies.json"), &*state.policies).map_err(failed("record the policies"))
     }
 
     pub(super) fn set_peers(&self, state: &mut State, peers: Vec<Peer>) -> Result<(), Error> {
@@ -358,11 +360,15 @@ impl State {
             pods::read(host)?.into_iter().map(|record| (record.pod.uid.clone(), record)).collect();
         let first = |record: &Record| ranges::place(host.stacks[0].pods, *record.addresses.first()?);
         let last = pods.values().filter_map(first);
+        let mut services: Vec<ServicePort> =
+            disk::read_parts(&host.file("services")).map_err(failed("read the services"))?;
+        services.sort_by(|a, b| a.name.cmp(&b.name));
+        let policies = disk::read(&host.file("policies.json")).map_err(failed("read the policies"))?;
         Ok(Self {
             next: last.max().map_or(2, |last| last.saturating_add(1)),
             pods,
-            services: disk::read(&host.file("services.json")).map_err(failed("read the services"))?.unwrap_or_default(),
-            policies: disk::read(&host.file("policies.json")).map_err(failed("read the policies"))?.unwrap_or_default(),
+            services: Arc::new(services),
+            policies: Arc::new(policies.unwrap_or_default()),
             routes: read_routes(&host.options.state)?,
             ..Self::default()
         })

@@ -102,7 +102,7 @@ impl Record {
 struct State {
     /// By uid.
     pods: BTreeMap<String, Record>,
-    services: Vec<ServicePort>,
+    services: Arc<Vec<ServicePort>>,
     /// What the kernel has, as far as we know.
     applied: Option<Table>,
     /// Nothing is left of this instance, and nothing is to be put back.
@@ -122,8 +122,10 @@ impl Cni {
             plugin::find_all(&list, &options.plugins)?;
             let directory = pods_directory(&options.state);
             fs::create_dir_all(&directory).map_err(failed(format!("create {}", directory.display())))?;
-            let services = disk::read(&options.state.join("services.json")).map_err(failed("read the services"))?;
-            let mut state = State { services: services.unwrap_or_default(), ..State::default() };
+            let mut services: Vec<ServicePort> =
+                disk::read_parts(&options.state.join("services")).map_err(failed("read the services"))?;
+            services.sort_by(|a, b| a.name.cmp(&b.name));
+            let mut state = State { services: Arc::new(services), ..State::default() };
             for record in records(&options.state)? {
                 if record.result.is_some() {
                     state.pods.insert(record.pod.uid.clone(), record);
@@ -174,7 +176,7 @@ impl Cni {
             let (cluster, services) = (family.ranges(cluster), family.ranges(services));
             if family == Family::V4 || !services.is_empty() {
                 let node = Node { family, way: Way::Other, cluster, services };
-                table.add(&node, &pods, &state.services, &[]);
+                table.add(node, &pods, &state.services, &Arc::default());
             }
         }
         table.replace(&mut state.applied)
@@ -307,15 +309,15 @@ impl Network for Cni {
     async fn set_services(&self, services: &[ServicePort]) -> Result<(), Error> {
         let services = services.to_vec();
         self.with(move |this, state| {
-            if services == state.services {
+            if services == *state.services {
                 return Ok(());
             }
-            let before = std::mem::replace(&mut state.services, services);
+            let before = std::mem::replace(&mut state.services, Arc::new(services));
             if let Err(error) = this.apply(state) {
                 state.services = before;
                 return Err(error);
             }
-            disk::write(&this.options.state.join("services.json"), &state.services)
+            disk::write_parts(&this.options.state.join("services"), &before, &state.services, |service| &service.name)
                 .map_err(failed("record the services"))
         })
         .await

@@ -3,10 +3,9 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use longshore_core::network::{HostPort, Protocol, ServicePort};
+use longshore_core::network::{HostPort, Protocol};
 
 use super::ruleset::{Chain, Ruleset};
-use super::services;
 use crate::family::Family;
 
 /// Marks packets that must leave with the node's address. Kubernetes' own bit of the same meaning, so that somebody who
@@ -46,13 +45,9 @@ pub(crate) struct PodPorts<'a> {
     pub(crate) host_ports: &'a [HostPort],
 }
 
-/// Everything that the table should hold. What is not of the node's family is left out.
-pub(crate) fn desired<'a>(
-    node: &Node,
-    pods: impl IntoIterator<Item = PodPorts<'a>>,
-    service_ports: &[ServicePort],
-) -> Ruleset {
-    let mut ruleset = base(node);
+/// What every table has, and its pods. What is not of the node's family is left out.
+pub(super) fn base<'a>(node: &Node, pods: impl IntoIterator<Item = PodPorts<'a>>) -> Ruleset {
+    let mut ruleset = frame(node);
     for pod in pods.into_iter().filter(|pod| node.family.has(pod.address)) {
         ruleset.element("pods", pod.address.to_string(), "");
         ruleset.element("hairpin", format!("{0} . {0}", pod.address), "");
@@ -67,13 +62,10 @@ pub(crate) fn desired<'a>(
             ruleset.element(set, key, format!("{} . {}", pod.address, port.container_port));
         }
     }
-    for port in service_ports {
-        services::add(&mut ruleset, node, port);
-    }
     ruleset
 }
 
-fn base(node: &Node) -> Ruleset {
+fn frame(node: &Node) -> Ruleset {
     let Node { family, way, cluster, services } = node;
     let (ip, addr) = (family.word(), family.type_());
     let mut ruleset = Ruleset::default();

@@ -1,10 +1,11 @@
-//! The node's nftables rules: what they should be is worked out whole, what is sent is the difference.
+//! The node's nftables rules: what differs between what they are and what they should be is worked out, and sent.
 //!
 //! The commands are `nft`'s own text. The same as JSON (which the `nftables` crate writes) takes some thirty lines of types
 //! a rule, and nobody could compare it with what `nft list ruleset` shows.
 
 mod base;
 mod frames;
+mod part;
 mod policies;
 mod ruleset;
 mod services;
@@ -18,12 +19,12 @@ use std::io::{self, Write};
 use std::process::{Command, Stdio};
 
 use longshore_core::network::Error;
+#[cfg(test)]
+use longshore_core::network::ServicePort;
 
 #[cfg(test)]
 use crate::family::Family;
 use crate::netlink::failed;
-#[cfg(test)]
-use base::desired;
 use ruleset::Ruleset;
 
 /// Longest part of a name that is made by [`identifier`].
@@ -109,6 +110,14 @@ fn node() -> Node {
         cluster: vec!["10.1.0.0/16".parse().unwrap()],
         services: vec!["10.96.0.0/16".parse().unwrap()],
     }
+}
+
+/// All rules of a table, for the tests.
+#[cfg(test)]
+fn desired<'a>(node: &Node, pods: impl IntoIterator<Item = PodPorts<'a>>, ports: &[ServicePort]) -> Ruleset {
+    let mut ruleset = base::base(node, pods);
+    ports.iter().for_each(|port| services::add(&mut ruleset, node, port));
+    ruleset
 }
 
 #[cfg(test)]

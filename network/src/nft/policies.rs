@@ -13,6 +13,7 @@ use longshore_core::network::{Allowed, Block, Policy, PortRange, Protocol};
 
 use super::base::protocol;
 use super::identifier;
+use super::part::Part;
 use super::ruleset::{Chain, Ruleset};
 use crate::family::Family;
 
@@ -34,16 +35,17 @@ const DIRECTIONS: [Direction; 2] = [
     Direction { word: "ingress", pod: "daddr", other: "saddr", priority: 11, rules: |policy| policy.ingress.as_ref() },
 ];
 
-/// Adds policies.
-pub(super) fn add(ruleset: &mut Ruleset, family: Family, policies: &[Policy]) {
+/// Adds what is in a part of all policies.
+pub(super) fn add(ruleset: &mut Ruleset, family: Family, policies: &[Policy], part: &Part) {
     for direction in &DIRECTIONS {
-        add_direction(ruleset, family, direction, policies);
+        add_direction(ruleset, family, direction, policies, part);
     }
 }
 
-fn add_direction(ruleset: &mut Ruleset, family: Family, direction: &Direction, policies: &[Policy]) {
+fn add_direction(ruleset: &mut Ruleset, family: Family, direction: &Direction, policies: &[Policy], part: &Part) {
     let Direction { word, pod, priority, rules, .. } = direction;
     let mut of_pod: BTreeMap<IpAddr, Vec<String>> = BTreeMap::new();
+    let mut judges = false;
     for policy in policies {
         let Some(rules) = rules(policy) else { continue };
         let chain = format!("policy-{word}/{}", identifier(&policy.name));
@@ -51,15 +53,18 @@ fn add_direction(ruleset: &mut Ruleset, family: Family, direction: &Direction, p
         if pods.is_empty() {
             continue;
         }
-        ruleset.chains.entry(chain.clone()).or_default();
-        for (index, allowed) in rules.iter().enumerate() {
-            allow(ruleset, family, direction, &chain, index, allowed);
+        judges = true;
+        if part.has_policy(policy) {
+            ruleset.chains.entry(chain.clone()).or_default();
+            for (index, allowed) in rules.iter().enumerate() {
+                allow(ruleset, family, direction, &chain, index, allowed);
+            }
         }
-        for pod in pods {
+        for pod in pods.into_iter().filter(|pod| part.has_pod(*pod)) {
             of_pod.entry(pod).or_default().push(chain.clone());
         }
     }
-    if of_pod.is_empty() {
+    if !judges {
         return;
     }
     let (ip, map) = (family.word(), format!("isolated-{word}"));

@@ -24,7 +24,7 @@ fn tcp(first: u16, last: u16) -> PortRange {
 
 fn rules(policies: &[Policy]) -> Ruleset {
     let mut ruleset = desired(&node(), [], &[]);
-    add(&mut ruleset, Family::V4, policies);
+    add(&mut ruleset, Family::V4, policies, &Part::Whole);
     ruleset
 }
 
