@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex};
 use longshore_core::network::Network;
 use longshore_core::testing::network::{Namespaces, Subject};
 use longshore_network::{Bridge, Cni, HostNetwork, NoNetwork, Options, cni};
+use nix::mount::{MntFlags, umount2};
 use support::{Namespace, run};
+use tempfile::TempDir;
 
 #[derive(Default)]
 struct Threads(Mutex<BTreeMap<PathBuf, Namespace>>);
@@ -66,6 +68,19 @@ async fn bridge_of(pods: &[&str], services: &[&str]) -> Result<Subject, String> 
     Ok(subject)
 }
 
+/// The directory of a network of plugins: mounts keep the namespaces of pods that a case never detached, and it from being removed.
+struct Mounted(TempDir);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let namespaces = std::fs::read_dir(self.0.path().join("network/namespaces"));
+        for namespace in namespaces.into_iter().flatten().flatten() {
+            // One that is not mounted needs nothing.
+            let _ = umount2(&namespace.path(), MntFlags::MNT_DETACH);
+        }
+    }
+}
+
 async fn cni() -> Result<Subject, String> {
     support::missing_plugins().map_or(Ok(()), Err)?;
     support::own_machine();
@@ -77,7 +92,7 @@ async fn cni() -> Result<Subject, String> {
     subject.namespaces = Some(Box::new(Threads::default()));
     subject.addresses = Some(13);
     subject.reopen = Some(Box::new(move || Box::pin(open(options.clone()))));
-    subject.keep.push(Box::new(directory));
+    subject.keep.push(Box::new(Mounted(directory)));
     Ok(subject)
 }
 
