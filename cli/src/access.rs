@@ -15,6 +15,9 @@ pub(crate) struct Access {
     /// How to reach the API server [default: that of the cluster's directory]
     #[arg(long, value_name = "FILE", conflicts_with = "data_dir")]
     kubeconfig: Option<PathBuf>,
+    /// Which of the kubeconfig's contexts [default: the current one]
+    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
+    context: Option<String>,
 }
 
 impl Access {
@@ -25,14 +28,13 @@ impl Access {
 
     /// The text of the kubeconfig.
     pub(crate) fn kubeconfig(&self) -> Result<String, Error> {
-        match &self.kubeconfig {
-            None => longshore_cluster::kubeconfig(&self.place.directory()),
-            Some(path) => std::fs::read_to_string(path).map_err(|error| Error::File {
-                tried: "read the kubeconfig",
-                path: path.clone(),
-                reason: error.to_string(),
-            }),
-        }
+        let Some(path) = &self.kubeconfig else { return longshore_cluster::kubeconfig(&self.place.directory()) };
+        let text = std::fs::read_to_string(path).map_err(|error| Error::File {
+            tried: "read the kubeconfig",
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
+        longshore_cluster::of_context(&text, self.context.as_deref())
     }
 }
 

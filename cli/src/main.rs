@@ -13,6 +13,7 @@ mod output;
 mod part;
 mod signals;
 mod simulate;
+mod snapshot;
 mod store;
 mod token;
 mod up;
@@ -89,6 +90,8 @@ enum Command {
     Explain(explain::Options),
     /// Say where the pods of manifests would go, and touch nothing
     WhatIf(what_if::Options),
+    /// Write what a cluster is like into a file, which `simulate` begins from
+    Snapshot(snapshot::Options),
     /// Replay a trace of pods through the scheduler, without a cluster: how full does a policy fill the nodes?
     Simulate(simulate::Options),
     /// Images on this machine
@@ -125,7 +128,7 @@ fn main() -> ExitCode {
     let level = match cli.command {
         Command::Up(ref options) if !options.is_detached_child() => "warn",
         // What kept these from an answer they say themselves.
-        Command::Explain(_) | Command::WhatIf(_) => "warn,kube_client=off",
+        Command::Explain(_) | Command::WhatIf(_) | Command::Snapshot(_) => "warn,kube_client=off",
         Command::Down(_)
         | Command::Status(_)
         | Command::Kubeconfig(_)
@@ -158,6 +161,7 @@ fn main() -> ExitCode {
             Command::Kubeconfig(place) => view::kubeconfig(&place),
             Command::Explain(options) => explain::run(options).await,
             Command::WhatIf(options) => what_if::run(options).await,
+            Command::Snapshot(options) => snapshot::run(options).await,
             // It was run already: it needs nothing to wait for.
             Command::Simulate(_) => Ok(ExitCode::SUCCESS),
             Command::Image(command) => image::run(command).await,

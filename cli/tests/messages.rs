@@ -199,6 +199,29 @@ fn a_simulated_cluster_needs_nothing_and_refuses_a_second() {
         assert_eq!(output.status.code(), Some(1));
         assert!(texts(&output).0.contains("0/3 nodes are available: 3 Insufficient cpu."));
         assert_eq!(machine.ask(&["get", "deployments", "--no-headers"]), "", "nothing was made");
+        // As it is now it can be simulated from.
+        machine.ask(&["run", "placed", "--image=web:1"]);
+        machine.ask(&["wait", "pod/placed", "--for=condition=Ready", "--timeout=60s"]);
+        let (directory, kubeconfig) = (tempfile::tempdir().unwrap(), file.path());
+        std::fs::write(kubeconfig, run(&mut machine.longshore(&["kubeconfig"]))).unwrap();
+        let snapshot = directory.path().join("cluster.json");
+        let taken = || {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_longshore"));
+            command.args(["snapshot", "--kubeconfig"]).arg(kubeconfig).arg(&snapshot);
+            command
+        };
+        let told = run(&mut taken());
+        assert!(told.contains("cluster.json: ") && told.contains("3 Node") && told.contains("2 Pod,"), "{told}");
+        let (_, said) = fails(taken().args(["--context", "other"]));
+        assert!(said.contains("there is no context \"other\"; there is longshore"), "{said}");
+        let experiment = directory.path().join("x.yaml");
+        let text = "simulation:\n  source: { kubernetes: { path: cluster.json } }\n  until: 60\n";
+        std::fs::write(&experiment, text).unwrap();
+        let mut simulate = Command::new(env!("CARGO_BIN_EXE_longshore"));
+        let found = run(simulate.args(["simulate", "--json"]).arg(&experiment));
+        let found: serde_json::Value = serde_json::from_str(&found).unwrap();
+        let waiting = found["summary"].as_array().unwrap().iter().find(|of| of["figure"] == "pods waiting at the end");
+        assert_eq!(waiting.unwrap()["mean"], 1.0, "no node has an SSD");
         let (code, said) = fails(&mut machine.longshore(&["explain", "nobody"]));
         assert!(code == 1 && said.contains("pods \"nobody\" not found"), "{said}");
         let (_, said) = fails(&mut machine.longshore(&["explain", "no/body"]));

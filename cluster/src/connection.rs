@@ -57,7 +57,7 @@ pub(crate) fn connect(path: &Path, further: &[String]) -> Result<Connection, Err
 /// What the text of a kubeconfig gives access to. A further cluster in it with the same authority is a further API server.
 pub(crate) fn connection(text: &str, further: &[String]) -> Result<Connection, String> {
     // The private key is a secret to kube, and the agent needs it to serve.
-    let (value, _) = decode::parse(text.as_bytes(), Format::Yaml).map_err(|error| error.to_string())?;
+    let value = narrowed(text, None)?;
     let data = |value: &Value| decoded(value).unwrap_or_default();
     let (clusters, user) = (value["clusters"].as_array().map_or(&[][..], Vec::as_slice), &value["users"][0]["user"]);
     let authority = &value["clusters"][0]["cluster"]["certificate-authority-data"];
@@ -71,6 +71,36 @@ pub(crate) fn connection(text: &str, further: &[String]) -> Result<Connection, S
         Certified { certificate: data(&user["client-certificate-data"]), key: data(&user["client-key-data"]) };
     let client = Arc::new(RemoteClient::over(servers.clone()));
     Ok(Connection { client, servers, root_ca: data(authority), certified })
+}
+
+/// A kubeconfig of one context only: the one of this name, else its current one.
+///
+/// # Errors
+/// [`Error::Part`]: it cannot be read, or has no such context.
+pub fn of_context(kubeconfig: &str, context: Option<&str>) -> Result<String, Error> {
+    let narrowed = narrowed(kubeconfig, context);
+    narrowed.map(|value| value.to_string()).map_err(|reason| Error::Part { part: "kubeconfig", reason })
+}
+
+/// A kubeconfig whose first cluster and user are those of a context, by default of the current one. Other clusters stay: some may be
+/// further servers of the same one.
+fn narrowed(kubeconfig: &str, context: Option<&str>) -> Result<Value, String> {
+    let (mut value, _) = decode::parse(kubeconfig.as_bytes(), Format::Yaml).map_err(|error| error.to_string())?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let wanted = context.map_or_else(|| text(&value["current-context"]), str::to_owned);
+    let contexts = value["contexts"].as_array().map_or(&[][..], Vec::as_slice);
+    let Some(found) = contexts.iter().find(|entry| entry["name"] == *wanted).map(|entry| entry["context"].clone()) else {
+        let names: Vec<String> = contexts.iter().map(|entry| text(&entry["name"])).collect();
+        return Err(format!("there is no context {wanted:?}; there is {}", names.join(", ")));
+    };
+    value["current-context"] = wanted.into();
+    for (list, name) in [("clusters", &found["cluster"]), ("users", &found["user"])] {
+        if let Some(entries) = value[list].as_array_mut() {
+            // Those before it keep their order.
+            entries.sort_by_key(|entry| entry["name"] != *name);
+        }
+    }
+    Ok(value)
 }
 
 /// The URL of a server that may be given as an address and port.
@@ -137,6 +167,25 @@ mod tests {
     use longshore_apiserver::pki::{Authority, Credentials, kubeconfig_of};
 
     use super::*;
+
+    #[test]
+    fn a_context_leads_to_its_own_cluster() {
+        let authority = |letter: &str| STANDARD.encode(letter);
+        let text = format!(
+            "current-context: b\nclusters:\n- {{name: one, cluster: {{server: 'https://192.0.2.1', certificate-authority-data: {one}}}}}\n- {{name: two, cluster: {{server: 'https://192.0.2.2', certificate-authority-data: {two}}}}}\nusers:\n- {{name: u, user: {{client-key-data: {one}}}}}\n- {{name: v, user: {{client-key-data: {two}}}}}\ncontexts:\n- {{name: a, context: {{cluster: one, user: u}}}}\n- {{name: b, context: {{cluster: two, user: v}}}}\n",
+            one = authority("1"),
+            two = authority("2"),
+        );
+        let of = |context: Option<&str>| {
+            let value = narrowed(&text, context)?;
+            let (cluster, user) = (&value["clusters"][0]["cluster"], &value["users"][0]["user"]);
+            Ok((cluster["server"].as_str().unwrap().to_owned(), decoded(&user["client-key-data"]).unwrap()))
+        };
+        assert_eq!(of(None), Ok(("https://192.0.2.2".to_owned(), "2".to_owned())), "the current one");
+        assert_eq!(of(Some("a")), Ok(("https://192.0.2.1".to_owned(), "1".to_owned())));
+        assert_eq!(of(Some("c")), Err("there is no context \"c\"; there is a, b".to_owned()));
+        assert!(of_context(&text, Some("a")).unwrap().contains(r#""current-context":"a""#));
+    }
 
     #[test]
     fn api_servers_are_those_of_the_kubeconfig_and_those_that_are_added() {

@@ -13,6 +13,7 @@ mod explain;
 pub mod images;
 mod join;
 mod leading;
+mod listing;
 mod local;
 mod machine;
 mod manifests;
@@ -29,6 +30,7 @@ mod requirements;
 mod scheduling;
 mod serving;
 mod signing;
+mod snapshot;
 mod status;
 mod store;
 #[cfg(feature = "testing")]
@@ -40,6 +42,7 @@ mod what_if;
 
 use std::process::ExitCode;
 
+pub use connection::of_context;
 pub use control_plane::{ControlPlane, ControlPlaneOptions};
 pub use data_dir::{DataDir, Lock, Settings};
 pub use down::down;
@@ -57,6 +60,7 @@ pub use ranges::RangeOptions;
 pub use readiness::{Readiness, readiness};
 pub use requirements::missing_programs;
 pub use scheduling::read_scheduler_configuration;
+pub use snapshot::{Snapshot, snapshot};
 pub use status::{Report, kubeconfig, status};
 pub use store::{EtcdAccess, Keeper, MemberReport, Restoring, StoreKind, StoreReport};
 pub use what_if::{Tried, what_if};

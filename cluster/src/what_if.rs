@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use longshore_core::api::pod::Pod;
 use longshore_core::api::{Namespace, Node};
-use longshore_core::client::params::ListParams;
-use longshore_core::client::{Client, Scope};
-use longshore_core::kind::{DynObject, Kind, KindType};
+use longshore_core::client::Client;
+use longshore_core::kind::{Kind, KindType};
 use longshore_core::scheduling::TieBreak;
 use longshore_scheduler::config::Configuration;
 use longshore_scheduler::{Engine, Profile, WhatIf};
 
 use crate::connection::remote_client;
+use crate::listing::{all, list};
 use crate::{Entry, Error};
 
 /// Pods, and where they would go.
@@ -125,24 +125,6 @@ async fn engine(client: &dyn Client, profiles: Vec<Profile>) -> Result<Engine, l
         cluster.put_pod(pod);
     }
     Ok(engine)
-}
-
-async fn list<K: Kind>(client: &dyn Client) -> Result<Vec<Arc<K>>, longshore_core::client::Error> {
-    let objects = all(client, KindType::of::<K>()).await?;
-    Ok(objects.into_iter().filter_map(|object| object.into_any_arc().downcast().ok()).collect())
-}
-
-async fn all(client: &dyn Client, kind: &'static KindType) -> Result<Vec<DynObject>, longshore_core::client::Error> {
-    let mut objects = Vec::new();
-    let mut params = ListParams { limit: Some(500), ..ListParams::default() };
-    loop {
-        let page = client.list(Scope { kind, namespace: None }, &params).await?;
-        objects.extend(page.items);
-        params.continue_token = page.continue_token.filter(|token| !token.is_empty());
-        if params.continue_token.is_none() {
-            return Ok(objects);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use longshore_core::api::pod::PodPhase;
 use longshore_core::api::{self, Node, Pod};
 use longshore_core::decode::{self, DecodeError, FieldValidation, Format};
-use longshore_core::kind::DynObject;
+use longshore_core::kind::{DynObject, KindType};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -55,6 +55,11 @@ struct Found {
 }
 
 impl Kubernetes {
+    /// The kinds of which objects are looked at, beside nodes and pods: a snapshot of a cluster has all that the cluster has of them.
+    pub fn looked_at() -> impl Iterator<Item = &'static KindType> {
+        api::kinds().iter().copied().filter(|kind| LOOKED_AT.contains(&kind.info.kind))
+    }
+
     pub(crate) fn events(&self, base: &Path, tally: &Tally) -> Result<Events, TraceError> {
         let path = base.join(&self.path);
         let mut found = Found::default();
