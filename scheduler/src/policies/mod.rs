@@ -18,6 +18,7 @@ mod node_unschedulable;
 mod node_volume_limits;
 pub mod packing;
 mod pod_topology_spread;
+mod preference;
 mod priority_sort;
 mod scheduling_gates;
 mod selector;

@@ -67,46 +67,12 @@ impl DeviceChoice for FirstWith {
 /// Makes a policy that scores nodes and reserves GPUs of a [`Waste`].
 macro_rules! wastes_least {
     ($policy:ty, $name:literal) => {
-        impl longshore_core::scheduling::Policy for $policy {
-            fn name(&self) -> &str {
-                $name
-            }
-
-            fn may_help(
-                &self,
-                _: &longshore_core::api::pod::Pod,
-                _: &longshore_core::scheduling::ClusterEvent<'_>,
-            ) -> bool {
-                false
-            }
-
-            fn as_score(&self) -> Option<&dyn longshore_core::scheduling::Score> {
-                Some(self)
-            }
-
-            fn as_reserve(&self) -> Option<&dyn longshore_core::scheduling::Reserve> {
-                Some(self)
-            }
-        }
-
-        impl longshore_core::scheduling::Score for $policy {
-            fn score(
-                &self,
-                cycle: longshore_core::scheduling::Cycle<'_>,
-                _: &longshore_core::scheduling::State,
-                nodes: &longshore_core::scheduling::NodeSet,
-                scores: &mut longshore_core::scheduling::Scores,
-            ) {
-                let demand = $crate::policies::gpu::Demand::of(cycle);
-                for node in nodes.iter() {
-                    scores.add(node, self.of_node(cycle.cluster(), demand, node).0);
-                }
-            }
-
-            fn reach(&self) -> longshore_core::scheduling::Reach {
-                longshore_core::scheduling::Reach::Node
-            }
-        }
+        $crate::policies::preference::prefers!($policy, $name, as_reserve);
+        $crate::policies::preference::scores_each!(
+            $policy,
+            |policy, cycle| $crate::policies::gpu::Demand::of(cycle),
+            |demand, node| policy.of_node(cycle.cluster(), demand, node).0
+        );
 
         impl longshore_core::scheduling::Reserve for $policy {
             fn reserve(

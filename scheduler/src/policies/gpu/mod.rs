@@ -138,45 +138,15 @@ impl Left {
     }
 }
 
-/// Implements what all these policies have in common: a score of a node that depends on the node and its pods alone.
+/// Makes a policy of what scores a node by the pod's [`Demand`].
 macro_rules! scores_nodes {
     ($policy:ty, $name:literal) => {
-        impl longshore_core::scheduling::Policy for $policy {
-            fn name(&self) -> &str {
-                $name
-            }
-
-            fn may_help(
-                &self,
-                _: &longshore_core::api::pod::Pod,
-                _: &longshore_core::scheduling::ClusterEvent<'_>,
-            ) -> bool {
-                false
-            }
-
-            fn as_score(&self) -> Option<&dyn longshore_core::scheduling::Score> {
-                Some(self)
-            }
-        }
-
-        impl longshore_core::scheduling::Score for $policy {
-            fn score(
-                &self,
-                cycle: longshore_core::scheduling::Cycle<'_>,
-                _: &longshore_core::scheduling::State,
-                nodes: &longshore_core::scheduling::NodeSet,
-                scores: &mut longshore_core::scheduling::Scores,
-            ) {
-                let demand = $crate::policies::gpu::Demand::of(cycle);
-                for node in nodes.iter() {
-                    scores.add(node, self.of_node(cycle, demand, node));
-                }
-            }
-
-            fn reach(&self) -> longshore_core::scheduling::Reach {
-                longshore_core::scheduling::Reach::Node
-            }
-        }
+        $crate::policies::preference::prefers!($policy, $name);
+        $crate::policies::preference::scores_each!(
+            $policy,
+            |policy, cycle| $crate::policies::gpu::Demand::of(cycle),
+            |demand, node| policy.of_node(cycle, demand, node)
+        );
     };
 }
 use scores_nodes;

@@ -25,6 +25,7 @@ pub use tetris::Tetris;
 pub use two_choices::TwoChoices;
 
 use super::gpu::GPU;
+use super::preference::prefers;
 
 /// A resource of a node, in its smallest units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,53 +120,14 @@ fn normalise_graded(range: ScoreRange, nodes: &NodeSet, scores: &mut Scores) {
     }
 }
 
-/// Makes a policy of what has a name and a `Score`.
-macro_rules! prefers {
-    ($policy:ty, $name:literal) => {
-        impl longshore_core::scheduling::Policy for $policy {
-            fn name(&self) -> &str {
-                $name
-            }
-
-            fn may_help(
-                &self,
-                _: &longshore_core::api::pod::Pod,
-                _: &longshore_core::scheduling::ClusterEvent<'_>,
-            ) -> bool {
-                false
-            }
-
-            fn as_score(&self) -> Option<&dyn longshore_core::scheduling::Score> {
-                Some(self)
-            }
-        }
-    };
-}
-use prefers;
-
-/// The same of what scores a node by [`Uses`], by a function from 0 to 1.
+/// Makes a policy of what scores a node by [`Uses`], by a function from 0 to 1.
 macro_rules! prefers_by_use {
     ($policy:ty, $name:literal) => {
-        $crate::policies::packing::prefers!($policy, $name);
-
-        impl longshore_core::scheduling::Score for $policy {
-            fn score(
-                &self,
-                cycle: longshore_core::scheduling::Cycle<'_>,
-                _: &longshore_core::scheduling::State,
-                nodes: &longshore_core::scheduling::NodeSet,
-                scores: &mut longshore_core::scheduling::Scores,
-            ) {
-                for node in nodes.iter() {
-                    let part = Self::of_uses(&$crate::policies::packing::uses(cycle, node));
-                    scores.add(node, $crate::policies::packing::score(part));
-                }
-            }
-
-            fn reach(&self) -> longshore_core::scheduling::Reach {
-                longshore_core::scheduling::Reach::Node
-            }
-        }
+        $crate::policies::preference::prefers!($policy, $name);
+        $crate::policies::preference::scores_each!($policy, |_policy, cycle| cycle, |cycle, node| {
+            let part = Self::of_uses(&$crate::policies::packing::uses(cycle, node));
+            $crate::policies::packing::score(part)
+        });
     };
 }
 use prefers_by_use;
