@@ -46,7 +46,8 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Error> {
     // Whoever reads the file finds all of it, or what was there before.
     let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut written = NamedTempFile::new_in(directory).map_err(unwritable)?;
-    let interrupted = || Err(Error::Part { part: "snapshot", reason: "interrupted, and nothing was written".to_owned() });
+    let interrupted =
+        || Err(Error::Part { part: "snapshot", reason: "interrupted, and nothing was written".to_owned() });
     let taken = async |cancel: CancellationToken| {
         cancel.run_until_cancelled(take(&kubeconfig, &mut written)).await.unwrap_or_else(interrupted)
     };

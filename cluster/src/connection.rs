@@ -89,7 +89,8 @@ fn narrowed(kubeconfig: &str, context: Option<&str>) -> Result<Value, String> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let wanted = context.map_or_else(|| text(&value["current-context"]), str::to_owned);
     let contexts = value["contexts"].as_array().map_or(&[][..], Vec::as_slice);
-    let Some(found) = contexts.iter().find(|entry| entry["name"] == *wanted).map(|entry| entry["context"].clone()) else {
+    let Some(found) = contexts.iter().find(|entry| entry["name"] == *wanted).map(|entry| entry["context"].clone())
+    else {
         let names: Vec<String> = contexts.iter().map(|entry| text(&entry["name"])).collect();
         return Err(format!("there is no context {wanted:?}; there is {}", names.join(", ")));
     };

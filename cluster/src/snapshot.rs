@@ -108,7 +108,8 @@ mod tests {
     #[tokio::test]
     async fn objects_are_written_kind_by_kind() {
         let pods_groups = KindType::of::<PodGroup>();
-        let without = |options: &mut crate::ControlPlaneOptions| options.registry.kinds.retain(|kind| *kind != pods_groups);
+        let without =
+            |options: &mut crate::ControlPlaneOptions| options.registry.kinds.retain(|kind| *kind != pods_groups);
         let cluster = Cluster::builder().nodes(3).control_plane(without).virtual_time().start().await;
         let pod = json!({"metadata": {"name": "web"}, "spec": {"containers": [{"name": "web", "image": "web:1"}]}});
         let pod = serde_json::from_value(pod).unwrap();

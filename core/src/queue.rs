@@ -215,6 +215,7 @@ impl<T: Clone + Eq + Hash> WorkQueue<T> {
                 None => self.shared.news.notified().await,
                 Some(wait) => {
                     tokio::select! {
+                        biased;
                         () = self.shared.news.notified() => {}
                         () = self.shared.clock.sleep(wait) => {}
                     }

@@ -95,6 +95,7 @@ impl Pods {
         let relist = if self.shared.is_real() { RELIST } else { Duration::MAX };
         loop {
             tokio::select! {
+                biased;
                 change = changes.next() => self.change(reporter, change).await,
                 event = events.next() => match event {
                     Some(event) => self.event(&event),

@@ -86,6 +86,7 @@ impl Policies {
             let _ = self.held.subscribe().wait_for(|held| *held >= mine).await;
         };
         tokio::select! {
+            biased;
             () = held => true,
             () = clock.sleep(ISOLATION_MAX) => false,
         }

@@ -94,6 +94,7 @@ impl Provisioner {
                 }
             }
             tokio::select! {
+                biased;
                 () = self.changed.notified() => {}
                 () = shared.clock.sleep(RETRY), if failed => {}
             }

@@ -104,6 +104,7 @@ impl Proxy {
                 }
             }
             tokio::select! {
+                biased;
                 () = self.services.changed() => shared.clock.sleep(GATHER).await,
                 () = self.moved.notified() => {}
                 () = shared.clock.sleep(REPAIR), if shared.is_real() => {

@@ -95,6 +95,7 @@ impl Reporter {
         let mut reported = shared.clock.elapsed();
         loop {
             tokio::select! {
+                biased;
                 () = shared.clock.sleep(self.pause(shared, reported)) => {}
                 () = self.changed.notified() => {}
             }

@@ -10,6 +10,8 @@
 
 mod arrivals;
 mod compaction;
+#[cfg(feature = "control-plane")]
+pub mod control_plane;
 mod curve;
 mod decider;
 pub mod experiment;

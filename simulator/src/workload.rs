@@ -3,6 +3,7 @@
 //! Readers of traces and generators are iterators of [`Event`]s in the order of time, so that a workload streams: only what is alive is
 //! in memory.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,5 +92,96 @@ impl Job {
     /// Its priority: that of its first task, 0 if it has none.
     pub fn priority(&self) -> i32 {
         self.tasks.first().and_then(|task| task.pod.spec.priority).unwrap_or(0)
+    }
+}
+
+/// What is there at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Alive {
+    /// The nodes that take pods, by their names.
+    pub nodes: Vec<Arc<Node>>,
+    /// The pods, in the order in which they arrived.
+    pub pods: Vec<Arc<Pod>>,
+}
+
+impl Alive {
+    /// What a workload has at a moment: pods of jobs that have arrived by then, and were neither cancelled nor would have ended had they run
+    /// from their arrival. So it does not depend on who places them.
+    ///
+    /// # Errors
+    /// The workload's own, if it has one before that moment.
+    pub fn at<E>(moment: Duration, events: impl IntoIterator<Item = Result<Event, E>>) -> Result<Self, E> {
+        let mut nodes: BTreeMap<Arc<str>, Arc<Node>> = BTreeMap::new();
+        let mut running: BTreeMap<u64, Vec<Arc<Pod>>> = BTreeMap::new();
+        let mut numbers: BTreeMap<Arc<str>, u64> = BTreeMap::new();
+        for (event, number) in events.into_iter().zip(0..) {
+            let Event { at, what } = event?;
+            if at > moment {
+                break;
+            }
+            match what {
+                What::Node(node) => {
+                    nodes.insert(node.metadata.name.as_deref().unwrap_or_default().into(), node);
+                }
+                What::NodeLost(node) | What::Drain(node) => drop(nodes.remove(&node)),
+                What::Job(job) => {
+                    let lives =
+                        |task: &&Task| task.duration.is_none_or(|duration| at.saturating_add(duration) > moment);
+                    let copies = |task: &Task| std::iter::repeat_n(task.pod.clone(), task.count as usize);
+                    let pods: Vec<_> = job.tasks.iter().filter(lives).flat_map(copies).collect();
+                    numbers.insert(job.name, number);
+                    running.insert(number, pods);
+                }
+                What::Cancel(job) => {
+                    // Another of its name may come.
+                    if let Some(number) = numbers.remove(&job) {
+                        running.remove(&number);
+                    }
+                }
+                What::Running { pod, .. } => drop(running.insert(number, vec![pod])),
+                What::Object(_) => {}
+            }
+        }
+        let pods = running.into_values().flatten().collect();
+        Ok(Self { nodes: nodes.into_values().collect(), pods })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alive_is_what_came_and_neither_ended_nor_went() {
+        let node = |name: &str| {
+            let mut node = Node::default();
+            node.metadata.name = Some(name.to_owned());
+            What::Node(Arc::new(node))
+        };
+        let job = |name: &str, count, seconds: Option<u64>| {
+            let mut pod = Pod::default();
+            pod.metadata.name = Some(name.to_owned());
+            let task = Task { pod: Arc::new(pod), count, duration: seconds.map(Duration::from_secs) };
+            What::Job(Job { name: name.into(), user: "u".into(), class: Class::Batch, gang: false, tasks: vec![task] })
+        };
+        let events = [
+            (0, node("a")),
+            (0, node("b")),
+            (0, node("c")),
+            (1, job("ended", 2, Some(9))),
+            (2, job("lives", 2, Some(9))),
+            (3, job("cancelled", 1, None)),
+            (4, What::Cancel("cancelled".into())),
+            (4, job("for ever", 3, None)),
+            (5, What::NodeLost("b".into())),
+            (6, What::Drain("c".into())),
+            (11, job("late", 1, None)),
+        ];
+        let events = events.map(|(at, what)| Ok::<_, ()>(Event { at: Duration::from_secs(at), what }));
+        let alive = Alive::at(Duration::from_secs(10), events).unwrap();
+        let names: Vec<_> = alive.pods.iter().map(|pod| pod.metadata.name.as_deref().unwrap()).collect();
+        assert_eq!(names, ["lives", "lives", "for ever", "for ever", "for ever"]);
+        assert_eq!(alive.nodes.len(), 1);
+        assert!(Alive::at(Duration::ZERO, [Err("broken")]).is_err());
     }
 }

@@ -29,6 +29,8 @@ fn fgd_packs_more_than_chance() {
     let mut experiment = Experiment::read(&example("packing.yaml")).unwrap();
     experiment.seeds = 1;
     let Kind::Packing(spec) = &mut experiment.kind else { panic!("{experiment:?}") };
+    let (_directory, nodes, pods) = sampled(4);
+    (spec.nodes, spec.pods) = (nodes, pods);
     spec.policies = vec![Placement::Random, Placement::Fgd];
     let results = run(&experiment, 2);
     let allocated = |policy| mean(&results, policy, "GPU allocated");
@@ -36,19 +38,56 @@ fn fgd_packs_more_than_chance() {
     assert_eq!(mean(&results, "fgd", "GPU asked for"), 130.0);
 }
 
+/// A sample of the trace: every so-manyth machine and pod.
+fn sampled(every: usize) -> (tempfile::TempDir, PathBuf, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let sample = |name: &str| {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/openb").join(name);
+        let text = std::fs::read_to_string(from).unwrap();
+        let lines = text.lines().enumerate().filter(|(line, _)| *line == 0 || line % every == 1);
+        let to = directory.path().join(name);
+        std::fs::write(&to, lines.map(|(_, line)| format!("{line}\n")).collect::<String>()).unwrap();
+        to
+    };
+    let (nodes, pods) = (sample("nodes.csv"), sample("default.csv"));
+    (directory, nodes, pods)
+}
+
 #[test]
 fn a_cell_is_compacted_to_no_less_than_its_bounds() {
+    let (_directory, nodes, pods) = sampled(16);
     let mut experiment = Experiment::read(&example("compaction.yaml")).unwrap();
     experiment.seeds = 1;
     let Kind::Compaction(spec) = &mut experiment.kind else { panic!("{experiment:?}") };
+    (spec.nodes, spec.pods) = (Some(nodes), Some(pods));
     spec.policies = vec![Placement::BestFit];
     let results = run(&experiment, 1);
     let of = |figure| mean(&results, "best-fit", figure);
     let (machines, cell) = (of("machines needed"), of("machines of the cell"));
-    // The trace asks for more than this policy finds room for on the cell: it takes a part of a copy.
-    assert!((cell..1.2 * cell).contains(&machines), "{machines} of {cell}");
+    assert!(machines < 2.0 * cell, "{machines} of {cell}");
     let (bound, in_order) = (of("lower bound"), of("lower bound in the order of the trial"));
-    assert!(bound <= in_order && in_order <= machines, "{bound}, {in_order}, {machines}");
+    assert!(bound > 0.5 * cell && bound <= in_order && in_order <= machines, "{bound}, {in_order}, {machines}");
+}
+
+#[test]
+fn what_a_workload_has_at_a_moment_is_compacted() {
+    let text = "
+seeds: 2
+compaction:
+  source:
+    merged:
+    - nodes: [{ count: 20, cpu: 8, memory: 32Gi }]
+    - jobs: { arrivals: { every: { seconds: 10 } }, count: 30, cpu: { constant: 4 }, durationSeconds: { constant: 95 } }
+  at: 205
+  policies: [first-fit]
+";
+    let parse = |text: &str| Experiment::parse(text, Path::new("x.yaml")).unwrap();
+    let results = run(&parse(text), 1);
+    // Nine jobs are alive by then, and two fit on a machine.
+    let of = |figure| mean(&results, "first-fit", figure);
+    assert_eq!((of("machines of the cell"), of("machines needed"), of("lower bound")), (20.0, 5.0, 5.0));
+    let error = parse(&text.replace("  at: 205\n", "")).check().unwrap_err().to_string();
+    assert!(error.contains("either nodes and pods, or source and at"), "{error}");
 }
 
 #[test]

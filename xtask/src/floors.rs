@@ -18,7 +18,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("apiserver", 3),
     ("controllers", 3),
     ("node", 3),
-    ("simulator", 3),
+    ("simulator", 4),
     ("cluster", 4),
     ("cli", 5),
     (".", 5),

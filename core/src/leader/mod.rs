@@ -239,6 +239,7 @@ impl LeaderElector {
                 }
             };
             tokio::select! {
+                biased;
                 () = deadline => return,
                 () = renew => {}
             }

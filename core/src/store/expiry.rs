@@ -133,6 +133,7 @@ async fn wait_until(clock: &dyn Clock, deadline: Option<Duration>, earlier: &Not
         return;
     }
     tokio::select! {
+        biased;
         () = sleep => {}
         () = earlier.notified() => {}
     }

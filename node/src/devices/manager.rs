@@ -96,6 +96,7 @@ impl Devices {
         let work = async {
             loop {
                 tokio::select! {
+                    biased;
                     Some(plugin) = registered.recv() => followed.push(self.follow(plugin, shared, reporter)),
                     Some(()) = followed.next() => {}
                     else => return,

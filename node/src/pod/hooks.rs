@@ -25,6 +25,7 @@ pub(crate) async fn pre_stop(context: &Context, container: &ContainerRef, most: 
     let hook = found.as_ref().and_then(|spec| spec.lifecycle.as_ref()?.pre_stop.as_ref());
     let (Some(hook), false) = (hook, most.is_zero()) else { return };
     let result = tokio::select! {
+        biased;
         result = run(context, hook, container) => result,
         () = context.shared.clock.sleep(most) => Err("it did not end in the grace period".to_owned()),
     };

@@ -176,6 +176,7 @@ impl Worker {
             }
         };
         let done = tokio::select! {
+            biased;
             () = cancel.cancelled() => return None,
             done = self.futures.next(), if !self.futures.is_empty() => done,
             changed = self.wanted.changed() => {

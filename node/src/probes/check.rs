@@ -83,6 +83,7 @@ pub(crate) async fn check(shared: Arc<Shared>, place: Place, probe: Probe) -> Re
         }
     };
     tokio::select! {
+        biased;
         result = attempt => result,
         () = shared.clock.sleep(timeout) => Err(timed_out(&probe, timeout)),
     }

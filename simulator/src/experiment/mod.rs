@@ -32,6 +32,7 @@ mod compaction;
 mod file;
 mod packing;
 mod simulation;
+mod whole;
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -148,6 +149,10 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+fn told(error: impl std::error::Error + Send + Sync + 'static) -> ExperimentError {
+    ExperimentError::Workload(error.into())
+}
+
 /// A line and a column, both from 1; 0 if it is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Place {
@@ -229,7 +234,7 @@ impl Experiment {
     fn prepare(&self) -> Result<Box<dyn Prepared>, ExperimentError> {
         Ok(match &self.kind {
             Kind::Packing(spec) => Box::new(spec.prepare()?),
-            Kind::Compaction(spec) => Box::new(spec.prepare()?),
+            Kind::Compaction(spec) => Box::new(spec.prepare(self.seed)?),
             Kind::Simulation(spec) => Box::new(spec.prepare(self.seed)?),
         })
     }

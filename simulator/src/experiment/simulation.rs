@@ -13,7 +13,7 @@ use longshore_scheduler::Profile;
 use longshore_scheduler::config::Configuration;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
-use super::{ExperimentError, Prepared, Progress, Watch};
+use super::{ExperimentError, Prepared, Progress, Watch, told, whole};
 use crate::generate::Source;
 use crate::measures::{Bands, Figure, Fragmentation, Measure, Measures, Unit};
 use crate::observer::{Happening, Observer};
@@ -66,6 +66,10 @@ pub struct SimulationSpec {
     /// Whether fragments of GPUs are measured.
     #[serde(default)]
     pub fragmentation: bool,
+    /// Whether it is played through a whole control plane, with the real controllers and hollow nodes, instead of the scheduler's engine
+    /// alone. Then `until` must be said, and who decides when is not to be chosen. Needs the crate's feature `control-plane`.
+    #[serde(default)]
+    pub control_plane: bool,
 }
 
 /// Who places.
@@ -150,7 +154,7 @@ fn five_minutes() -> f64 {
 /// So many jobs of a workload tell what nodes and pods to expect.
 const EXPECTED: usize = 10_000;
 
-const HEADLINES: [&str; 18] = [
+const HEADLINES: [&str; 20] = [
     "cpu allocated, mean",
     "memory allocated, mean",
     "gpu allocated, mean",
@@ -160,6 +164,8 @@ const HEADLINES: [&str; 18] = [
     "wait of pods (batch), mean",
     "wait of pods (service), mean",
     "slowdown of jobs (batch), mean",
+    "time until pods run, mean",
+    "time until pods run, p99",
     "busyness",
     "scheduler 0, busyness",
     "scheduler 1, busyness",
@@ -174,6 +180,7 @@ const HEADLINES: [&str; 18] = [
 impl SimulationSpec {
     pub(super) fn resolve(&mut self, base: &Path) {
         base.clone_into(&mut self.base);
+        self.source.act_on_objects(self.control_plane);
         for policy in &mut self.policies {
             if let Policy::Configuration(file) = policy {
                 *file = base.join(&*file);
@@ -182,6 +189,9 @@ impl SimulationSpec {
     }
 
     pub(super) fn prepare(&self, seed: u64) -> Result<Ready, ExperimentError> {
+        if self.control_plane {
+            whole::check(self)?;
+        }
         let cases = self.variants();
         let expected = if self.fragmentation || cases.iter().any(|of| matches!(of.policy, Policy::Placement(_))) {
             Some(self.expected(seed)?)
@@ -197,6 +207,8 @@ impl SimulationSpec {
                     read.map_err(|error| ExperimentError::Workload(format!("{}: {error}", file.display()).into()))?;
                 Ok(read.with_gangs().with_devices().profiles)
             }
+            // What a cluster runs by default knows devices.
+            _ if self.control_plane => Ok(Configuration::default().with_devices().profiles),
             _ => Ok(vec![Profile::default_scheduler()]),
         };
         let profiles = cases.iter().map(|of| profiles(&of.policy)).collect::<Result<_, ExperimentError>>()?;
@@ -249,10 +261,6 @@ impl SimulationSpec {
         }
         Ok(expected)
     }
-}
-
-fn told(error: impl std::error::Error + Send + Sync + 'static) -> ExperimentError {
-    ExperimentError::Workload(error.into())
 }
 
 fn set_service_job_time(architecture: &mut Architecture, seconds: f64) {
@@ -315,9 +323,10 @@ impl Prepared for Ready {
 
     fn facts(&self) -> Vec<(String, String)> {
         let mut facts = vec![("experiment".to_owned(), "simulation: a workload in its own time".to_owned())];
-        let source: String =
-            format!("{:?}", self.spec.source).chars().take_while(char::is_ascii_alphanumeric).collect();
-        facts.push(("source".to_owned(), source));
+        facts.push(("source".to_owned(), self.spec.source.name()));
+        if self.spec.control_plane {
+            facts.push(("through".to_owned(), "a whole control plane and hollow nodes".to_owned()));
+        }
         if let Some(until) = self.spec.until {
             facts.push(("until".to_owned(), format!("{} h", until / 3600.0)));
         }
@@ -346,25 +355,38 @@ impl Prepared for Ready {
         if let (true, Some(expected)) = (spec.fragmentation, expected) {
             measures = measures.with(Fragmentation::new(expected.decider(Placement::Fgd).workload().clone(), period));
         }
-        let two_level = matches!(variant.architecture, Architecture::TwoLevel { .. });
-        let simulation = Simulation {
-            architecture: variant.architecture.clone(),
-            retry: spec.retry,
-            preemption: spec.preemption.unwrap_or(!two_level),
-            ties: spec.ties.unwrap_or(ties),
-            seed,
-        };
+        let ties = spec.ties.unwrap_or(ties);
         let tally = Tally::with_limit(spec.bad_rows);
         let events = spec.source.events(&spec.base, seed, &tally).map_err(told)?;
         let mut looking = Looking { measures, watch, pods: 0 };
-        let ended = simulation.run(Deciders::from(profiles), events, until, &mut looking).map_err(told)?;
+        let (end, waiting, more) = if spec.control_plane {
+            whole::run(profiles, ties, seed, until.unwrap_or_default(), events, &mut looking)?
+        } else {
+            let simulation = spec.simulation(variant, ties, seed);
+            let ended = simulation.run(Deciders::from(profiles), events, until, &mut looking).map_err(told)?;
+            (ended.at, ended.waiting, Vec::new())
+        };
         let measures = looking.measures;
-        let mut figures = measures.figures(ended.at);
-        figures.push(Figure::new("pods waiting at the end", Unit::Count, ended.waiting as f64));
+        let mut figures = measures.figures(end);
+        figures.extend(more);
+        figures.push(Figure::new("pods waiting at the end", Unit::Count, waiting as f64));
         if spec.bad_rows > 0 {
             figures.push(Figure::new("bad rows left out", Unit::Count, tally.bad_rows() as f64));
         }
-        Ok(Run { case, seed, figures, series: measures.series(ended.at) })
+        Ok(Run { case, seed, figures, series: measures.series(end) })
+    }
+}
+
+impl SimulationSpec {
+    fn simulation(&self, variant: &Variant, ties: Ties, seed: u64) -> Simulation {
+        let two_level = matches!(variant.architecture, Architecture::TwoLevel { .. });
+        Simulation {
+            architecture: variant.architecture.clone(),
+            retry: self.retry,
+            preemption: self.preemption.unwrap_or(!two_level),
+            ties,
+            seed,
+        }
     }
 }
 

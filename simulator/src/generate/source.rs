@@ -107,6 +107,21 @@ fn same() -> f64 {
 }
 
 impl Source {
+    /// What it is called.
+    pub(crate) fn name(&self) -> String {
+        format!("{self:?}").chars().take_while(char::is_ascii_alphanumeric).collect()
+    }
+
+    /// Says whether there is somebody who acts on objects: see [`Kubernetes::acted_on`].
+    pub fn act_on_objects(&mut self, acted_on: bool) {
+        match self {
+            Self::Kubernetes(objects) => objects.acted_on = acted_on,
+            Self::Merged(sources) => sources.iter_mut().for_each(|source| source.act_on_objects(acted_on)),
+            Self::Failing { of, .. } | Self::Scaled { of, .. } | Self::Window { of, .. } => of.act_on_objects(acted_on),
+            _ => {}
+        }
+    }
+
     /// The events in the order of time. Files are relative to `base`; the same seed gives the same events; what cannot be used is told to
     /// `tally`.
     ///

@@ -227,6 +227,17 @@ pub enum Ties {
     ByName,
 }
 
+impl Ties {
+    /// As the scheduler knows it.
+    pub(crate) fn tie_break(self, seed: u64) -> TieBreak {
+        match self {
+            Self::Random => TieBreak::Uniform { seed },
+            Self::First => TieBreak::First,
+            Self::ByName => TieBreak::ByName,
+        }
+    }
+}
+
 /// What decides: everything about a simulation that is not plain data.
 #[derive(Debug, Clone)]
 pub struct Deciders {
@@ -283,11 +294,7 @@ impl Architecture {
 
 impl Simulation {
     pub(super) fn tie_break(&self) -> TieBreak {
-        match self.ties {
-            Ties::Random => TieBreak::Uniform { seed: self.seed },
-            Ties::First => TieBreak::First,
-            Ties::ByName => TieBreak::ByName,
-        }
+        self.ties.tie_break(self.seed)
     }
 
     /// Whether it can be run.

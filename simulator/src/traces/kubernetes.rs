@@ -1,5 +1,6 @@
 //! Objects of Kubernetes, as a beginning: what `kubectl get nodes,pods,… -A -o yaml` prints, and manifests.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use indexmap::IndexMap;
 use longshore_core::api::pod::PodPhase;
 use longshore_core::api::{self, Node, Pod};
 use longshore_core::decode::{self, DecodeError, FieldValidation, Format};
-use longshore_core::kind::{DynObject, KindType};
+use longshore_core::kind::{AnyObject, DynObject, KindType};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -26,6 +27,10 @@ use crate::workload::{Class, Event, Job, Task, What};
 pub struct Kubernetes {
     /// A file, or a folder with `.json`, `.yaml` and `.yml` files.
     pub path: PathBuf,
+    /// Whether there is somebody who acts on objects: then there are all of them, pods without a node are as they are, and what its
+    /// controller is there for is left to it.
+    #[serde(skip)]
+    pub acted_on: bool,
 }
 
 /// Other kinds that the scheduler's policies look at.
@@ -47,6 +52,7 @@ const LOOKED_AT: [&str; 13] = [
 
 #[derive(Default)]
 struct Found {
+    acted_on: bool,
     objects: Vec<DynObject>,
     nodes: Vec<Arc<Node>>,
     running: Vec<(Arc<Pod>, Arc<str>)>,
@@ -62,7 +68,7 @@ impl Kubernetes {
 
     pub(crate) fn events(&self, base: &Path, tally: &Tally) -> Result<Events, TraceError> {
         let path = base.join(&self.path);
-        let mut found = Found::default();
+        let mut found = Found { acted_on: self.acted_on, ..Found::default() };
         for file in files(&path).map_err(|source| TraceError::Read { file: path.clone(), source })? {
             let bytes = std::fs::read(&file).map_err(|source| TraceError::Read { file: file.clone(), source })?;
             let text = match std::str::from_utf8(&bytes) {
@@ -77,6 +83,9 @@ impl Kubernetes {
                 Ok(()) => Ok(()),
                 Err(reason) => tally.bad(&file, line, reason),
             })?;
+        }
+        if self.acted_on {
+            found.leave_to_controllers(tally);
         }
         Ok(Box::new(found.events(tally.clone())))
     }
@@ -240,7 +249,7 @@ impl Found {
             self.nodes.push(Arc::new(node.clone()));
         } else if let Some(pod) = object.as_any().downcast_ref::<Pod>() {
             self.pod(Arc::new(pod.clone()), tally);
-        } else if LOOKED_AT.contains(&kind.info.kind) {
+        } else if self.acted_on || LOOKED_AT.contains(&kind.info.kind) {
             self.objects.push(object);
         } else {
             tally.leave_out(kind.info.kind);
@@ -251,6 +260,8 @@ impl Found {
     fn pod(&mut self, pod: Arc<Pod>, tally: &Tally) {
         if matches!(pod.status.phase, PodPhase::Succeeded | PodPhase::Failed) {
             tally.leave_out("pods that have ended");
+        } else if pod.spec.node_name.is_empty() && self.acted_on {
+            self.objects.push(pod);
         } else if pod.spec.node_name.is_empty() {
             self.waiting.entry(controlled_by(&pod)).or_default().push(pod);
         } else {
@@ -259,9 +270,34 @@ impl Found {
         }
     }
 
+    /// Takes out what a controller makes whose own object is there.
+    fn leave_to_controllers(&mut self, tally: &Tally) {
+        let name = |object: &dyn AnyObject| {
+            let meta = object.meta();
+            let part = |text: &Option<String>| text.clone().unwrap_or_default();
+            (object.kind_type().info.kind.to_owned(), part(&meta.namespace), part(&meta.name))
+        };
+        let there: BTreeSet<_> = self.objects.iter().map(|object| name(&**object)).collect();
+        let is_left = |object: &dyn AnyObject| {
+            let meta = object.meta();
+            let mut owners = meta.owner_references.iter().flatten();
+            let controller = owners.find(|owner| owner.controller == Some(true));
+            let is_left = controller.is_some_and(|owner| {
+                let namespace = meta.namespace.clone().unwrap_or_default();
+                there.contains(&(owner.kind.clone(), namespace, owner.name.clone()))
+            });
+            if is_left {
+                tally.leave_out("objects that controllers make");
+            }
+            is_left
+        };
+        self.objects.retain(|object| !is_left(&**object));
+        self.running.retain(|(pod, _)| !is_left(&**pod));
+    }
+
     fn events(self, tally: Tally) -> impl Iterator<Item = Result<Event, TraceError>> + Send {
-        let Self { objects, nodes, running, waiting } = self;
-        let names: std::collections::BTreeSet<Arc<str>> =
+        let Self { objects, nodes, running, waiting, .. } = self;
+        let names: BTreeSet<Arc<str>> =
             nodes.iter().filter_map(|node| Some(node.metadata.name.as_deref()?.into())).collect();
         let running = running.into_iter().filter(move |(_, node)| {
             let known = names.contains(node);
@@ -286,6 +322,12 @@ fn controlled_by(pod: &Pod) -> String {
         Some(owner) => format!("{namespace}/{}/{}", owner.kind, owner.name),
         None => format!("{namespace}/{}", pod.metadata.name.as_deref().unwrap_or_default()),
     }
+}
+
+/// What a pod belongs to that no job of a workload is known of: a job of this pod alone.
+#[cfg(feature = "control-plane")]
+pub(crate) fn job_of(pod: Arc<Pod>) -> Job {
+    job(controlled_by(&pod), vec![pod])
 }
 
 fn job(name: String, pods: Vec<Arc<Pod>>) -> Job {

@@ -31,6 +31,8 @@ pub use azure::{AzureMachines, AzurePacking};
 pub use google_2011::Google2011;
 pub use google_2019::Google2019;
 pub use kubernetes::Kubernetes;
+#[cfg(feature = "control-plane")]
+pub(crate) use kubernetes::job_of;
 pub use openb::OpenbTimes;
 pub use pai::Pai2020;
 pub use shape::MachineSize;
