@@ -14,8 +14,6 @@ fn a_cluster_goes_back_to_a_snapshot() {
         let machine = Machine::new();
         machine.up(&["--runtime", "simulated"]);
         machine.ask(&["create", "configmap", "kept", "--from-literal=a=1"]);
-        let compacting = machine.longshore(&["store", "compact"]).output().unwrap();
-        assert!(!compacting.status.success() && texts(&compacting).1.contains("runs in"), "{compacting:?}");
         run(&mut machine.longshore(&["down"]));
 
         let file = machine.data_dir().join("copy");
@@ -45,6 +43,35 @@ fn a_cluster_goes_back_to_a_snapshot() {
         let after: u64 =
             machine.ask(&["get", "cm", "kept", "-o", "jsonpath={.metadata.resourceVersion}"]).parse().unwrap();
         assert!(after > before + 1_000_000, "revisions go on beyond what anybody can have seen: {before}, {after}");
+    });
+}
+
+#[test]
+fn a_running_cluster_is_compacted_and_goes_on() {
+    on_own_network(&["kubectl", "ip"], || {
+        let machine = Machine::new();
+        machine.up(&["--runtime", "simulated"]);
+        let create = |name| {
+            machine.ask(&["create", "configmap", name]);
+            machine.ask(&["get", "cm", name, "-o", "jsonpath={.metadata.resourceVersion}"])
+        };
+        let [first, second] = ["first", "second"].map(create);
+        let told = run(&mut machine.longshore(&["store", "compact", "--revision", &second]));
+        assert_eq!(told.trim(), format!("compacted: revisions before {second} are gone"));
+        let told = run(&mut machine.longshore(&["store", "status"]));
+        assert!(told.contains(&format!("compacted until {second}")), "{told}");
+        let refused = machine.longshore(&["store", "compact", "--revision", &first]).output().unwrap();
+        assert!(!refused.status.success() && texts(&refused).1.contains("too old"), "{refused:?}");
+        let refused = machine.longshore(&["store", "compact", "--revision", "999999999"]).output().unwrap();
+        assert!(!refused.status.success() && texts(&refused).1.contains("999999999"), "{refused:?}");
+        // The current revision; and whoever watches goes on.
+        let third: u64 = create("third").parse().unwrap();
+        let told = run(&mut machine.longshore(&["store", "compact"]));
+        let compacted = told.trim().trim_start_matches("compacted: revisions before ").trim_end_matches(" are gone");
+        assert!(compacted.parse::<u64>().unwrap() >= third, "{told}");
+        machine.ask(&["create", "deployment", "web", "--image=web:0", "--replicas=2"]);
+        machine.ask(&["rollout", "status", "deployment/web", "--timeout=80s"]);
+        run(&mut machine.longshore(&["down"]));
     });
 }
 

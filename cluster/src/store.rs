@@ -17,7 +17,7 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use crate::Error;
 use crate::data_dir::{DataDir, Settings};
 use crate::local::failed;
-use running::{Kept, Running};
+use running::{Kept, Running, compact};
 
 /// How `etcd=` stores are had by a build that has none.
 const NO_ETCD: &str = "this longshore was built without etcd: install protobuf-compiler and libprotobuf-dev, and build it with \
@@ -343,18 +343,12 @@ impl Keeper {
     /// Forgets what was before a revision (`None`: before now), and answers the revision.
     ///
     /// # Errors
-    /// [`Error::Part`] with what the store says; [`Error::Running`] where it is part of a process, which compacts by itself.
+    /// [`Error::Part`] with what the store says.
     pub async fn compact(&self, revision: Option<Revision>) -> Result<Revision, Error> {
-        let store = match &self.reached {
-            Reached::Opened(opened) => opened.store(),
-            Reached::Through(running) => return Err(running.refusal()),
-        };
-        let revision = match revision {
-            Some(revision) => revision,
-            None => store.status().await.map_err(failed("store"))?.revision,
-        };
-        store.compact(revision).await.map_err(failed("store"))?;
-        Ok(revision)
+        match &self.reached {
+            Reached::Opened(opened) => compact(&*opened.store(), revision).await.map_err(failed("store")),
+            Reached::Through(running) => running.compact(revision).await,
+        }
     }
 
     /// Writes a copy of everything to a file that does not exist yet; answers its bytes.

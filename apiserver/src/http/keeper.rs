@@ -4,16 +4,16 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 
-use ::http::{HeaderValue, Response, header};
+use ::http::{HeaderValue, Method, Response, header};
 use async_trait::async_trait;
 use axum::body::Body;
 use bytes::Bytes;
 use futures::stream;
 use longshore_core::client::Error;
-use longshore_core::store;
+use longshore_core::store::{self, Revision};
 use serde_json::json;
 
-use super::answer;
+use super::{Call, answer};
 use crate::status;
 
 /// The path at which a server says how its store is.
@@ -21,6 +21,10 @@ pub const STATUS_PATH: &str = "/longshore/store";
 
 /// The path at which a server gives out a copy of its store.
 pub const SNAPSHOT_PATH: &str = "/longshore/store/snapshot";
+
+/// The path at which a server, asked by POST, has its store forget what was before a revision: that of the parameter `revision`, or the
+/// current one.
+pub const COMPACT_PATH: &str = "/longshore/store/compact";
 
 /// Bytes that are read at once.
 const CHUNK: usize = 256 << 10;
@@ -39,6 +43,12 @@ pub trait StoreKeeper: fmt::Debug + Send + Sync {
     /// # Errors
     /// What the store says.
     async fn snapshot(&self) -> Result<File, store::Error>;
+
+    /// Forgets what was before a revision (`None`: before now), and answers the revision.
+    ///
+    /// # Errors
+    /// What the store says.
+    async fn compact(&self, revision: Option<Revision>) -> Result<Revision, store::Error>;
 }
 
 /// What is asked of a store.
@@ -46,10 +56,19 @@ pub trait StoreKeeper: fmt::Debug + Send + Sync {
 pub(super) enum Question {
     Status,
     Snapshot,
+    Compact,
 }
 
 impl Question {
-    pub(super) async fn answer(self, keeper: &dyn StoreKeeper) -> Result<Response<Body>, Error> {
+    /// Whether it is asked by this method.
+    pub(super) fn is_asked_by(self, method: &Method) -> bool {
+        match self {
+            Self::Status | Self::Snapshot => method == Method::GET || method == Method::HEAD,
+            Self::Compact => method == Method::POST,
+        }
+    }
+
+    pub(super) async fn answer(self, keeper: &dyn StoreKeeper, call: &Call) -> Result<Response<Body>, Error> {
         match self {
             Self::Status => {
                 let status =
@@ -66,6 +85,15 @@ impl Question {
                 // So that a copy that ends too early is noticed.
                 response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
                 Ok(response)
+            }
+            Self::Compact => {
+                let revision = call.given("revision").map(|text| {
+                    let wrong = |_| status::bad_request(format!("revision: {text:?} is no whole number"));
+                    text.parse().map_err(wrong)
+                });
+                let compacted = keeper.compact(revision.transpose()?).await;
+                let compacted = compacted.map_err(|error| status::from_store(error, "compact the store"))?;
+                Ok(answer::json(200, &json!({"compacted": compacted})))
             }
         }
     }
@@ -116,6 +144,11 @@ mod tests {
             file.rewind().unwrap();
             Ok(file)
         }
+
+        async fn compact(&self, revision: Option<Revision>) -> Result<Revision, store::Error> {
+            let revision = revision.unwrap_or(self.0.status().await?.revision);
+            self.0.compact(revision).await.map(|()| revision)
+        }
     }
 
     #[tokio::test]
@@ -124,25 +157,55 @@ mod tests {
         let registry = Registry::start(store.clone(), Arc::new(VirtualClock::new()), Options::new(1)).await.unwrap();
         let without = HttpService::new(registry);
         let service = without.clone().with_store_keeper(Arc::new(Kept(store)));
-        let ask = async |service: &HttpService, groups: &[&str], path: &str| {
+        let ask = async |service: &HttpService, groups: &[&str], method: Method, path: &str| {
             let groups = groups.iter().map(|group| (*group).to_owned()).collect();
             let identity = Identity { user: "somebody".to_owned(), groups, ..Identity::default() };
-            let request = ::http::Request::get(path).extension(identity).body(Body::empty()).unwrap();
+            let request = ::http::Request::builder().method(method).uri(path).extension(identity);
+            let request = request.body(Body::empty()).unwrap();
             let (head, body) = service.clone().oneshot(request).await.unwrap().into_parts();
             (head.status.as_u16(), head.headers, body.collect().await.unwrap().to_bytes())
         };
         for groups in [&["system:authenticated"][..], &["system:nodes"], &["system:bootstrappers"], &[]] {
-            for path in [STATUS_PATH, SNAPSHOT_PATH] {
-                let (code, _, said) = ask(&service, groups, path).await;
+            for (method, path) in
+                [(Method::GET, STATUS_PATH), (Method::GET, SNAPSHOT_PATH), (Method::POST, COMPACT_PATH)]
+            {
+                let (code, _, said) = ask(&service, groups, method, path).await;
                 assert_eq!(code, 403, "{groups:?} at {path}: {said:?}");
             }
         }
-        let (code, _, said) = ask(&service, &["system:masters"], STATUS_PATH).await;
+        let masters = &["system:masters"][..];
+        let (code, _, said) = ask(&service, masters, Method::GET, STATUS_PATH).await;
         let said: serde_json::Value = serde_json::from_slice(&said).unwrap();
         assert_eq!((code, said["compacted"].as_u64()), (200, Some(0)), "{said}");
-        let (code, headers, copy) = ask(&service, &["system:masters"], SNAPSHOT_PATH).await;
+        let (code, headers, copy) = ask(&service, masters, Method::GET, SNAPSHOT_PATH).await;
         assert_eq!((code, headers[header::CONTENT_LENGTH].to_str().unwrap()), (200, COPY.to_string().as_str()));
         assert_eq!(copy, [7; COPY].as_slice());
-        assert_eq!(ask(&without, &["system:masters"], SNAPSHOT_PATH).await.0, 404);
+        assert_eq!(ask(&without, masters, Method::GET, SNAPSHOT_PATH).await.0, 404);
+        assert_eq!(ask(&service, masters, Method::POST, SNAPSHOT_PATH).await.0, 405);
+    }
+
+    #[tokio::test]
+    async fn a_store_is_compacted_by_post_and_says_what_is_wrong_with_a_revision() {
+        let store = Arc::new(MemoryStore::new());
+        let registry = Registry::start(store.clone(), Arc::new(VirtualClock::new()), Options::new(1)).await.unwrap();
+        let service = HttpService::new(registry).with_store_keeper(Arc::new(Kept(store.clone())));
+        let ask = async |method: Method, query: &str| {
+            let identity = Identity { groups: vec!["system:masters".to_owned()], ..Identity::default() };
+            let request = ::http::Request::builder().method(method).uri(format!("{COMPACT_PATH}{query}"));
+            let request = request.extension(identity).body(Body::empty()).unwrap();
+            let (head, body) = service.clone().oneshot(request).await.unwrap().into_parts();
+            let body = body.collect().await.unwrap().to_bytes();
+            (head.status.as_u16(), serde_json::from_slice::<serde_json::Value>(&body).unwrap())
+        };
+        let now = store.status().await.unwrap().revision;
+        assert!(now > 1, "the registry has written something");
+        assert_eq!(ask(Method::GET, "").await.0, 405);
+        assert_eq!(ask(Method::POST, "?revision=x").await.0, 400);
+        assert_eq!(ask(Method::POST, "?revision=1").await, (200, json!({"compacted": 1})));
+        assert_eq!(store.status().await.unwrap().compacted, 1);
+        assert_eq!(ask(Method::POST, "").await, (200, json!({"compacted": now})));
+        assert_eq!(store.status().await.unwrap().compacted, now);
+        assert_eq!(ask(Method::POST, "?revision=1").await.0, 410, "it is gone already");
+        assert_eq!(ask(Method::POST, "?revision=99999").await.0, 504, "it is yet to come");
     }
 }

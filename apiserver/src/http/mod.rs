@@ -53,7 +53,7 @@ pub use explain::{
     SchedulerEndpoint,
 };
 pub use identity::Identity;
-pub use keeper::{SNAPSHOT_PATH, STATUS_PATH, StoreKeeper};
+pub use keeper::{COMPACT_PATH, SNAPSHOT_PATH, STATUS_PATH, StoreKeeper};
 pub use metrics::show_metrics;
 pub use nodes::{LocalNodes, NodeConnector, NodeError, RemoteNodes};
 pub use server::{Authenticator, BindError, Limits, Server, Service};
@@ -106,7 +106,7 @@ impl HttpService {
         self.with(|shared| shared.metrics = Some(metrics))
     }
 
-    /// The same service, which has administrators look after the store at [`STATUS_PATH`] and [`SNAPSHOT_PATH`].
+    /// The same service, which has administrators look after the store at [`STATUS_PATH`], [`SNAPSHOT_PATH`] and [`COMPACT_PATH`].
     #[must_use]
     pub fn with_store_keeper(self, keeper: Arc<dyn StoreKeeper>) -> Self {
         self.with(|shared| shared.keeper = Some(keeper))
@@ -226,16 +226,16 @@ where
             }
         }
         Route::Review(review) if call.method == Method::POST => review.serve(registry, &call).await,
+        Route::Store(question) if question.is_asked_by(&call.method) => match &shared.keeper {
+            Some(keeper) => question.answer(&**keeper, &call).await,
+            None => Err(nothing_here()),
+        },
         _ if !reads => Err(not_allowed()),
-        Route::Review(_) => Err(not_allowed()),
+        Route::Review(_) | Route::Store(_) => Err(not_allowed()),
         Route::Index => Ok(answer::json(200, &discovery::index(registry.kinds()))),
         Route::Live => Ok(answer::text("ok")),
         Route::Ready => registry.ready().await.map(|()| answer::text("ok")),
         Route::Metrics => shared.metrics.as_deref().map_or_else(|| Err(nothing_here()), metrics::show_metrics),
-        Route::Store(question) => match &shared.keeper {
-            Some(keeper) => question.answer(&**keeper).await,
-            None => Err(nothing_here()),
-        },
         Route::Version => Ok(answer::json(200, &discovery::version())),
         Route::OpenApiV2 => Ok(openapi::v2(&call.accept)),
         Route::OpenApi(path) => shared.documents.serve(registry.kinds(), &call, path.as_deref()),

@@ -69,6 +69,7 @@ pub(super) fn parse(kinds: &[&'static KindType], path: &str) -> Option<Route> {
         ["metrics"] => return Some(Route::Metrics),
         ["longshore", "store"] => return Some(Route::Store(Question::Status)),
         ["longshore", "store", "snapshot"] => return Some(Route::Store(Question::Snapshot)),
+        ["longshore", "store", "compact"] => return Some(Route::Store(Question::Compact)),
         ["version"] => return Some(Route::Version),
         ["api"] => return Some(Route::Discovery(Discovery::Core)),
         ["apis"] => return Some(Route::Discovery(Discovery::Groups)),

@@ -3,14 +3,14 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::AsyncReadExt;
 use http::Request;
-use longshore_apiserver::http::{SNAPSHOT_PATH, STATUS_PATH, StoreKeeper};
-use longshore_core::store::{self, Status, Store};
+use longshore_apiserver::http::{COMPACT_PATH, SNAPSHOT_PATH, STATUS_PATH, StoreKeeper};
+use longshore_core::store::{self, Revision, Status, Store};
 use longshore_storage_embedded::EmbeddedStore;
 
 use crate::Error;
@@ -31,18 +31,29 @@ impl StoreKeeper for Kept {
     async fn snapshot(&self) -> Result<File, store::Error> {
         self.0.snapshot_unnamed().await
     }
+
+    async fn compact(&self, revision: Option<Revision>) -> Result<Revision, store::Error> {
+        compact(&*self.0, revision).await
+    }
+}
+
+/// Has a store forget what was before a revision (`None`: before now); answers the revision.
+pub(super) async fn compact(store: &dyn Store, revision: Option<Revision>) -> Result<Revision, store::Error> {
+    let revision = match revision {
+        Some(revision) => revision,
+        None => store.status().await?.revision,
+    };
+    store.compact(revision).await.map(|()| revision)
 }
 
 /// The API server of a directory's cluster.
 pub(super) struct Running {
     client: kube::Client,
-    directory: PathBuf,
-    pid: u32,
 }
 
 impl std::fmt::Debug for Running {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Running").field("directory", &self.directory).field("pid", &self.pid).finish()
+        formatter.debug_struct("Running").finish_non_exhaustive()
     }
 }
 
@@ -52,18 +63,12 @@ const CHUNK: usize = 256 << 10;
 impl Running {
     /// The server that the directory's kubeconfig names, or what was said of the process that runs there.
     pub(super) fn find(directory: &DataDir, running: Error) -> Result<Self, Error> {
-        let Error::Running { pid, .. } = running else { return Err(running) };
         let Ok(kubeconfig) = std::fs::read_to_string(directory.kubeconfig()) else { return Err(running) };
         let mut config = kube_config(&kubeconfig).map_err(failed("kubeconfig"))?;
         // Whether it answers is to be known now.
         config.default_retry = false;
         let client = kube::Client::try_from(config).map_err(failed("kubeconfig"))?;
-        Ok(Self { client, directory: directory.path().to_owned(), pid })
-    }
-
-    /// That it has the store to itself.
-    pub(super) fn refusal(&self) -> Error {
-        Error::Running { directory: self.directory.clone(), pid: self.pid }
+        Ok(Self { client })
     }
 
     pub(super) async fn status(&self) -> Result<Status, Error> {
@@ -76,6 +81,16 @@ impl Running {
         };
         let (revision, compacted) = (known("revision")?, known("compacted")?);
         Ok(Status { revision, compacted, keys: number("keys"), bytes: number("bytes") })
+    }
+
+    /// As [`compact`].
+    pub(super) async fn compact(&self, revision: Option<Revision>) -> Result<Revision, Error> {
+        let query = revision.map_or_else(String::new, |revision| format!("?revision={revision}"));
+        let request = Request::post(format!("{COMPACT_PATH}{query}")).body(Vec::new()).map_err(failed("store"))?;
+        let answer: serde_json::Value = self.client.request(request).await.map_err(failed("store"))?;
+        let unsaid =
+            || Error::Part { part: "store", reason: "the API server does not say what it compacted".to_owned() };
+        answer["compacted"].as_u64().ok_or_else(unsaid)
     }
 
     /// Writes a copy to a file that does not exist yet, and which has its name only when it is whole; answers its bytes.
