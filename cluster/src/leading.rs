@@ -6,7 +6,7 @@ use std::time::Duration;
 use longshore_controllers::{ControllerManager, Options as ControllerOptions};
 use longshore_core::client::Client;
 use longshore_core::clock::Clock;
-use longshore_core::leader::{Ended, LeaderConfig, LeaderElector, LeaderTimings};
+use longshore_core::leader::{LeaderConfig, LeaderTimings};
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
@@ -53,10 +53,8 @@ pub(crate) async fn controllers(
     leader: Option<LeaderConfig>,
     cancel: CancellationToken,
 ) {
-    let lead = |token, client| ControllerManager::new(client, clock.clone(), options.clone()).run(token);
-    let Some(leader) = leader else { return lead(cancel, client).await };
-    let mut elector = LeaderElector::new(client, clock.clone(), leader, options.seed);
-    while elector.run(cancel.clone(), lead).await != Ended::Cancelled {
-        tracing::warn!("the controllers no longer lead; standing again");
+    match leader {
+        Some(leader) => ControllerManager::run_elected(client, clock, options, leader, cancel).await,
+        None => ControllerManager::new(client, clock, options.clone()).run(cancel).await,
     }
 }

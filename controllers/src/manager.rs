@@ -11,6 +11,7 @@ use longshore_core::clock::Clock;
 use longshore_core::events::{EventRecorder, EventWriter, events};
 use longshore_core::informer::Informers;
 use longshore_core::kind::KindType;
+use longshore_core::leader::{Ended, LeaderConfig, LeaderElector};
 use longshore_core::network::Ranges;
 use longshore_core::queue::QueueMetrics;
 use tokio::task::JoinSet;
@@ -111,8 +112,13 @@ impl fmt::Debug for ControllerManager {
 impl ControllerManager {
     /// A manager of the built-in controllers that the options name, which do nothing until [`ControllerManager::run`].
     pub fn new(client: Arc<dyn Client>, clock: Arc<dyn Clock>, options: Options) -> Self {
+        Self::over(Informers::new(client, clock.clone(), options.seed), clock, options)
+    }
+
+    /// The same over caches that are there already.
+    fn over(informers: Informers, clock: Arc<dyn Clock>, options: Options) -> Self {
         let Options { settings, only, kinds, root_ca, metrics, seed, .. } = options;
-        let mut manager = Self { metrics, ..Self::empty(client, clock.clone(), settings, seed) };
+        let mut manager = Self { metrics, ..Self::empty_over(informers, clock.clone(), settings, seed) };
         manager.offer(&only, NamespaceController::new(&kinds));
         manager.offer(&only, GarbageCollector::new(kinds));
         manager.offer(&only, ServiceAccountController);
@@ -145,8 +151,11 @@ impl ControllerManager {
 
     /// A manager of no controllers, to [add](ControllerManager::add) to.
     pub fn empty(client: Arc<dyn Client>, clock: Arc<dyn Clock>, settings: Settings, seed: u64) -> Self {
-        let (recorder, writer) = events(client.clone(), clock.clone(), "", "", seed);
-        let informers = Informers::new(client, clock.clone(), seed);
+        Self::empty_over(Informers::new(client, clock.clone(), seed), clock, settings, seed)
+    }
+
+    fn empty_over(informers: Informers, clock: Arc<dyn Clock>, settings: Settings, seed: u64) -> Self {
+        let (recorder, writer) = events(informers.client().clone(), clock.clone(), "", "", seed);
         let metrics = QueueMetrics::default();
         Self { informers, clock, settings, metrics, recorder, writer, drivers: Vec::new() }
     }
@@ -178,21 +187,66 @@ impl ControllerManager {
 
     /// Runs everything until cancelled; every task that it starts has ended when it returns.
     pub async fn run(self, cancel: CancellationToken) {
+        let informers = self.informers.clone();
+        // The caches outlive the controllers' last plans.
+        let caches = CancellationToken::new();
+        let work = async {
+            self.work(cancel).await;
+            caches.cancel();
+        };
+        tokio::join!(informers.run(caches.clone()), work);
+    }
+
+    /// Runs everything but the caches.
+    async fn work(self, cancel: CancellationToken) {
         let mut tasks = JoinSet::new();
         for (_, start) in self.drivers {
             tasks.spawn(start(cancel.clone()));
         }
-        // The caches and the events outlive the controllers' last plans.
-        let caches = CancellationToken::new();
+        // The events outlive the controllers' last plans.
+        let events = CancellationToken::new();
         let drivers = async {
             while let Some(ended) = tasks.join_next().await {
                 if let Err(error) = ended {
                     tracing::error!(%error, "a controller broke");
                 }
             }
+            events.cancel();
+        };
+        tokio::join!(self.writer.run(events.clone()), drivers);
+    }
+
+    /// Runs the built-in controllers whenever they lead, until cancelled. Their caches are kept current in between, so that they act soon
+    /// after they are elected.
+    pub async fn run_elected(
+        client: Arc<dyn Client>,
+        clock: Arc<dyn Clock>,
+        options: &Options,
+        leader: LeaderConfig,
+        cancel: CancellationToken,
+    ) {
+        let informers = Informers::new(client.clone(), clock.clone(), options.seed);
+        // Its controllers name the kinds and indexes that the caches are to have. They are not the ones that will act: what they are told
+        // while another leads would pile up.
+        drop(Self::over(informers.clone(), clock.clone(), options.clone()));
+        informers.drop_handlers();
+        let caches = CancellationToken::new();
+        let stand = async {
+            let mut elector = LeaderElector::new(client, clock.clone(), leader, options.seed);
+            let lead = async |token: CancellationToken, client| {
+                let informers = informers.with_client(client);
+                // What another did last while it led may not have come by the watches yet, and would be done twice.
+                if token.run_until_cancelled(informers.refresh()).await.is_some() {
+                    Self::over(informers.clone(), clock.clone(), options.clone()).work(token).await;
+                    informers.drop_handlers();
+                }
+            };
+            while elector.run(cancel.clone(), lead).await != Ended::Cancelled {
+                tracing::warn!("the controllers no longer lead; standing again");
+            }
             caches.cancel();
         };
-        tokio::join!(self.informers.run(caches.clone()), self.writer.run(caches.clone()), drivers);
+        tokio::join!(informers.run(caches.clone()), stand);
     }
 }
 
@@ -200,7 +254,8 @@ impl ControllerManager {
 mod tests {
     use longshore_core::api::pod::RestartPolicy;
     use longshore_core::api::{
-        ConfigMap, DaemonSet, Deployment, EndpointSlice, Job, Namespace, Node, Service, ServiceAccount, StatefulSet,
+        ConfigMap, DaemonSet, Deployment, EndpointSlice, Job, Lease, Namespace, Node, Pod, ReplicaSet, Service,
+        ServiceAccount, StatefulSet,
     };
     use longshore_core::client::params::PostParams;
 
@@ -231,6 +286,50 @@ mod tests {
         let options = Options { only: Some(vec!["job".into(), "deployment".into()]), ..Options::default() };
         let manager = ControllerManager::new(world.client.clone(), Arc::new(world.clock.clone()), options);
         assert_eq!(manager.drivers.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["deployment", "job"]);
+    }
+
+    /// What the leader did last, the watches of who takes over have not told yet.
+    #[tokio::test]
+    async fn who_takes_over_does_nothing_that_another_did() {
+        let world = World::new(4);
+        let options = Options { only: Some(vec!["replicaset".into()]), ..Options::default() };
+        let stand = |identity: &str| {
+            let (client, clock, options) = (world.client.clone(), Arc::new(world.clock.clone()), options.clone());
+            let leader = LeaderConfig::new("kube-system", "test", identity);
+            async move { ControllerManager::run_elected(client, clock, &options, leader, CancellationToken::new()).await }
+        };
+        let first = tokio::spawn(stand("first"));
+        world.yield_all().await;
+        let second = tokio::spawn(stand("second"));
+        let mut web = ReplicaSet { metadata: meta("web"), ..ReplicaSet::default() };
+        (web.spec.replicas, web.spec.selector, web.spec.template) = (Some(3), selector("web"), template("web", "a"));
+        world.create(web).await;
+        let pass = async |seconds| {
+            for _ in 0..seconds * 2 {
+                world.yield_all().await;
+                world.clock.advance(Duration::from_millis(500));
+            }
+            world.yield_all().await;
+        };
+        pass(5).await;
+        assert_eq!(world.all::<Pod>().len(), 3);
+        world.server.set_lagging(true);
+        world.edit::<ReplicaSet>("web", |web| web.spec.replicas = Some(5));
+        world.server.tell(1);
+        pass(1).await;
+        assert_eq!(world.all::<Pod>().len(), 5);
+        first.abort();
+        pass(20).await;
+        let lease = world.server.objects(KindType::of::<Lease>());
+        let lease = lease[0].as_any().downcast_ref::<Lease>().unwrap();
+        assert_eq!(lease.spec.holder_identity.as_deref(), Some("second"));
+        assert_eq!(world.all::<Pod>().len(), 5);
+        // And it does what is to be done.
+        world.edit::<ReplicaSet>("web", |web| web.spec.replicas = Some(6));
+        world.server.set_lagging(false);
+        pass(2).await;
+        assert_eq!(world.all::<Pod>().len(), 6);
+        second.abort();
     }
 
     /// All controllers at once bring a cluster to rest: when it is as wanted nobody writes any more.

@@ -197,7 +197,7 @@ impl DynInformer {
         let _ = self.shared.listing.subscribe().wait_for(|listing| *listing != Listing::Awaited).await;
     }
 
-    /// Lets go of the handlers. They often know the informer, which would keep each other alive.
+    /// Lets go of the handlers.
     pub(super) fn drop_handlers(&self) {
         let handlers = std::mem::take(&mut *self.handlers());
         drop(handlers);

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use futures::future::join_all;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -11,6 +13,9 @@ use super::typed::Informer;
 use crate::client::Client;
 use crate::clock::Clock;
 use crate::kind::{Kind, KindType};
+
+/// Between tries of [`Informers::refresh`].
+const REFRESH_AGAIN: Duration = Duration::from_millis(200);
 
 /// The informers of a process: whoever asks for a kind gets the same one. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -27,9 +32,15 @@ impl Informers {
         Self { client, clock, seed, kinds: Arc::default() }
     }
 
-    /// The client that the informers use.
+    /// The client to write through: the one that the informers read with, unless [`Informers::with_client`] gave another.
     pub fn client(&self) -> &Arc<dyn Client> {
         &self.client
+    }
+
+    /// The same informers for somebody who writes through another client.
+    #[must_use]
+    pub fn with_client(&self, client: Arc<dyn Client>) -> Self {
+        Self { client, ..self.clone() }
     }
 
     /// The informer of a kind. Ask before [`Informers::run`]: one made later does not run.
@@ -61,6 +72,29 @@ impl Informers {
         }
     }
 
+    /// Reads everything anew, as often as it takes, and merges it: afterwards the caches show at least what the server had when the call
+    /// began. For whoever is to go on where another left off, with caches that may be behind the other's last writes.
+    pub async fn refresh(&self) {
+        let refresh = async |informer: DynInformer| {
+            // A kind that is not served has nothing that could be missed.
+            while let Err(error) = informer.refresh().await
+                && !error.is_not_found()
+            {
+                tracing::warn!(kind = informer.kind().info.plural, %error, "cannot list, trying again");
+                self.clock.sleep(REFRESH_AGAIN).await;
+            }
+        };
+        join_all(self.all().into_iter().map(refresh)).await;
+    }
+
+    /// Lets go of everybody who listens, while the informers may run on. Handlers often know their informer, which would keep each other
+    /// alive.
+    pub fn drop_handlers(&self) {
+        for informer in self.all() {
+            informer.drop_handlers();
+        }
+    }
+
     /// Runs the informers that there are until cancelled, each as a task of its own that this future awaits. Then their
     /// handlers are let go.
     pub async fn run(&self, cancel: CancellationToken) {
@@ -74,8 +108,6 @@ impl Informers {
                 tracing::error!(%error, "an informer's task broke");
             }
         }
-        for informer in self.all() {
-            informer.drop_handlers();
-        }
+        self.drop_handlers();
     }
 }

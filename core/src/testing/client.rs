@@ -64,6 +64,7 @@ struct State {
     graceful: bool,
     compacted: u64,
     writes: u64,
+    lists: u64,
     ledger: bool,
 }
 
@@ -115,6 +116,7 @@ impl FakeServer {
             graceful: false,
             compacted: 0,
             writes: 0,
+            lists: 0,
             ledger: false,
         };
         Self { clock, state: Arc::new(Mutex::new(state)), told: watch::Sender::new(1) }
@@ -171,6 +173,11 @@ impl FakeServer {
     /// How many writes took effect.
     pub fn writes(&self) -> u64 {
         self.lock().writes
+    }
+
+    /// How many listings were answered.
+    pub fn lists(&self) -> u64 {
+        self.lock().lists
     }
 
     /// What the server really holds of a kind.
@@ -511,6 +518,7 @@ impl Client for FakeServer {
         tokio::task::yield_now().await;
         let mut state = self.lock();
         self.fault(&mut state, &format!("list {}", scope.kind.info.plural), false)?;
+        state.lists += 1;
         let items = (state.objects.values())
             .filter(|object| object.kind_type() == scope.kind)
             .filter(|object| selects(params.field_selector.as_deref(), scope.namespace, &***object))

@@ -44,18 +44,29 @@ impl Others {
     }
 }
 
-impl Feed {
-    pub(super) fn new<'p>(informers: &Informers, profiles: impl Iterator<Item = &'p Profile>) -> Self {
-        let others = Arc::new(Others::default());
-        let mut kinds: Vec<&'static KindType> = Vec::new();
-        for enabled in profiles.flat_map(Profile::policies) {
-            for kind in enabled.policy().kinds() {
-                if !kinds.contains(&kind) {
-                    kinds.push(kind);
-                }
+/// The kinds that a scheduler with these profiles reads.
+pub(super) fn kinds<'p>(profiles: impl Iterator<Item = &'p Profile>) -> Vec<&'static KindType> {
+    let own = [KindType::of::<Pod>(), KindType::of::<Node>(), KindType::of::<Namespace>()];
+    own.into_iter().chain(kinds_of_policies(profiles)).collect()
+}
+
+fn kinds_of_policies<'p>(profiles: impl Iterator<Item = &'p Profile>) -> Vec<&'static KindType> {
+    let mut kinds: Vec<&'static KindType> = Vec::new();
+    for enabled in profiles.flat_map(Profile::policies) {
+        for kind in enabled.policy().kinds() {
+            if !kinds.contains(&kind) {
+                kinds.push(kind);
             }
         }
-        for kind in kinds {
+    }
+    kinds
+}
+
+impl Feed {
+    /// What these informers tell, beginning with all that they know.
+    pub(super) fn new<'p>(informers: &Informers, profiles: impl Iterator<Item = &'p Profile>) -> Self {
+        let others = Arc::new(Others::default());
+        for kind in kinds_of_policies(profiles) {
             let others = others.clone();
             informers.of_kind(kind).on_change(move |change| others.push(change));
         }

@@ -29,6 +29,7 @@ use std::time::Duration;
 use longshore_core::api::pod::Pod;
 use longshore_core::client::{Bind, Client};
 use longshore_core::clock::Clock;
+use longshore_core::informer::Informers;
 use longshore_core::leader::{Ended, LeaderConfig, LeaderElector};
 use longshore_core::scheduling::TieBreak;
 use tokio_util::sync::CancellationToken;
@@ -145,19 +146,36 @@ impl Scheduler {
 
     /// Places pods until cancelled; with a leader configured, whenever it leads. All it started has ended when it returns.
     pub async fn run(self, cancel: CancellationToken) {
+        let informers = Informers::new(self.client.clone(), self.clock.clone(), self.options.seed);
+        for kind in feed::kinds(self.options.profiles.iter()) {
+            informers.of_kind(kind);
+        }
+        let caches = CancellationToken::new();
+        let work = async {
+            self.work(&informers, cancel).await;
+            caches.cancel();
+        };
+        tokio::join!(informers.run(caches.clone()), work);
+    }
+
+    /// Places pods when it may. While another leads the caches are kept current, so that it begins at once when it is elected: what the
+    /// other did last may be missing then, which costs a binding that the ledger refuses, as any news that comes late does.
+    async fn work(&self, informers: &Informers, cancel: CancellationToken) {
         let Some(config) = self.options.leader.clone() else {
-            return self.lead(cancel, self.client.clone()).await;
+            return self.lead(informers, cancel, self.client.clone()).await;
         };
         let mut elector = LeaderElector::new(self.client.clone(), self.clock.clone(), config, self.options.seed);
         while !cancel.is_cancelled() {
-            let ended = elector.run(cancel.clone(), |token, client| self.lead(token, client)).await;
+            let ended = elector.run(cancel.clone(), |token, client| self.lead(informers, token, client)).await;
             if ended == Ended::Lost {
                 tracing::warn!("the scheduler no longer leads; standing again");
             }
         }
     }
 
-    async fn lead(&self, cancel: CancellationToken, client: Arc<dyn Client>) {
-        work::Loop::new(client, self.clock.clone(), &self.options, self.seat.take()).run(cancel).await;
+    async fn lead(&self, informers: &Informers, cancel: CancellationToken, client: Arc<dyn Client>) {
+        let informers = informers.with_client(client);
+        work::Loop::new(informers.clone(), self.clock.clone(), &self.options, self.seat.take()).run(cancel).await;
+        informers.drop_handlers();
     }
 }

@@ -16,6 +16,7 @@ use longshore_core::client::params::PostParams;
 use longshore_core::client::{Api, Client};
 use longshore_core::clock::{Clock, VirtualClock};
 use longshore_core::kind::{Kind, KindType};
+use longshore_core::leader::LeaderConfig;
 use longshore_core::scheduling::{Policy, QueueOrder, QueuedPod, TieBreak};
 use longshore_core::testing::client::FakeServer;
 use serde_json::{Value, json};
@@ -284,4 +285,27 @@ async fn profiles_that_cannot_work_are_refused() {
     let two_orders = build(vec![Profile::default_scheduler(), newest]).unwrap_err();
     let text = "different queue sort plugins for profile \"newest\": \"NewestFirst\", first: \"PrioritySort\"";
     assert_eq!(two_orders.to_string(), text);
+}
+
+#[tokio::test]
+async fn who_takes_over_knows_everything_already() {
+    let mut world = World::new();
+    let candidate = |identity: &str| Options {
+        leader: Some(LeaderConfig::new("kube-system", "test", identity)),
+        ..Options::default()
+    };
+    let first = Scheduler::new(world.client(), Arc::new(world.clock.clone()), candidate("first")).unwrap();
+    let first = world.schedulers.spawn(first.run(CancellationToken::new()));
+    world.rest().await;
+    world.start_with(candidate("second"));
+    world.node("n", "4").await;
+    world.pod("a", "1", json!({})).await;
+    world.until("the first places", |world| world.bound().contains_key("a")).await;
+    let listed = world.server.lists();
+    first.abort();
+    assert!(world.schedulers.join_next().await.unwrap().unwrap_err().is_cancelled());
+    world.pod("b", "1", json!({})).await;
+    world.until("the second places", |world| world.bound().contains_key("b")).await;
+    assert_eq!(world.server.lists(), listed, "nothing is read anew");
+    world.stop().await;
 }

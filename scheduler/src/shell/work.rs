@@ -73,13 +73,14 @@ fn span_of(next: &Try) -> tracing::Span {
 }
 
 impl Loop {
+    /// A loop over informers that somebody runs; it writes through their client.
     pub(super) fn new(
-        client: Arc<dyn Client>,
+        informers: Informers,
         clock: Arc<dyn Clock>,
         options: &Options,
         questions: mpsc::Receiver<Question>,
     ) -> Self {
-        let informers = Informers::new(client.clone(), clock.clone(), options.seed);
+        let client = informers.client().clone();
         let mut profiles = options.profiles.clone();
         let mut meters = Vec::new();
         if let Some(metrics) = &options.metrics {
@@ -115,8 +116,6 @@ impl Loop {
     pub(super) async fn run(mut self, cancel: CancellationToken) {
         let helpers = cancel.child_token();
         let mut tasks = JoinSet::new();
-        let (informers, stop) = (self.informers.clone(), helpers.clone());
-        tasks.spawn(async move { informers.run(stop).await });
         if let Some(writer) = self.writer.take() {
             tasks.spawn(writer.run(helpers.clone()));
         }

@@ -10,7 +10,7 @@ use longshore_core::api::Event;
 use longshore_core::client::Client;
 use longshore_core::clock::Clock;
 use longshore_core::kind::KindType;
-use longshore_core::leader::{LeaderConfig, LeaderElector, LeaderTimings};
+use longshore_core::leader::{LeaderConfig, LeaderTimings};
 use longshore_core::store::Store;
 use longshore_node::{NodeAgent, Options as NodeOptions};
 use longshore_runtime_simulated::{Options as RuntimeOptions, SimulatedNetwork, SimulatedRuntime};
@@ -119,11 +119,8 @@ pub async fn controllers(
         seed,
         ..ControllerOptions::default()
     };
-    let mut elector = LeaderElector::new(client, clock.clone(), elected(CONTROLLERS, &identity), seed);
-    loop {
-        let lead = |token, client| ControllerManager::new(client, clock.clone(), options.clone()).run(token);
-        elector.run(CancellationToken::new(), lead).await;
-    }
+    let leader = elected(CONTROLLERS, &identity);
+    ControllerManager::run_elected(client, clock, &options, leader, CancellationToken::new()).await;
 }
 
 /// What stays of a node when its agent's process ends.
