@@ -6,6 +6,9 @@ use std::fmt;
 use longshore_core::store::Error;
 use tonic::{Code, ConnectError, Status};
 
+/// What a member says that knows of no leader.
+const NO_LEADER: &str = "etcdserver: no leader";
+
 /// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
@@ -47,6 +50,11 @@ impl Failure {
     /// Whether another try may go better.
     pub(crate) fn is_passing(&self) -> bool {
         matches!(self.kind, Kind::Nothing | Kind::Unknown)
+    }
+
+    /// Whether the member that was asked knows of no leader, as one that is cut off from the others.
+    pub(crate) fn has_no_leader(&self) -> bool {
+        self.reason.contains(NO_LEADER)
     }
 
     /// What the store's callers are told of a read.
@@ -105,7 +113,7 @@ fn kind_of(status: &Status) -> Kind {
         Code::InvalidArgument if says("request is too large") => Kind::TooLarge,
         Code::NotFound if says("requested lease not found") => Kind::LeaseGone,
         // Asked when the request arrives (all of ours require a leader), before it is looked at.
-        Code::Unavailable if says("etcdserver: no leader") => Kind::Nothing,
+        Code::Unavailable if says(NO_LEADER) => Kind::Nothing,
         // Tokens are looked at before requests are; a new one is fetched with the next try.
         Code::Unauthenticated => Kind::Nothing,
         Code::InvalidArgument if says("revision of auth store is old") => Kind::Nothing,
@@ -138,7 +146,7 @@ mod tests {
 
     #[test]
     fn only_what_was_never_proposed_counts_as_nothing() {
-        assert_eq!(kind(Code::Unavailable, "etcdserver: no leader"), Kind::Nothing);
+        assert_eq!(kind(Code::Unavailable, NO_LEADER), Kind::Nothing);
         assert_eq!(kind(Code::ResourceExhausted, "etcdserver: too many requests"), Kind::Nothing);
         assert_eq!(kind(Code::Unauthenticated, "etcdserver: invalid auth token"), Kind::Nothing);
         for unknown in ["etcdserver: leader changed", "etcdserver: request timed out", "transport error"] {

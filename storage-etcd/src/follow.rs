@@ -12,7 +12,7 @@ use etcd_client::{Event, EventType, WatchOptions, WatchResponse, WatchStream};
 use longshore_core::store::{Change, Commit, KeyValue, Revision};
 
 use crate::failure::{Failure, Kind};
-use crate::members::{self, Members};
+use crate::members::{self, Member, Members};
 use crate::text;
 
 /// All commits after a revision. Dropping it ends the watch.
@@ -20,7 +20,7 @@ pub(crate) struct Follow {
     members: Arc<Members>,
     /// The last revision that was answered.
     last: Revision,
-    open: Option<(usize, WatchStream)>,
+    open: Option<(Member, WatchStream)>,
     /// A commit of which the next answer may bring more changes.
     held: Option<Commit>,
     /// Failures since something was last answered.
@@ -83,8 +83,8 @@ impl Follow {
                 }
                 Err(Trouble::Final(broken)) => return Err(broken),
                 Err(Trouble::Passing(failure)) => {
-                    if let Some((index, _)) = self.open.take() {
-                        self.members.lost(index);
+                    if let Some((member, _)) = self.open.take() {
+                        self.members.lost(member.index);
                     }
                     self.held = None;
                     self.failures += 1;
@@ -100,11 +100,16 @@ impl Follow {
 
     /// Takes one answer of etcd, after connecting if need be.
     async fn step(&mut self) -> Result<Vec<Commit>, Trouble> {
-        let stream = match &mut self.open {
-            Some((_, stream)) => stream,
-            closed => &mut closed.insert(connect(&self.members, self.last).await?).1,
+        let (member, stream) = match &mut self.open {
+            Some(open) => open,
+            closed => closed.insert(connect(&self.members, self.last).await?),
         };
-        let answer = stream.message().await.map_err(Failure::from)?;
+        let answer = tokio::select! {
+            biased;
+            answer = stream.message() => answer.map_err(Failure::from)?,
+            // A watch on which nothing comes may be one of a member that hangs.
+            hangs = self.members.hangs(member) => return Err(hangs.into()),
+        };
         let answer = answer.ok_or_else(|| Failure::unknown("etcd ended the watch"))?;
         if answer.compact_revision() > 0 {
             return Err(Trouble::Final(Broken::Compacted { oldest: text::revision(answer.compact_revision()) }));
@@ -152,7 +157,7 @@ impl Follow {
 }
 
 /// Watches all keys from the first change after a revision on.
-async fn connect(members: &Members, after: Revision) -> Result<(usize, WatchStream), Trouble> {
+async fn connect(members: &Members, after: Revision) -> Result<(Member, WatchStream), Trouble> {
     let opened = members.once(|mut member| async move {
         let current = members::revision(member.clone()).await?;
         let options = WatchOptions::new()
@@ -162,16 +167,16 @@ async fn connect(members: &Members, after: Revision) -> Result<(usize, WatchStre
             .with_fragment();
         let mut stream = member.watch.watch("", Some(options)).await?;
         let first = stream.message().await?;
-        Ok((current, member.index, stream, first))
+        Ok((current, member, stream, first))
     });
-    let (current, index, stream, first) = opened.await?;
+    let (current, member, stream, first) = opened.await?;
     if current < after {
         return Err(Trouble::Final(Broken::Rewritten));
     }
     match first {
-        Some(answer) if answer.created() && !answer.canceled() => Ok((index, stream)),
+        Some(answer) if answer.created() && !answer.canceled() => Ok((member, stream)),
         refused => {
-            members.lost(index);
+            members.lost(member.index);
             let why = refused.map_or_else(String::new, |answer| answer.cancel_reason().to_owned());
             Err(Failure { kind: Kind::Unknown, reason: format!("etcd does not watch: {why}") }.into())
         }

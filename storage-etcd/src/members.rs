@@ -1,6 +1,7 @@
 //! The members of the etcd cluster that this process knows, and how one of them is asked.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use longshore_core::queue::Backoff;
 use longshore_core::store::Revision;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
+use tokio::sync::watch;
 
 use crate::failure::{Failure, Kind};
 use crate::text;
@@ -22,8 +24,12 @@ use crate::{OpenError, Options};
 /// Waits between tries, each with up to as much again of jitter.
 const BACKOFF: Backoff = Backoff { base: Duration::from_millis(25), max: Duration::from_secs(2) };
 
-/// How often a connection is tried, and how long the answer may take: what a member that hangs costs. etcd refuses more than one in 5 s.
+/// How often a connection is tried that nobody waits for, and how long the answer may take. etcd refuses more than one in 5 s.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(6), Duration::from_secs(2));
+
+/// How long a member may leave somebody waiting before it is asked whether it lives, and how long that answer may take before another is
+/// asked: together what one that hangs costs.
+const LIVES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(1));
 
 /// Most bytes of one answer. etcd itself bounds its answers only by what was asked for, so the requests do that.
 const ANSWER_BYTES_MAX: usize = 1 << 30;
@@ -55,6 +61,16 @@ pub(crate) struct Member {
     pub(crate) lease: LeaseClient,
     pub(crate) maintenance: MaintenanceClient,
     pub(crate) cluster: ClusterClient,
+    life: Arc<Life>,
+}
+
+/// What is known of a connection.
+#[derive(Default)]
+struct Life {
+    /// Whoever asks whether the member lives; the others wait for the answer.
+    asking: tokio::sync::Mutex<()>,
+    /// It does not.
+    hangs: watch::Sender<bool>,
 }
 
 impl fmt::Debug for Members {
@@ -139,9 +155,14 @@ impl Members {
     {
         let asked = async {
             let member = self.connected(index).await?;
-            match self.within(self.request_timeout, call(member)).await {
-                Some(answer) => Ok(answer?),
-                None => Err(Failure::unknown(format!("no answer in {:?}", self.request_timeout))),
+            let answer = self.within(self.request_timeout, call(member.clone()));
+            tokio::select! {
+                biased;
+                answer = answer => match answer {
+                    Some(answer) => Ok(answer?),
+                    None => Err(Failure::unknown(format!("no answer in {:?}", self.request_timeout))),
+                },
+                hangs = self.hangs(&member) => Err(hangs),
             }
         };
         match asked.await {
@@ -153,6 +174,62 @@ impl Members {
                 let reason = format!("{}: {}", self.endpoints[index].url, failure.reason);
                 Err(Failure { reason, ..failure })
             }
+        }
+    }
+
+    /// Ends when a member from which somebody waits for an answer is found to hang, and its connection is given up. One that is only slow
+    /// still answers for itself, which is what it is asked to do; and one that does not, or has no leader, is given up only if another is
+    /// better, for on a machine that has too much to do all are slow.
+    pub(crate) async fn hangs(&self, member: &Member) -> Failure {
+        let Life { asking, hangs } = &*member.life;
+        let found = async {
+            loop {
+                self.clock.sleep(LIVES.0).await;
+                let _asking = asking.lock().await;
+                let mut own = pin!(lives(member.clone()));
+                let other = self.other_lives(member.index);
+                let given_up = match self.within(LIVES.1, &mut own).await {
+                    Some(Err(error)) if error.has_no_leader() => self.within(LIVES.1, other).await.is_some(),
+                    // Another error is an answer, too: a connection that is broken has told so to whoever waits.
+                    Some(_) => false,
+                    None => tokio::select! {
+                        biased;
+                        _ = own => false,
+                        () = other => true,
+                    },
+                };
+                if given_up {
+                    tracing::warn!(
+                        member = self.endpoints[member.index].url,
+                        "etcd hangs, going on with another member"
+                    );
+                    self.lost(member.index);
+                    hangs.send_replace(true);
+                    return;
+                }
+            }
+        };
+        let mut told = hangs.subscribe();
+        tokio::select! {
+            _ = told.wait_for(|hangs| *hangs) => {}
+            () = found => {}
+        }
+        Failure::unknown("the member hangs")
+    }
+
+    /// Waits until one of the other members says that it lives.
+    async fn other_lives(&self, index: usize) {
+        loop {
+            for distance in 1..self.endpoints.len() {
+                let lives = async {
+                    let member = self.connected((index + distance) % self.endpoints.len()).await.ok()?;
+                    lives(member).await.ok()
+                };
+                if self.within(LIVES.1, lives).await.flatten().is_some() {
+                    return;
+                }
+            }
+            self.clock.sleep(LIVES.0).await;
         }
     }
 
@@ -216,6 +293,7 @@ impl Members {
             lease: client.lease_client(),
             maintenance: client.maintenance_client(),
             cluster: client.cluster_client(),
+            life: Arc::default(),
         };
         *endpoint.member.write().unwrap_or_else(PoisonError::into_inner) = Some(member.clone());
         Ok(member)
@@ -241,6 +319,12 @@ impl Members {
 pub(crate) async fn revision(mut member: Member) -> Result<Revision, etcd_client::Error> {
     let found = member.kv.get(text::ALL, Some(GetOptions::new().with_count_only())).await?;
     Ok(found.header().map_or(0, |header| text::revision(header.revision())))
+}
+
+/// Asks a member for something that it knows by itself.
+async fn lives(mut member: Member) -> Result<(), Failure> {
+    let options = GetOptions::new().with_count_only().with_serializable();
+    member.kv.get(text::ALL, Some(options)).await.map(drop).map_err(Failure::from)
 }
 
 /// Tries of one request.

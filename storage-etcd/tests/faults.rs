@@ -4,10 +4,12 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
+use longshore_core::clock::{Clock, SystemClock};
 use longshore_core::store::{
     Change, Committed, Error, HistoryLimits, ListOptions, Revision, Store, Transaction, WatchEvent, WatchStream,
 };
@@ -294,6 +296,49 @@ async fn with_one_of_three_members_down_everything_goes_on() {
                 break;
             }
         }
+    }
+}
+
+/// Connections notice it after 8 s, and one try of a request ends after 5.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_hangs_is_left_before_connections_notice() {
+    if !is_installed() {
+        return;
+    }
+    let clock = SystemClock::new();
+    for hanging in 0..3 {
+        let cluster = Cluster::start(3).await;
+        let stores: Vec<EtcdStore> = futures::future::join_all((0..6).map(|seed| {
+            let mut options = Options::new(cluster.urls().iter().cloned());
+            // Whichever member each begins with.
+            (options.seed, options.request_timeout) = (seed, Duration::from_secs(60));
+            open(options)
+        }))
+        .await;
+        let mut watches = Vec::new();
+        for store in &stores {
+            watches.push(store.watch("/", store.status().await.unwrap().revision).await.unwrap());
+        }
+        cluster.pause(hanging);
+        let begun = clock.elapsed();
+        let all = stores
+            .iter()
+            .enumerate()
+            .map(|(number, store)| async move { create(store, &format!("/k/{number}")).await });
+        futures::future::join_all(all).await;
+        let last = futures::future::join_all(stores.iter().map(|store| store.get("/k/0"))).await;
+        assert!(last.iter().all(|found| found.as_ref().unwrap().value.is_some()));
+        for watch in &mut watches {
+            let mut seen = BTreeSet::new();
+            while seen.len() < stores.len() {
+                match watch.next().await.unwrap().unwrap() {
+                    WatchEvent::Changes { changes, .. } => seen.extend(changes.into_iter().map(|change| change.key)),
+                    WatchEvent::Progress(_) => {}
+                }
+            }
+        }
+        let took = clock.elapsed() - begun;
+        assert!(took < Duration::from_secs(7), "{took:?} with member {hanging} stopped");
     }
 }
 

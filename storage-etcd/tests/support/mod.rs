@@ -20,6 +20,8 @@ use futures::StreamExt;
 use longshore_core::clock::{Clock, SystemClock};
 use longshore_core::store::{WatchEvent, WatchStream};
 use longshore_storage_etcd::{EtcdStore, Options};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 /// How often a cluster is started on other ports because somebody took one of them.
@@ -137,6 +139,13 @@ impl Cluster {
     /// Kills a member as `kill -9` does.
     pub fn kill(&self, member: usize) {
         self.members.lock().unwrap()[member].process = None;
+    }
+
+    /// Stops a member as `SIGSTOP` does: its connections stand, and nothing answers on them.
+    pub fn pause(&self, member: usize) {
+        let members = self.members.lock().unwrap();
+        let pid = Pid::from_raw(members[member].process.as_ref().unwrap().0.id().cast_signed());
+        kill(pid, Signal::SIGSTOP).unwrap();
     }
 
     /// Waits until every member listens; false if one has ended.
