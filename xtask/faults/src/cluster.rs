@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use crate::plan::{Fault, Link, MEMBERS, NODES, REPLICAS, Target};
+use crate::plan::{Fault, Link, MEMBERS, NODES, REPLICAS, Split, Target};
 use crate::process::Process;
 use crate::relay::{Relay, State};
 
@@ -50,7 +50,7 @@ pub fn missing_program() -> Option<&'static str> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let directories: Vec<PathBuf> = std::env::split_paths(&path).collect();
     let has = |program: &&str| directories.iter().any(|directory| directory.join(program).is_file());
-    ["etcd", "bindfs", "setpriv", "ip"].into_iter().find(|program| !has(program))
+    ["etcd", "bindfs", "setpriv", "unshare", "ip"].into_iter().find(|program| !has(program))
 }
 
 /// The library that gives a process another time, if it is installed.
@@ -116,6 +116,18 @@ fn peer_port(member: usize) -> usize {
     12_010 + member
 }
 
+/// How members call each other: a name that leads each of them through a relay of its own.
+fn peer_name(member: usize) -> String {
+    format!("m{member}.peer:{}", peer_port(member))
+}
+
+/// Where the relay from a member to another listens.
+fn peer_relay(from: usize, to: usize) -> SocketAddr {
+    let part = |member: usize| u8::try_from(member + 1).unwrap_or(u8::MAX);
+    let port = u16::try_from(peer_port(to)).unwrap_or_default();
+    SocketAddr::from((Ipv4Addr::new(127, 0, part(from), part(to)), port))
+}
+
 fn server_port(server: usize) -> usize {
     16_000 + server
 }
@@ -149,6 +161,14 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Ends everything; when this returns the next cluster may have its addresses.
+    pub async fn stop(mut self) {
+        self.processes.clear();
+        for relay in std::mem::take(&mut self.links).into_values() {
+            relay.close().await;
+        }
+    }
+
     /// Where everything is.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
@@ -166,9 +186,9 @@ impl Cluster {
     }
 
     async fn start_members(&mut self) -> Result<(), String> {
-        let peers: Vec<String> =
-            (0..MEMBERS).map(|member| format!("m{member}=http://{}", loopback(peer_port(member)))).collect();
+        let peers: Vec<String> = (0..MEMBERS).map(|member| format!("m{member}=http://{}", peer_name(member))).collect();
         for member in 0..MEMBERS {
+            let hosts = self.peer_links(member).await?;
             let (disk, data) = (self.path(&format!("disk{member}")), self.path(&format!("m{member}")));
             for path in [&disk, &data] {
                 fs::create_dir(path).map_err(|error| format!("cannot make {}: {error}", path.display()))?;
@@ -192,19 +212,35 @@ impl Cluster {
                 format!("--listen-client-urls=http://{client}"),
                 format!("--advertise-client-urls=http://{client}"),
                 format!("--listen-peer-urls=http://{peer}"),
-                format!("--initial-advertise-peer-urls=http://{peer}"),
+                format!("--initial-advertise-peer-urls=http://{}", peer_name(member)),
                 format!("--initial-cluster={}", peers.join(",")),
                 "--heartbeat-interval=150".to_owned(),
                 "--election-timeout=1500".to_owned(),
                 "--logger=zap".to_owned(),
                 "--log-level=warn".to_owned(),
             ];
-            let mut process =
-                Process::new(&format!("etcd{member}"), Path::new("etcd"), self.directory.path()).args(arguments);
+            // Each member has its own idea of where the others are.
+            let own_hosts = ["--mount", "sh", "-c", "mount --bind \"$0\" /etc/hosts && exec etcd \"$@\""];
+            let process = Process::new(&format!("etcd{member}"), Path::new("unshare"), self.directory.path());
+            let mut process = process.args(own_hosts).args([hosts]).args(arguments);
             process.start()?;
             self.processes.insert(Target::Member(member), process);
         }
         Ok(())
+    }
+
+    /// Makes the relays from a member to the others, and writes the file of names by which it finds them.
+    async fn peer_links(&mut self, member: usize) -> Result<PathBuf, String> {
+        let mut hosts = format!("127.0.0.1 localhost m{member}.peer\n");
+        for other in (0..MEMBERS).filter(|other| *other != member) {
+            let (link, at) = (Link::Peer { from: member, to: other }, peer_relay(member, other));
+            let relay = Relay::between(at, loopback(peer_port(other))).await;
+            self.links.insert(link, relay.map_err(|error| format!("cannot relay {link:?}: {error}"))?);
+            hosts.push_str(&format!("{} m{other}.peer\n", at.ip()));
+        }
+        let path = self.path(&format!("hosts{member}"));
+        fs::write(&path, hosts).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        Ok(path)
     }
 
     async fn start_servers(&mut self, program: &Path) -> Result<(), String> {
@@ -363,6 +399,7 @@ impl Cluster {
             Fault::CutOff(server) => {
                 (0..MEMBERS).for_each(|member| self.link(Link::Store { server, member }, State::Cut))
             }
+            Fault::Partition(split, state) => self.links(split, state),
             Fault::FullDisk(member) => fill(&self.ballast(member)),
             Fault::SlowDisk(member) => self.stall(member),
             Fault::Clock(target, seconds) => self.step(target, seconds),
@@ -380,6 +417,7 @@ impl Cluster {
             Fault::CutOff(server) => {
                 (0..MEMBERS).for_each(|member| self.link(Link::Store { server, member }, State::Open))
             }
+            Fault::Partition(split, _) => self.links(split, State::Open),
             // It was not there if the disk could not be filled at all.
             Fault::FullDisk(member) => drop(fs::remove_file(self.ballast(member))),
             Fault::SlowDisk(member) => {
@@ -447,6 +485,10 @@ impl Cluster {
         if let Some(relay) = self.links.get(&link) {
             relay.set(state);
         }
+    }
+
+    fn links(&self, split: Split, state: State) {
+        split.links().into_iter().for_each(|link| self.link(link, state));
     }
 
     fn step(&mut self, target: Target, seconds: i64) {

@@ -1,6 +1,6 @@
 //! A fault harness of real processes: three members of etcd, three API servers, three schedulers, three controllers and hollow
 //! nodes, with relays between them. While clients create, scale, update and delete, a schedule of faults that follows from a seed
-//! kills and pauses processes, cuts, delays and silences links, fills and slows disks, and steps clocks. Then faults end, everything
+//! kills and pauses processes, cuts, delays and silences links, parts the members of etcd from each other, fills and slows disks, and steps clocks. Then faults end, everything
 //! must come to rest, and [`check`] looks for promises that were not kept.
 //!
 //! The same seed gives the same faults and the same intentions of clients. How the processes interleave it does not decide: a seed

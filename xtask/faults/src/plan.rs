@@ -9,6 +9,8 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng, seq::SliceRandom};
 use rand_pcg::Pcg64;
 
+use crate::relay::State;
+
 /// A process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
@@ -38,10 +40,39 @@ pub enum Link {
         /// The member.
         member: usize,
     },
+    /// From a member to another.
+    Peer {
+        /// Who connects.
+        from: usize,
+        /// To whom.
+        to: usize,
+    },
     /// From all clients and watches of the run to an API server.
     Clients(usize),
     /// From a scheduler, controllers or a node to its API server.
     Part(Target),
+}
+
+/// Which members have trouble to reach each other; clients reach them all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Split {
+    /// One is alone, and so without a quorum.
+    Alone(usize),
+    /// Two reach the third and not each other.
+    Apart(usize, usize),
+}
+
+impl Split {
+    /// The links between them.
+    pub fn links(self) -> Vec<Link> {
+        let both = |one, other| [Link::Peer { from: one, to: other }, Link::Peer { from: other, to: one }];
+        match self {
+            Self::Alone(member) => {
+                (0..MEMBERS).filter(|other| *other != member).flat_map(|other| both(member, other)).collect()
+            }
+            Self::Apart(one, other) => both(one, other).into(),
+        }
+    }
 }
 
 /// Something that goes wrong for a while.
@@ -59,6 +90,8 @@ pub enum Fault {
     Silence(Link),
     /// An API server reaches no member.
     CutOff(usize),
+    /// The links between members are so.
+    Partition(Split, State),
     /// A member's disk is full.
     FullDisk(usize),
     /// A member's disk stalls again and again.
@@ -77,6 +110,10 @@ impl Fault {
             Self::Delay(..) => "link delayed",
             Self::Silence(_) => "link silent",
             Self::CutOff(_) => "cut off from the store",
+            Self::Partition(_, State::Delayed(_)) => "members slow to each other",
+            Self::Partition(Split::Alone(_), State::Silent) => "member silently alone",
+            Self::Partition(Split::Alone(_), _) => "member alone",
+            Self::Partition(Split::Apart(..), _) => "members apart",
             Self::FullDisk(_) => "disk full",
             Self::SlowDisk(_) => "disk slow",
             Self::Clock(..) => "clock step",
@@ -90,6 +127,10 @@ impl fmt::Display for Fault {
             Self::Kill(target) | Self::Pause(target) => write!(f, "{}: {target:?}", self.kind()),
             Self::Cut(link) | Self::Silence(link) => write!(f, "{}: {link:?}", self.kind()),
             Self::Delay(link, by) => write!(f, "{} by {} ms: {link:?}", self.kind(), by.as_millis()),
+            Self::Partition(split, State::Delayed(by)) => {
+                write!(f, "{} by {} ms: {split:?}", self.kind(), by.as_millis())
+            }
+            Self::Partition(split, state) => write!(f, "{}: {split:?}, {state:?}", self.kind()),
             Self::CutOff(server) => write!(f, "{}: Server({server})", self.kind()),
             Self::FullDisk(member) | Self::SlowDisk(member) => write!(f, "{}: Member({member})", self.kind()),
             Self::Clock(target, seconds) => write!(f, "{} by {seconds} s: {target:?}", self.kind()),
@@ -131,8 +172,9 @@ pub const REPLICAS: usize = 3;
 /// Nodes.
 pub const NODES: usize = 3;
 
-/// A layer, of which one thing is faulty at a time.
-const LANES: [fn(&mut Pcg64, usize) -> Fault; 6] = [member, server, scheduler, controllers, node, link];
+/// A layer, of which one thing is faulty at a time, with the number of its kinds of faults.
+const LANES: [(fn(&mut Pcg64, usize) -> Fault, usize); 6] =
+    [(member, 8), (server, 4), (scheduler, 4), (controllers, 4), (node, 4), (link, 4)];
 
 fn member(rng: &mut Pcg64, kind: usize) -> Fault {
     let member = rng.random_range(0..MEMBERS);
@@ -140,7 +182,15 @@ fn member(rng: &mut Pcg64, kind: usize) -> Fault {
         0 => Fault::Kill(Target::Member(member)),
         1 => Fault::Pause(Target::Member(member)),
         2 => Fault::FullDisk(member),
-        _ => Fault::SlowDisk(member),
+        3 => Fault::SlowDisk(member),
+        4 => Fault::Partition(Split::Alone(member), State::Cut),
+        5 => Fault::Partition(Split::Alone(member), State::Silent),
+        6 => {
+            let other = (member + rng.random_range(1..MEMBERS)) % MEMBERS;
+            let state = if rng.random_ratio(1, 2) { State::Cut } else { State::Silent };
+            Fault::Partition(Split::Apart(member, other), state)
+        }
+        _ => Fault::Partition(Split::Alone(member), State::Delayed(Duration::from_millis(rng.random_range(50..600)))),
     }
 }
 
@@ -203,7 +253,7 @@ fn step(rng: &mut Pcg64) -> i64 {
 /// The faults of a run, in the order in which they begin.
 pub fn faults(seed: u64, duration: Duration, pace: Pace) -> Vec<Planned> {
     let mut planned = Vec::new();
-    for (lane, fault) in (0_u64..).zip(LANES) {
+    for (lane, (fault, count)) in (0_u64..).zip(LANES) {
         let mut rng = Pcg64::seed_from_u64(seed.wrapping_mul(31).wrapping_add(lane));
         let mut time = |(least, most)| Duration::from_millis(rng.random_range(least..=most));
         let mut at = time(pace.gap_ms);
@@ -217,7 +267,7 @@ pub fn faults(seed: u64, duration: Duration, pace: Pace) -> Vec<Planned> {
             let mut rng = Pcg64::seed_from_u64(seed ^ u64::try_from(until.as_nanos()).unwrap_or(lane));
             // Every kind comes before one comes again.
             if kinds.is_empty() {
-                kinds.extend(0..4);
+                kinds.extend(0..count);
                 kinds.shuffle(&mut rng);
             }
             let kind = kinds.pop().unwrap_or(0);
@@ -252,9 +302,34 @@ mod tests {
     }
 
     #[test]
+    fn whoever_is_alone_reaches_nobody_and_is_reached_by_nobody() {
+        let links = Split::Alone(1).links();
+        assert_eq!(links.len(), 4);
+        let with_one =
+            |link: &Link| matches!(link, Link::Peer { from: 1, to: 0 | 2 } | Link::Peer { from: 0 | 2, to: 1 });
+        assert!(links.iter().all(with_one), "{links:?}");
+        assert_eq!(Split::Apart(2, 0).links(), [Link::Peer { from: 2, to: 0 }, Link::Peer { from: 0, to: 2 }]);
+    }
+
+    #[test]
+    fn a_long_run_has_partitions_of_all_kinds() {
+        let plan = faults(3, Duration::from_secs(600), Pace::LONG);
+        let kinds: BTreeSet<_> = plan.iter().map(|one| one.fault.kind()).collect();
+        for kind in ["member alone", "member silently alone", "members apart", "members slow to each other"] {
+            assert!(kinds.contains(kind), "{kind}: {kinds:?}");
+        }
+    }
+
+    #[test]
     fn never_is_more_than_one_member_or_one_server_down() {
         let is_member = |fault: Fault| {
-            matches!(fault, Fault::Kill(Target::Member(_)) | Fault::Pause(Target::Member(_)) | Fault::FullDisk(_))
+            matches!(
+                fault,
+                Fault::Kill(Target::Member(_))
+                    | Fault::Pause(Target::Member(_))
+                    | Fault::FullDisk(_)
+                    | Fault::Partition(..)
+            )
         };
         let is_server = |fault: Fault| {
             matches!(fault, Fault::Kill(Target::Server(_)) | Fault::Pause(Target::Server(_)) | Fault::CutOff(_))

@@ -31,7 +31,7 @@ pub enum State {
 pub struct Relay {
     port: u16,
     state: watch::Sender<State>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Relay {
@@ -40,7 +40,15 @@ impl Relay {
     /// # Errors
     /// As listening.
     pub async fn to(target: SocketAddr) -> std::io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        Self::between((Ipv4Addr::LOCALHOST, 0).into(), target).await
+    }
+
+    /// Listens at an address of its own.
+    ///
+    /// # Errors
+    /// As listening.
+    pub async fn between(listen: SocketAddr, target: SocketAddr) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(listen).await?;
         let port = listener.local_addr()?.port();
         let state = watch::Sender::default();
         let mut tasks = JoinSet::new();
@@ -52,12 +60,17 @@ impl Relay {
                 connections.spawn(connection(here, target, seen.clone()));
             }
         });
-        Ok(Self { port, state, _tasks: tasks })
+        Ok(Self { port, state, tasks })
     }
 
     /// Where it listens.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Ends it; when this returns another may listen where it did.
+    pub async fn close(mut self) {
+        self.tasks.shutdown().await;
     }
 
     /// Changes how the link is.
@@ -156,6 +169,22 @@ mod tests {
         assert!(ask(&mut connect().await.unwrap()).await.is_err(), "new ones end at once");
         relay.set(State::Open);
         assert_eq!(ask(&mut connect().await.unwrap()).await.unwrap(), b'x');
+    }
+
+    #[tokio::test]
+    async fn one_that_was_closed_leaves_its_address_to_the_next() {
+        let (address, _tasks) = echo().await;
+        let relay = Relay::to(address).await.unwrap();
+        let port = relay.port();
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+        assert_eq!(ask(&mut stream).await.unwrap(), b'x');
+        relay.close().await;
+        assert!(ask(&mut stream).await.is_err());
+        let next = Relay::between((Ipv4Addr::LOCALHOST, port).into(), address).await.unwrap();
+        assert_eq!(
+            ask(&mut TcpStream::connect((Ipv4Addr::LOCALHOST, next.port())).await.unwrap()).await.unwrap(),
+            b'x'
+        );
     }
 
     #[tokio::test]

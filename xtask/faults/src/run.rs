@@ -61,6 +61,7 @@ pub async fn run(options: &Options, say: &dyn Fn(String)) -> Result<Report, Stri
     if let Some(logs) = &options.logs {
         cluster.keep_logs(logs);
     }
+    cluster.stop().await;
     done
 }
 
