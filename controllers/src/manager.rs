@@ -298,9 +298,10 @@ mod tests {
             let leader = LeaderConfig::new("kube-system", "test", identity);
             async move { ControllerManager::run_elected(client, clock, &options, leader, CancellationToken::new()).await }
         };
-        let first = tokio::spawn(stand("first"));
+        let mut processes = JoinSet::new();
+        let first = processes.spawn(stand("first"));
         world.yield_all().await;
-        let second = tokio::spawn(stand("second"));
+        processes.spawn(stand("second"));
         let mut web = ReplicaSet { metadata: meta("web"), ..ReplicaSet::default() };
         (web.spec.replicas, web.spec.selector, web.spec.template) = (Some(3), selector("web"), template("web", "a"));
         world.create(web).await;
@@ -329,7 +330,6 @@ mod tests {
         world.server.set_lagging(false);
         pass(2).await;
         assert_eq!(world.all::<Pod>().len(), 6);
-        second.abort();
     }
 
     /// All controllers at once bring a cluster to rest: when it is as wanted nobody writes any more.

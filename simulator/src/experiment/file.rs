@@ -68,7 +68,7 @@ impl Experiment {
         }
         if let Some(Spanned { mut value, referenced, .. }) = document.compaction {
             value.resolve(base);
-            kinds.push((Kind::Compaction(value), TRIALS, of(referenced)));
+            kinds.push((Kind::Compaction(Box::new(value)), TRIALS, of(referenced)));
         }
         if let Some(Spanned { mut value, referenced, .. }) = document.simulation {
             value.resolve(base);

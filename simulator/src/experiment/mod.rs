@@ -67,7 +67,7 @@ pub enum Kind {
     /// Pods arrive one after another and stay: [`Packing`](crate::Packing).
     Packing(PackingSpec),
     /// How few machines would do: [`Compaction`](crate::Compaction).
-    Compaction(CompactionSpec),
+    Compaction(Box<CompactionSpec>),
     /// A workload in its own time: [`Simulation`](crate::simulation::Simulation).
     Simulation(Box<SimulationSpec>),
 }

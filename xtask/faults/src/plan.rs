@@ -173,8 +173,9 @@ pub const REPLICAS: usize = 3;
 pub const NODES: usize = 3;
 
 /// A layer, of which one thing is faulty at a time, with the number of its kinds of faults.
-const LANES: [(fn(&mut Pcg64, usize) -> Fault, usize); 6] =
-    [(member, 8), (server, 4), (scheduler, 4), (controllers, 4), (node, 4), (link, 4)];
+type Lane = (fn(&mut Pcg64, usize) -> Fault, usize);
+
+const LANES: [Lane; 6] = [(member, 8), (server, 4), (scheduler, 4), (controllers, 4), (node, 4), (link, 4)];
 
 fn member(rng: &mut Pcg64, kind: usize) -> Fault {
     let member = rng.random_range(0..MEMBERS);

@@ -124,8 +124,8 @@ fn normalise_graded(range: ScoreRange, nodes: &NodeSet, scores: &mut Scores) {
 macro_rules! prefers_by_use {
     ($policy:ty, $name:literal) => {
         $crate::policies::preference::prefers!($policy, $name);
-        $crate::policies::preference::scores_each!($policy, |_policy, cycle| cycle, |cycle, node| {
-            let part = Self::of_uses(&$crate::policies::packing::uses(cycle, node));
+        $crate::policies::preference::scores_each!($policy, |_policy, cycle| &cycle, |cycle, node| {
+            let part = Self::of_uses(&$crate::policies::packing::uses(*cycle, node));
             $crate::policies::packing::score(part)
         });
     };
