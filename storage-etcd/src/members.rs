@@ -1,7 +1,6 @@
 //! The members of the etcd cluster that this process knows, and how one of them is asked.
 
 use std::fmt;
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -10,6 +9,7 @@ use etcd_client::{
     Certificate, Client, ClusterClient, ConnectOptions, GetOptions, Identity, KvClient, LeaseClient, MaintenanceClient,
     TlsOptions, WatchClient,
 };
+use futures::future::BoxFuture;
 use longshore_core::clock::Clock;
 use longshore_core::queue::Backoff;
 use longshore_core::store::Revision;
@@ -154,8 +154,8 @@ impl Members {
         F: Future<Output = Result<T, etcd_client::Error>> + Send,
     {
         let asked = async {
-            let member = self.connected(index).await?;
-            let answer = self.within(self.request_timeout, call(member.clone()));
+            let member = Box::pin(self.connected(index)).await?;
+            let answer = self.within(self.request_timeout, Box::pin(call(member.clone())));
             tokio::select! {
                 biased;
                 answer = answer => match answer {
@@ -180,51 +180,52 @@ impl Members {
     /// Ends when a member from which somebody waits for an answer is found to hang, and its connection is given up. One that is only slow
     /// still answers for itself, which is what it is asked to do; and one that does not, or has no leader, is given up only if another is
     /// better, for on a machine that has too much to do all are slow.
-    pub(crate) async fn hangs(&self, member: &Member) -> Failure {
-        let Life { asking, hangs } = &*member.life;
-        let found = async {
-            loop {
-                self.clock.sleep(LIVES.0).await;
-                let _asking = asking.lock().await;
-                let mut own = pin!(lives(member.clone()));
-                let other = self.other_lives(member.index);
-                let given_up = match self.within(LIVES.1, &mut own).await {
-                    Some(Err(error)) if error.has_no_leader() => self.within(LIVES.1, other).await.is_some(),
-                    // Another error is an answer, too: a connection that is broken has told so to whoever waits.
-                    Some(_) => false,
-                    None => tokio::select! {
-                        biased;
-                        _ = own => false,
-                        () = other => true,
-                    },
-                };
-                if given_up {
-                    tracing::warn!(
-                        member = self.endpoints[member.index].url,
-                        "etcd hangs, going on with another member"
-                    );
-                    self.lost(member.index);
-                    hangs.send_replace(true);
-                    return;
-                }
+    pub(crate) fn hangs<'a>(&'a self, member: &'a Member) -> BoxFuture<'a, Failure> {
+        // In a box, for it is beside whatever is asked: without optimization the stack would hold it many times over.
+        Box::pin(async move {
+            let mut told = member.life.hangs.subscribe();
+            tokio::select! {
+                biased;
+                _ = told.wait_for(|hangs| *hangs) => {}
+                () = self.find_hanging(member) => {}
             }
-        };
-        let mut told = hangs.subscribe();
-        tokio::select! {
-            _ = told.wait_for(|hangs| *hangs) => {}
-            () = found => {}
+            Failure::unknown("the member hangs")
+        })
+    }
+
+    async fn find_hanging(&self, member: &Member) {
+        loop {
+            self.clock.sleep(LIVES.0).await;
+            let _asking = member.life.asking.lock().await;
+            let mut own = Box::pin(lives(member.clone()));
+            let other = Box::pin(self.other_lives(member.index));
+            let given_up = match self.within(LIVES.1, &mut own).await {
+                Some(Err(error)) if error.has_no_leader() => self.within(LIVES.1, other).await.is_some(),
+                // Another error is an answer, too: a connection that is broken has told so to whoever waits.
+                Some(_) => false,
+                None => tokio::select! {
+                    biased;
+                    _ = own => false,
+                    () = other => true,
+                },
+            };
+            if given_up {
+                tracing::warn!(member = self.endpoints[member.index].url, "etcd hangs, going on with another member");
+                self.lost(member.index);
+                member.life.hangs.send_replace(true);
+                return;
+            }
         }
-        Failure::unknown("the member hangs")
     }
 
     /// Waits until one of the other members says that it lives.
     async fn other_lives(&self, index: usize) {
         loop {
             for distance in 1..self.endpoints.len() {
-                let lives = async {
+                let lives = Box::pin(async {
                     let member = self.connected((index + distance) % self.endpoints.len()).await.ok()?;
                     lives(member).await.ok()
-                };
+                });
                 if self.within(LIVES.1, lives).await.flatten().is_some() {
                     return;
                 }
