@@ -92,7 +92,11 @@ fn narrowed(kubeconfig: &str, context: Option<&str>) -> Result<Value, String> {
     let Some(found) = contexts.iter().find(|entry| entry["name"] == *wanted).map(|entry| entry["context"].clone())
     else {
         let names: Vec<String> = contexts.iter().map(|entry| text(&entry["name"])).collect();
-        return Err(format!("there is no context {wanted:?}; there is {}", names.join(", ")));
+        let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        return Err(match wanted.as_str() {
+            "" => format!("no context is named, and none is the current one; there is {names}"),
+            wanted => format!("there is no context {wanted:?}; there is {names}"),
+        });
     };
     value["current-context"] = wanted.into();
     for (list, name) in [("clusters", &found["cluster"]), ("users", &found["user"])] {
@@ -185,6 +189,9 @@ mod tests {
         assert_eq!(of(None), Ok(("https://192.0.2.2".to_owned(), "2".to_owned())), "the current one");
         assert_eq!(of(Some("a")), Ok(("https://192.0.2.1".to_owned(), "1".to_owned())));
         assert_eq!(of(Some("c")), Err("there is no context \"c\"; there is a, b".to_owned()));
+        let unnamed = narrowed(&text.replace("current-context: b", ""), None).unwrap_err();
+        assert_eq!(unnamed, "no context is named, and none is the current one; there is a, b");
+        assert_eq!(narrowed("{}", Some("a")).unwrap_err(), "there is no context \"a\"; there is none");
         assert!(of_context(&text, Some("a")).unwrap().contains(r#""current-context":"a""#));
     }
 
