@@ -1,4 +1,4 @@
-//! Azure's trace for packing of 2020 (AzurePackingTraceV1), as CSV of its two tables.
+//! Azure's trace for packing of 2020 (AzurePackingTraceV1), as the published file of SQLite or as CSV of its two tables.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use longshore_core::quantity::{Format, Quantity};
 use serde::{Deserialize, Serialize};
 
-use super::lines::parts;
+use super::lines::{Stop, parts};
 use super::shape::{MachineSize, node, only_where, part, pod};
 use super::sorted::Sorter;
 use super::table::{Columns, Row, each_row, seconds};
@@ -18,15 +18,15 @@ use crate::workload::{Class, Event, Job, Task, What};
 /// Virtual machines as services, each of its tenant, from `starttime` to `endtime`; what started before the trace arrives at its
 /// beginning and runs for what was left.
 ///
-/// The published file is one of SQLite: `sqlite3 -header -csv FILE 'select * from vm' > vm.csv`, and `vmType` likewise. The trace names no
-/// machine counts: they are given here, of one or several kinds (`machineId`). A virtual machine runs on nodes of the kinds that its
+/// The published file is one of SQLite, which is read with the feature `sqlite`. The trace names no machine counts: they are given here, of one or several kinds (`machineId`). A virtual machine runs on nodes of the kinds that its
 /// type has a row for, and takes the largest of its shares of them, so with one kind everything is exact. Shares of `hdd`, `ssd` and
 /// `nic` are millionths of the resources `trace/hdd`, `trace/ssd` and `trace/nic`. Priority 0 of the trace is a pod's 1, and 1, which can be evicted, is 0.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AzurePacking {
-    /// Where `vm.csv` and `vmType.csv` are.
-    pub directory: PathBuf,
+    /// The file of SQLite, or the folder where `vm.csv` and `vmType.csv` are.
+    #[serde(alias = "directory")]
+    pub path: PathBuf,
     /// Which machines there are.
     pub machines: Vec<AzureMachines>,
     /// What every machine has.
@@ -76,9 +76,9 @@ impl AzurePacking {
             let reason = "name at least one kind of machines and how many there are".to_owned();
             return Err(TraceError::Setting { what: "azure-packing: machines", reason });
         }
-        let directory = base.join(&self.directory);
+        let path = base.join(&self.path);
         let mut types: BTreeMap<String, VmType> = BTreeMap::new();
-        each_row(&parts(&directory, "vmType", ".csv")?, TYPES, tally, |row| {
+        rows(&path, "vmType", TYPES, tally, |row| {
             let (name, shares) = (row.name("vmTypeId")?, self.shares(row)?);
             // Types that fit none of these machines are known all the same.
             let known = types.entry(name.to_owned()).or_default();
@@ -94,7 +94,7 @@ impl AzurePacking {
             Ok(())
         })?;
         let mut vms = Sorter::new();
-        each_row(&parts(&directory, "vm", ".csv")?, VMS, tally, |row| {
+        rows(&path, "vm", VMS, tally, |row| {
             let Some((at, vm)) = vm(row)? else {
                 tally.leave_out("virtual machines that ended before the trace began");
                 return Ok(());
@@ -168,6 +168,26 @@ impl AzurePacking {
         only_where(&mut pod, KIND, kind.machines.clone());
         pod
     }
+}
+
+/// Hands over every row of a table, be it of a file of SQLite or in a folder.
+fn rows(
+    path: &Path,
+    table: &'static str,
+    columns: Columns,
+    tally: &Tally,
+    each: impl FnMut(&Row<'_>) -> Result<(), Stop>,
+) -> Result<(), TraceError> {
+    if !path.is_file() {
+        return each_row(&parts(path, table, ".csv")?, columns, tally, each);
+    }
+    #[cfg(feature = "sqlite")]
+    return super::sqlite::each_row(path, table, columns, tally, each);
+    #[cfg(not(feature = "sqlite"))]
+    Err(TraceError::Setting {
+        what: "azurePacking2020: path",
+        reason: format!("{} is a file, and files of SQLite are read with the feature `sqlite`", path.display()),
+    })
 }
 
 /// When it arrives, and what; `None` if it ended before the trace began.

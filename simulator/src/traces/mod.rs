@@ -18,6 +18,8 @@ mod pai;
 mod shape;
 mod sorted;
 mod spot;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod table;
 mod tally;
 #[cfg(test)]
@@ -64,8 +66,8 @@ pub enum TraceError {
         /// The table's file.
         table: String,
     },
-    /// A file's first line does not name a column that is needed.
-    #[error("{}: the first line names no column {column}", .file.display())]
+    /// A file's first line, or a table, does not name a column that is needed.
+    #[error("{}: there is no column {column}", .file.display())]
     NoColumn {
         /// The file.
         file: PathBuf,

@@ -28,6 +28,11 @@ pub(super) struct Row<'r> {
 }
 
 impl<'r> Row<'r> {
+    #[cfg(feature = "sqlite")]
+    pub(super) fn new(fields: &'r [&'r str], places: &'r [(&'static str, usize)]) -> Self {
+        Self { fields, places }
+    }
+
     /// A value; empty if there is none.
     pub(super) fn text(&self, column: &str) -> &'r str {
         let place = self.places.iter().find(|(name, _)| *name == column).map(|(_, place)| *place);
@@ -115,7 +120,8 @@ fn bare(field: &str) -> &str {
     field.strip_prefix('"').and_then(|field| field.strip_suffix('"')).unwrap_or(field)
 }
 
-fn named(
+/// Where the columns are among the names of a file or table.
+pub(super) fn named(
     file: &Path,
     header: &[&str],
     required: &'static [&'static str],

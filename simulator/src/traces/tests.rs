@@ -230,7 +230,7 @@ fn instances_of_2019_are_put_in_order_and_have_their_collections_user() {
 
 #[test]
 fn virtual_machines_take_shares_of_the_kinds_that_they_may_run_on() {
-    let source = "azurePacking2020: { directory: azure-packing-2020, machines: [{ kind: \"16\", count: 1 }] }";
+    let source = "azurePacking2020: { path: azure-packing-2020, machines: [{ kind: \"16\", count: 1 }] }";
     let (events, left_out) = told(source);
     assert_eq!(
         events,
@@ -242,13 +242,82 @@ fn virtual_machines_take_shares_of_the_kinds_that_they_may_run_on() {
     );
     let none = "virtual machines of a type that runs on none of the kinds of machines";
     assert_eq!(left_out, [(none, 2), ("virtual machines that ended before the trace began", 1)]);
-    let both = "azurePacking2020: { directory: azure-packing-2020, machines: [{ kind: '16', count: 0 }, { kind: '17', count: 0 }] }";
+    let both = "azurePacking2020: { path: azure-packing-2020, machines: [{ kind: '16', count: 0 }, { kind: '17', count: 0 }] }";
     let (events, _) = told(both);
     assert_eq!(
         events[0],
         "0 Service 10 of \"1\" at 1: 1 of cpu=32 memory=64Gi trace/nic=100k trace/ssd=100k for 21600"
     );
     assert_eq!(events[1], "5400 Service 20 of \"1\" at 1: 1 of cpu=8 memory=32Gi trace/ssd=200k for ever");
+}
+
+/// A file of SQLite with what these statements put there.
+#[cfg(feature = "sqlite")]
+fn sqlite(directory: &Path, statements: &str) {
+    let file = rusqlite::Connection::open(directory.join("trace.sqlite")).unwrap();
+    file.execute_batch(statements).unwrap();
+}
+
+/// As the trace is published: the same rows, of numbers.
+#[cfg(feature = "sqlite")]
+#[test]
+fn a_file_of_sqlite_says_what_its_tables_as_csv_say() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut statements = String::from(
+        "CREATE TABLE vm (vmId INTEGER, tenantId INTEGER, vmTypeId INTEGER, priority INTEGER, starttime REAL, endtime REAL);
+         CREATE TABLE vmType (id INTEGER, vmTypeId INTEGER, machineId INTEGER, core REAL, memory REAL, hdd REAL, ssd REAL, nic REAL);",
+    );
+    for table in ["vm", "vmType"] {
+        let rows =
+            std::fs::read_to_string(testdata().join("azure-packing-2020").join(table).with_extension("csv")).unwrap();
+        for row in rows.lines().skip(1) {
+            let values: Vec<&str> = row.split(',').map(|value| if value.is_empty() { "NULL" } else { value }).collect();
+            statements.push_str(&format!("INSERT INTO {table} VALUES ({});", values.join(", ")));
+        }
+    }
+    sqlite(directory.path(), &statements);
+    let machines = "machines: [{ kind: '16', count: 1 }, { kind: '17', count: 1 }]";
+    let tally = Tally::with_limit(0);
+    let of = format!("azurePacking2020: {{ path: trace.sqlite, {machines} }}");
+    let events = read(directory.path(), &of, &tally).unwrap();
+    let csv = told(&format!("azurePacking2020: {{ path: azure-packing-2020, {machines} }}"));
+    assert_eq!((events.iter().map(line).collect::<Vec<_>>(), tally.left_out().into_iter().collect()), csv);
+    assert!(csv.0.len() > 4, "{csv:?}");
+}
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn what_is_bad_in_a_file_of_sqlite_is_counted_or_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = "azurePacking2020: { path: trace.sqlite, machines: [{ kind: '1', count: 1 }] }";
+    let read = |tally: &Tally| read(directory.path(), source, tally);
+    let refused = || read(&Tally::with_limit(0)).unwrap_err().to_string();
+    std::fs::write(directory.path().join("trace.sqlite"), [b'x'; 5000]).unwrap();
+    let error = refused();
+    assert!(error.contains("trace.sqlite") && error.contains("not a database"), "{error}");
+    std::fs::remove_file(directory.path().join("trace.sqlite")).unwrap();
+    sqlite(directory.path(), "CREATE TABLE vmType (vmTypeId, machineId, core, memory);");
+    let error = refused();
+    assert!(error.contains("it has no table vm"), "{error}");
+    sqlite(directory.path(), "CREATE TABLE vm (vmId, tenantId, vmTypeId, priority, starttime);");
+    let error = refused();
+    assert!(error.contains("there is no column endtime"), "{error}");
+    sqlite(
+        directory.path(),
+        "DROP TABLE vm; CREATE TABLE vm (vmId, tenantId, vmTypeId, priority, starttime, endtime);
+         INSERT INTO vmType VALUES (1, 1, 0.5, 0.5), (2, 1, 'much', 0.5);
+         INSERT INTO vm VALUES (1, 1, 1, 0, 0.5, NULL), (2, 1, 1, 0, 0, zeroblob(9)), (3, 1, 1, 0, 0, zeroblob(2000000));",
+    );
+    let tally = Tally::with_limit(9);
+    let error = read(&tally).unwrap_err().to_string();
+    assert!(error.contains("too big"), "{error}");
+    sqlite(directory.path(), "DELETE FROM vm WHERE vmId = 3;");
+    let tally = Tally::with_limit(9);
+    assert_eq!(read(&tally).unwrap().len(), 2, "a machine and a virtual machine");
+    let told: Vec<String> = tally.first_bad_rows().iter().map(ToString::to_string).collect();
+    assert!(told[0].ends_with("vmType: line 2: core is \"much\": it must be a number"), "{told:?}");
+    assert!(told[1].ends_with("vm: line 2: it has bytes where text or a number must be"), "{told:?}");
+    assert_eq!(told.len(), 2);
 }
 
 #[test]
@@ -374,7 +443,7 @@ fn bad_rows_are_counted_with_their_lines() {
             ],
         ),
         (
-            "azurePacking2020: { directory: ., machines: [{ kind: '1', count: 1 }] }",
+            "azurePacking2020: { path: ., machines: [{ kind: '1', count: 1 }] }",
             &[
                 ("vmType.csv", b"vmTypeId,machineId,core,memory\n1,1,2,0.5\n2,1,0.5,0.5\n"),
                 ("vm.csv", b"vmId,tenantId,vmTypeId,priority,starttime,endtime\n1,1,7,0,0,1\n2,1,2,3,0,1\n3,1,2,0,1,0\n"),
@@ -423,9 +492,9 @@ fn what_is_missing_is_named() {
     for (source, file, expected) in [
         ("google2011: { directory: . }", "x", "has no machine_events.csv"),
         ("google2011: { directory: nowhere }", "x", "nowhere"),
-        ("openb: { pods: pods.csv }", "pods.csv", "the first line names no column name"),
+        ("openb: { pods: pods.csv }", "pods.csv", "there is no column name"),
         ("openb: { pods: pods }", "x", "cannot read"),
-        ("azurePacking2020: { directory: ., machines: [] }", "x", "name at least one kind"),
+        ("azurePacking2020: { path: ., machines: [] }", "x", "name at least one kind"),
         ("kubernetes: { path: nothing.yaml }", "x", "nothing.yaml"),
     ] {
         let error = bad_rows(source, &[(file, b"a,b\n")], 5).unwrap_err().to_string();
@@ -469,7 +538,7 @@ const READERS: &[(&str, &[(&str, &str)])] = &[
         &[("machine_events.json", ""), ("collection_events.json", ""), ("instance_events.json", "")],
     ),
     (
-        "azurePacking2020: { directory: ., machines: [{ kind: '1', count: 2 }] }",
+        "azurePacking2020: { path: ., machines: [{ kind: '1', count: 2 }] }",
         &[
             ("vm.csv", "vmId,tenantId,vmTypeId,priority,starttime,endtime\n"),
             ("vmType.csv", "vmTypeId,machineId,core,memory,hdd,ssd,nic\n"),
