@@ -128,13 +128,10 @@ fn main() -> ExitCode {
     let level = match cli.command {
         Command::Up(ref options) if !options.is_detached_child() => "warn",
         // What kept these from an answer they say themselves.
-        Command::Explain(_) | Command::WhatIf(_) | Command::Snapshot(_) => "warn,kube_client=off",
-        Command::Down(_)
-        | Command::Status(_)
-        | Command::Kubeconfig(_)
-        | Command::Image(_)
-        | Command::Token(_)
-        | Command::Store(_) => "warn",
+        Command::Explain(_) | Command::WhatIf(_) | Command::Snapshot(_) | Command::Store(_) => "warn,kube_client=off",
+        Command::Down(_) | Command::Status(_) | Command::Kubeconfig(_) | Command::Image(_) | Command::Token(_) => {
+            "warn"
+        }
         _ => "info",
     };
     if let Err(error) = log(&cli.logging, level) {

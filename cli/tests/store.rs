@@ -62,6 +62,10 @@ fn a_running_cluster_is_compacted_and_goes_on() {
         assert!(told.contains(&format!("compacted until {second}")), "{told}");
         let refused = machine.longshore(&["store", "compact", "--revision", &first]).output().unwrap();
         assert!(!refused.status.success() && texts(&refused).1.contains("too old"), "{refused:?}");
+        // What the server said in one line, and nothing of how it was asked.
+        let said = texts(&refused).1;
+        assert!(said.starts_with("error: store: ") && said.trim().lines().count() == 1, "{said}");
+        assert!(!said.contains("ApiError") && !said.contains("kube_client"), "{said}");
         let refused = machine.longshore(&["store", "compact", "--revision", "999999999"]).output().unwrap();
         assert!(!refused.status.success() && texts(&refused).1.contains("999999999"), "{refused:?}");
         // The current revision; and whoever watches goes on.

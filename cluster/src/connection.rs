@@ -136,6 +136,25 @@ pub(crate) fn kube_config(kubeconfig: &str) -> Result<Config, String> {
     config.ok_or("it names a program to run")?.map_err(|error| error.to_string())
 }
 
+/// What kept a part from its answer: what the API server said of it, or that nobody answers where the kubeconfig points.
+pub(crate) fn refused(part: &'static str) -> impl Fn(kube::Error) -> Error {
+    move |error| {
+        let reason = match error {
+            kube::Error::Api(status) => status.message.clone(),
+            kube::Error::Service(error) => unreachable(&*error),
+            other => other.to_string(),
+        };
+        Error::Part { part, reason }
+    }
+}
+
+fn unreachable(error: &(dyn std::error::Error + 'static)) -> String {
+    let deepest = std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error);
+    format!(
+        "cannot reach the API server that the kubeconfig names ({deepest}); `longshore status` tells whether the cluster runs"
+    )
+}
+
 /// Learns from the cluster, until cancelled, which API servers there are; tells of each that may be new.
 ///
 /// Those that are of use to their own machine alone are left out, unless the one that is known is such a one.

@@ -7,7 +7,7 @@ use longshore_core::api::Pod;
 use longshore_scheduler::{AskError, SchedulerHandle};
 
 use crate::Error;
-use crate::connection::kube_config;
+use crate::connection::{kube_config, refused};
 
 /// Asks a scheduler in the same process.
 #[derive(Debug)]
@@ -64,18 +64,8 @@ pub async fn explain(kubeconfig: &str, namespace: &str, pod: &str, json: bool) -
         kube::Error::Api(status) if status.code == 404 && status.message.is_empty() => {
             failed("the server knows no explanations: it is not Longshore's".to_owned())
         }
-        kube::Error::Api(status) => failed(status.message.clone()),
-        kube::Error::Service(error) => failed(unreachable(&*error)),
-        other => failed(other.to_string()),
+        other => refused("explain")(other),
     })
-}
-
-/// Says that nobody answers where the kubeconfig points.
-fn unreachable(error: &(dyn std::error::Error + 'static)) -> String {
-    let deepest = std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error);
-    format!(
-        "cannot reach the API server that the kubeconfig names ({deepest}); `longshore status` tells whether the cluster runs"
-    )
 }
 
 fn is_name(text: &str) -> bool {

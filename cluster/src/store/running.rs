@@ -14,7 +14,7 @@ use longshore_core::store::{self, Revision, Status, Store};
 use longshore_storage_embedded::EmbeddedStore;
 
 use crate::Error;
-use crate::connection::kube_config;
+use crate::connection::{kube_config, refused};
 use crate::data_dir::DataDir;
 use crate::local::failed;
 
@@ -73,7 +73,7 @@ impl Running {
 
     pub(super) async fn status(&self) -> Result<Status, Error> {
         let request = Request::get(STATUS_PATH).body(Vec::new()).map_err(failed("store"))?;
-        let status: serde_json::Value = self.client.request(request).await.map_err(failed("store"))?;
+        let status: serde_json::Value = self.client.request(request).await.map_err(refused("store"))?;
         let number = |name: &str| status[name].as_u64();
         let known = |name: &'static str| {
             let missing = || Error::Part { part: "store", reason: format!("the API server does not say its {name}") };
@@ -87,7 +87,7 @@ impl Running {
     pub(super) async fn compact(&self, revision: Option<Revision>) -> Result<Revision, Error> {
         let query = revision.map_or_else(String::new, |revision| format!("?revision={revision}"));
         let request = Request::post(format!("{COMPACT_PATH}{query}")).body(Vec::new()).map_err(failed("store"))?;
-        let answer: serde_json::Value = self.client.request(request).await.map_err(failed("store"))?;
+        let answer: serde_json::Value = self.client.request(request).await.map_err(refused("store"))?;
         let unsaid =
             || Error::Part { part: "store", reason: "the API server does not say what it compacted".to_owned() };
         answer["compacted"].as_u64().ok_or_else(unsaid)
@@ -118,7 +118,7 @@ impl Running {
 
     async fn receive(&self, path: &Path) -> Result<u64, Error> {
         let request = Request::get(SNAPSHOT_PATH).body(Vec::new()).map_err(failed("snapshot"))?;
-        let mut copy = std::pin::pin!(self.client.request_stream(request).await.map_err(failed("snapshot"))?);
+        let mut copy = std::pin::pin!(self.client.request_stream(request).await.map_err(refused("snapshot"))?);
         // What an earlier attempt left.
         let _ = std::fs::remove_file(path);
         // It holds Secrets.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use longshore_core::network::{Attach, Attached, Backend, HostPort, Network, Protocol, ServicePort};
 use longshore_core::runtime::PodRef;
 use longshore_network::{Bridge, Options};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::task::JoinSet;
@@ -75,6 +75,17 @@ pub(crate) fn run(line: &str) -> String {
 /// The machine under test.
 pub(crate) struct Machine {
     pub(crate) directory: tempfile::TempDir,
+}
+
+impl Drop for Machine {
+    /// The namespaces of pods that are still attached are mounts, without which the directory can go.
+    fn drop(&mut self) {
+        let mounts = std::fs::read_to_string("/proc/thread-self/mounts").unwrap_or_default();
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+        for point in points.filter(|point| Path::new(point).starts_with(self.directory.path())) {
+            let _ = umount2(point, MntFlags::MNT_DETACH);
+        }
+    }
 }
 
 impl Machine {
