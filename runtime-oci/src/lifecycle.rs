@@ -130,7 +130,8 @@ impl Host {
         let name = &config.container;
         let (place, sandbox) = self.find_sandbox(&name.pod_uid)?;
         if !shim_lives(&place) {
-            let (operation, state) = ("create a container in".to_owned(), "not ready".to_owned());
+            let operation = "create a container in".to_owned();
+            let state = shim::last_words(&place).map_or("not ready".to_owned(), |words| format!("not ready: {words}"));
             return Err(Error::WrongState { operation, what: format!("sandbox of pod {}", name.pod_uid), state });
         }
         let directory = self.directory(name);

@@ -404,6 +404,25 @@ fn figures() {
 }
 
 #[test]
+fn what_a_shim_said_before_it_ended_is_told() {
+    on_a_node(async |node, runtime, image| {
+        runtime.create_sandbox(&sandbox(node, "pod")).await.unwrap();
+        let pid = shim(node, "pod");
+        kill(pid, Signal::SIGKILL).unwrap();
+        gone(pid.as_raw().unsigned_abs()).await;
+        let create =
+            async || runtime.create_container(&container(&image, "pod", "main", RUN)).await.unwrap_err().to_string();
+        let error = create().await;
+        assert!(error.ends_with("not ready"), "{error}");
+        let log = node.state().join("sandboxes/pod/shim.log");
+        std::fs::write(&log, "first\nshim: there is no room in the group\n").unwrap();
+        let error = create().await;
+        assert!(error.ends_with("not ready: shim: there is no room in the group"), "{error}");
+        runtime.remove_sandbox("pod").await.unwrap();
+    });
+}
+
+#[test]
 fn a_read_only_mount_reaches_what_is_mounted_below() {
     on_a_node(async |node, runtime, image| {
         let outer = node.directory.path().join("outer");

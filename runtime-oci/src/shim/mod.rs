@@ -64,8 +64,9 @@ pub fn main(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // The one who started the shim reads its standard output.
+            // The one who started the shim reads its standard output until it is ready, and what was logged later.
             let _ = writeln!(io::stdout(), "shim: {error}");
+            let _ = writeln!(io::stderr(), "shim: {error}");
             ExitCode::FAILURE
         }
     }
@@ -77,7 +78,7 @@ pub(crate) fn start(program: &Path, directory: &Path) -> io::Result<Child> {
         .args(["shim".as_ref(), "serve".as_ref(), directory.as_os_str()])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(File::create(directory.join("shim.log"))?)
+        .stderr(File::create(log(directory))?)
         .current_dir("/")
         .spawn()?;
     let mut answer = String::new();
@@ -92,6 +93,20 @@ pub(crate) fn start(program: &Path, directory: &Path) -> io::Result<Child> {
     shim.wait()?;
     Err(io::Error::other(reason.to_owned()))
 }
+
+fn log(directory: &Path) -> PathBuf {
+    directory.join("shim.log")
+}
+
+/// The end of what a shim logged, if it logged anything: why it is not there any more.
+pub(crate) fn last_words(directory: &Path) -> Option<String> {
+    let said = fs::read(log(directory)).ok()?;
+    let said = String::from_utf8_lossy(&said[said.len().saturating_sub(WORDS_MAX)..]).into_owned();
+    said.lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_owned)
+}
+
+/// Bytes of a shim's log that are told at most.
+const WORDS_MAX: usize = 1 << 10;
 
 /// Milliseconds in which nothing happens before what was needed meanwhile is [given back](trim): more than pass between the
 /// steps in which a pod is started.
