@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use longshore_core::api::pod::Pod;
 use longshore_core::devices::WHOLE;
 use longshore_core::scheduling::cluster::Cluster;
 use longshore_core::scheduling::{NodeId, TieBreak};
@@ -160,18 +159,17 @@ impl Packing<'_> {
             nodes.resize(node.index() + 1, OfNode::default());
             nodes[node.index()] = of_node;
         }
-        let templates: Vec<Pod> = self.requests.iter().map(objects::pod).collect();
-        let amounts: Vec<Amounts> = templates.iter().map(Amounts::of).collect();
         let mut curve = Curve::new(self.machines.iter().map(all).sum());
         let (mut arrived, mut placed, mut touched, mut used) = (0, 0, 0, Amounts::default());
         for (number, &place) in order.iter().enumerate() {
             let request = &self.requests[place];
             arrived += request.gpu_milli();
-            let mut pod = templates[place].clone();
+            let mut pod = objects::pod(request);
             pod.metadata.name = Some(number.to_string());
-            if let Ok(placement) = engine.place(&Arc::new(pod)) {
+            let pod = Arc::new(pod);
+            if let Ok(placement) = engine.place(&pod) {
                 placed += 1;
-                used += amounts[place];
+                used += Amounts::of(&pod);
                 let of_node = &mut nodes[placement.id.index()];
                 total -= of_node.fragments.total();
                 touched -= of_node.touched;

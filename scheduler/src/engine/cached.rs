@@ -15,7 +15,7 @@ use super::ranking::{News, Ranking};
 use crate::Profile;
 
 /// Above this part of the nodes, looking at all is no dearer than looking at the changed ones.
-pub(super) const COLD_ABOVE: usize = 4;
+pub(super) const COLD_ABOVE: usize = 2;
 
 /// How a filter is asked about a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use longshore_core::devices::WHOLE;
 use longshore_core::scheduling::NodeId;
 use longshore_core::scheduling::cluster::Cluster;
+use smallvec::SmallVec;
 
 use super::{GPU_MODEL, Left, ratio};
 
@@ -32,12 +33,16 @@ pub struct Workload {
     types: Vec<Expected>,
     /// All models that any type names.
     models: Vec<String>,
+    /// What types ask of a GPU, in thousandths, each once: there are far fewer than types.
+    asked: Vec<i64>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 struct Expected {
     milli_cpu: i64,
     milli: i64,
+    /// The place of `milli` in [`Workload::asked`]; of no meaning if that is 0.
+    asked: usize,
     gpus: usize,
     /// By place in [`Workload::models`]; empty if any model will do.
     access: Vec<bool>,
@@ -122,10 +127,16 @@ impl Workload {
             let restricted = pod.gpus > 0 && !pod.models.is_empty();
             let access = if restricted { models.iter().map(usable).collect() } else { Vec::new() };
             let (gpus, milli) = (usize::try_from(pod.gpus).unwrap_or(0), if pod.gpus > 0 { pod.milli } else { 0 });
-            Expected { milli_cpu: pod.milli_cpu, milli, gpus, access, probability }
+            Expected { milli_cpu: pod.milli_cpu, milli, asked: 0, gpus, access, probability }
         };
-        let types = types.into_iter().map(expected).collect();
-        Self { types, models }
+        let mut types: Vec<Expected> = types.into_iter().map(expected).collect();
+        let mut asked: Vec<i64> = types.iter().map(|pod| pod.milli).filter(|milli| *milli != 0).collect();
+        asked.sort_unstable();
+        asked.dedup();
+        for pod in &mut types {
+            pod.asked = asked.binary_search(&pod.milli).unwrap_or(0);
+        }
+        Self { types, models, asked }
     }
 
     /// How many types there are.
@@ -151,7 +162,8 @@ impl Workload {
 
     /// Of which model a node's GPUs are, if any type names it.
     pub(super) fn model_on(&self, cluster: &Cluster, node: NodeId) -> Option<usize> {
-        let labels = cluster.label(GPU_MODEL)?;
+        // Mostly nobody cares.
+        let labels = if self.models.is_empty() { None } else { cluster.label(GPU_MODEL) }?;
         self.model(Some(labels.text(labels.value(node)?)))
     }
 
@@ -162,6 +174,7 @@ impl Workload {
 
     pub(super) fn of(&self, left: &Left, model: Option<usize>) -> Fragments {
         let all = left.total() as f64;
+        let usable = self.usable(left);
         let mut fragments = Fragments::default();
         for pod in &self.types {
             let (p, cpu_is_enough) = (pod.probability, left.milli_cpu >= pod.milli_cpu);
@@ -170,7 +183,7 @@ impl Workload {
             } else if !pod.can_use(model) {
                 &mut fragments.no_access
             } else {
-                let (fitting, rest) = usable(&left.gpus, pod.milli);
+                let (fitting, rest) = usable[pod.asked];
                 match (fitting >= pod.gpus, cpu_is_enough) {
                     (true, true) => {
                         fragments.lacks_gpu += p * rest as f64;
@@ -187,12 +200,18 @@ impl Workload {
         fragments
     }
 
+    /// For each of [`Workload::asked`] how many GPUs have so much left, and what is left of the others together.
+    fn usable(&self, left: &Left) -> Usable {
+        self.asked.iter().map(|milli| usable(&left.gpus, *milli)).collect()
+    }
+
     /// How much use the pods can make of what is left of the GPUs, in thousandths; see [`ExpectedUse`](super::ExpectedUse).
     pub(super) fn use_of(&self, left: &Left, model: Option<usize>) -> f64 {
         let all = left.total();
+        let usable = self.usable(left);
         let mut sum = 0.0;
         for pod in self.types.iter().filter(|pod| pod.milli > 0 && pod.can_use(model)) {
-            let (fitting, rest) = usable(&left.gpus, pod.milli);
+            let (fitting, rest) = usable[pod.asked];
             if fitting >= pod.gpus && left.milli_cpu >= pod.milli_cpu {
                 sum += pod.probability * (2.0 * (all - rest) as f64 + pod.packed(left, fitting)) / 3.0;
             }
@@ -200,6 +219,9 @@ impl Workload {
         sum
     }
 }
+
+/// Room for what all workloads of openb's trace ask.
+type Usable = SmallVec<[(usize, i64); 16]>;
 
 /// How many GPUs have so much left, and what is left of the others together.
 fn usable(gpus: &[i64], milli: i64) -> (usize, i64) {
