@@ -13,6 +13,9 @@ mod tests;
 mod typed;
 mod update;
 
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, Time};
 use serde_json::{Value, json};
@@ -50,20 +53,22 @@ pub enum ApplyError {
 }
 
 /// What nobody owns: it says which object this is, or the server sets it.
-const STRIPPED: &[&[&str]] = &[
-    &["apiVersion"],
-    &["kind"],
-    &["metadata"],
-    &["metadata", "name"],
-    &["metadata", "namespace"],
-    &["metadata", "creationTimestamp"],
-    &["metadata", "selfLink"],
-    &["metadata", "uid"],
-    &["metadata", "clusterName"],
-    &["metadata", "generation"],
-    &["metadata", "managedFields"],
-    &["metadata", "resourceVersion"],
-];
+static STRIPPED: LazyLock<Set> = LazyLock::new(|| {
+    Set::of_fields(&[
+        &["apiVersion"],
+        &["kind"],
+        &["metadata"],
+        &["metadata", "name"],
+        &["metadata", "namespace"],
+        &["metadata", "creationTimestamp"],
+        &["metadata", "selfLink"],
+        &["metadata", "uid"],
+        &["metadata", "clusterName"],
+        &["metadata", "generation"],
+        &["metadata", "managedFields"],
+        &["metadata", "resourceVersion"],
+    ])
+});
 
 /// Tracks ownership of the fields of one kind, for requests through one subresource (or none).
 #[derive(Debug)]
@@ -72,7 +77,6 @@ pub struct FieldManager {
     api_version: String,
     subresource: &'static str,
     reset: Set,
-    stripped: Set,
     defaults: bool,
 }
 
@@ -81,14 +85,7 @@ impl FieldManager {
     /// registry puts back whatever the request says (`status` on the object's own path), so that nobody comes to own
     /// them.
     pub fn new(kind: &'static KindType, subresource: &'static str, reset: Set) -> Self {
-        Self {
-            kind,
-            api_version: kind.info.api_version(),
-            subresource,
-            reset,
-            stripped: Set::of_fields(STRIPPED),
-            defaults: true,
-        }
+        Self { kind, api_version: kind.info.api_version(), subresource, reset, defaults: true }
     }
 
     /// Whether an applied object gets its kind's defaults (as it does unless told otherwise).
@@ -101,30 +98,29 @@ impl FieldManager {
     /// Sets `metadata.managedFields` of `new`, which `manager` writes in place of `live` (`None` on create) by create,
     /// update or patch. Malformed entries that the request brought along are ignored, as upstream does.
     pub fn update(&self, live: Option<&dyn AnyObject>, new: &mut dyn AnyObject, manager: &str, now: Timestamp) {
+        let kept = live.and_then(|live| live.meta().managed_fields.as_deref());
         let brought = new.meta_mut().managed_fields.take();
-        let kept = live.and_then(|live| live.meta().managed_fields.clone());
+        let is_same = brought.as_deref() == kept;
         let entries = match brought {
-            Some(entries) if self.subresource.is_empty() => {
-                if is_reset(&entries) {
-                    None
-                } else if entries.is_empty() || Managed::decode(&entries).is_err() {
-                    kept.clone()
-                } else {
-                    Some(entries)
-                }
+            // As it was read, mostly; what is the same needs no copy.
+            brought if is_same => brought.map(Cow::Owned),
+            Some(entries) if self.subresource.is_empty() && is_reset(&entries) => None,
+            Some(entries) if self.subresource.is_empty() && Managed::decode(&entries).is_ok() => {
+                Some(Cow::Owned(entries))
             }
-            _ => kept.clone(),
+            _ => kept.map(Cow::Borrowed),
         };
-        // The cheap way out for writes that change nothing: no sets, no JSON.
-        if let Some(live) = live
-            && entries == kept
-        {
-            new.meta_mut().managed_fields.clone_from(&kept);
-            if live.equals(new) {
-                return;
+        let entries = match live {
+            // The cheap way out for writes that change nothing: no sets, no JSON.
+            Some(live) if is_same || entries.as_deref() == kept => {
+                new.meta_mut().managed_fields = entries.map(Cow::into_owned);
+                if live.equals(new) {
+                    return;
+                }
+                new.meta_mut().managed_fields.take()
             }
-            new.meta_mut().managed_fields = None;
-        }
+            _ => entries.map(Cow::into_owned),
+        };
         let mut managed = entries.as_deref().map(Managed::decode).transpose().ok().flatten().unwrap_or_default();
         let created = live.is_none_or(|live| live.meta().uid.as_deref().unwrap_or_default().is_empty());
         if managed.fields.is_empty() && !created {
@@ -154,7 +150,7 @@ impl FieldManager {
     /// Takes out what nobody owns, and the manager if nothing is left of its set.
     fn strip(&self, managed: &mut Managed, id: &str) {
         if let Some(owned) = managed.fields.get_mut(id) {
-            owned.set = owned.set.difference(&self.stripped);
+            owned.set = owned.set.difference(&STRIPPED);
             if owned.set.is_empty() {
                 managed.fields.remove(id);
             }
@@ -348,15 +344,22 @@ fn renew_last_applied(object: &mut Value, config: &Value) {
 
 /// Undoes a change that touches nothing but times in `metadata.managedFields`, so that it does not count as a change.
 pub fn ignore_times_of_managed_fields(live: &dyn AnyObject, new: &mut dyn AnyObject) {
-    let without_times = |object: &dyn AnyObject| -> Option<Vec<ManagedFieldsEntry>> {
-        let entries = object.meta().managed_fields.clone()?;
-        Some(entries.into_iter().map(|entry| ManagedFieldsEntry { time: None, ..entry }).collect())
-    };
-    if without_times(live) != without_times(new) || live.meta().managed_fields == new.meta().managed_fields {
+    let (Some(before), Some(after)) = (&live.meta().managed_fields, &new.meta().managed_fields) else { return };
+    let pairs = || before.iter().zip(after);
+    if before.len() != after.len()
+        || !pairs().all(|(before, after)| are_same_but_for_time(before, after))
+        || pairs().all(|(before, after)| before.time == after.time)
+    {
         return;
     }
     let new_entries = std::mem::replace(&mut new.meta_mut().managed_fields, live.meta().managed_fields.clone());
     if !live.equals(new) {
         new.meta_mut().managed_fields = new_entries;
     }
+}
+
+fn are_same_but_for_time(one: &ManagedFieldsEntry, other: &ManagedFieldsEntry) -> bool {
+    let ManagedFieldsEntry { api_version, fields_type, fields_v1, manager, operation, subresource, time: _ } = one;
+    (api_version, fields_type, manager) == (&other.api_version, &other.fields_type, &other.manager)
+        && (operation, subresource, fields_v1) == (&other.operation, &other.subresource, &other.fields_v1)
 }
