@@ -227,15 +227,17 @@ impl Candidates {
 
     /// Takes over what `part`, which looked at `nodes` only, found about them. For engines.
     pub fn merge(&mut self, part: &Self, nodes: &NodeSet) {
+        // Where what the part said stands here: few things, said of many nodes.
+        let mut places: Vec<Option<u32>> = vec![None; part.table.len()];
         for node in nodes.iter() {
-            let place = match part.refusal(node) {
-                None => 0,
-                Some((policy, refusal)) => {
-                    let place = self.table.get_index_of(&(policy, refusal.clone()));
-                    let place = place.unwrap_or_else(|| self.table.insert_full((policy, refusal.clone())).0);
+            let said = part.why.get(node.index()).and_then(|why| why.checked_sub(1));
+            let place = said.map_or(0, |said| {
+                let said = said as usize;
+                *places[said].get_or_insert_with(|| {
+                    let (place, _) = self.table.insert_full(part.table[said].clone());
                     u32::try_from(place).expect("there are fewer reasons than nodes") + 1
-                }
-            };
+                })
+            });
             if part.nodes.contains(node) {
                 self.nodes.insert(node);
             } else {

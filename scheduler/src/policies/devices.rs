@@ -91,8 +91,8 @@ struct One {
     devices: usize,
     /// Of each.
     milli: i64,
-    now: Refusal,
-    never: Refusal,
+    /// That there is not enough now, and that there never is.
+    refusals: [Refusal; 2],
 }
 
 impl One {
@@ -108,15 +108,16 @@ impl One {
             Some(kind) => (kind, 1, amount),
             None => (resource.as_str(), usize::try_from(amount).ok()?, WHOLE),
         };
-        let lack = |never| refusal(&Lack { resource: resource.clone(), asked: amount, available: 0, never });
-        Some(Self { kind: kind.to_owned(), devices, milli, now: lack(false), never: lack(true) })
+        let refusals = [false, true]
+            .map(|never| refusal(&Lack { resource: resource.clone(), asked: amount, available: 0, never }));
+        Some(Self { kind: kind.to_owned(), devices, milli, refusals })
     }
 
-    /// What [`Pool::assign`] would say of these devices.
-    fn refusal(&self, left: &Amounts) -> Option<&Refusal> {
+    /// What [`Pool::assign`] would say of these devices: the place of a refusal in [`One::refusals`].
+    fn lack(&self, left: &Amounts) -> Option<usize> {
         let fitting = left.values().filter(|left| **left >= self.milli).count();
         let never = self.milli > WHOLE || self.devices > left.len();
-        (fitting < self.devices).then_some(if never { &self.never } else { &self.now })
+        (fitting < self.devices).then_some(usize::from(never))
     }
 }
 
@@ -128,12 +129,14 @@ impl Filter for Devices {
 
     fn filter(&self, cycle: Cycle<'_>, state: &State, candidates: &mut Candidates) {
         let one = state.get::<Option<One>>().and_then(Option::as_ref);
+        let mut said = [None; 2];
         for node in candidates.nodes().clone().iter() {
             let Some(pool) = cycle.cluster().devices(node) else { continue };
             match one.and_then(|one| Some((one, pool.left_of(&one.kind)?))) {
                 Some((one, left)) => {
-                    if let Some(refusal) = one.refusal(left) {
-                        candidates.refuse(node, refusal.clone());
+                    if let Some(lack) = one.lack(left) {
+                        let why = *said[lack].get_or_insert_with(|| candidates.reason(one.refusals[lack].clone()));
+                        candidates.refuse_for(node, why);
                     }
                 }
                 None => {
