@@ -18,9 +18,10 @@ use crate::workload::{Class, Event, Job, Task, What};
 /// Virtual machines as services, each of its tenant, from `starttime` to `endtime`; what started before the trace arrives at its
 /// beginning and runs for what was left.
 ///
-/// The published file is one of SQLite, which is read with the feature `sqlite`. The trace names no machine counts: they are given here, of one or several kinds (`machineId`). A virtual machine runs on nodes of the kinds that its
-/// type has a row for, and takes the largest of its shares of them, so with one kind everything is exact. Shares of `hdd`, `ssd` and
-/// `nic` are millionths of the resources `trace/hdd`, `trace/ssd` and `trace/nic`. Priority 0 of the trace is a pod's 1, and 1, which can be evicted, is 0.
+/// The published file is one of SQLite, which is read with the feature `sqlite`. The trace names no machine counts: they are given here,
+/// of one or several kinds (`machineId`). A virtual machine runs on nodes of the kinds that its type has a row for, and takes the largest
+/// of its shares of them, so with one kind everything is exact. Shares of `hdd`, `ssd` and `nic` are millionths of the resources
+/// `trace/hdd`, `trace/ssd` and `trace/nic`. Priority 0 of the trace is a pod's 1, and 1, which can be evicted, is 0.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AzurePacking {
