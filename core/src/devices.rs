@@ -21,6 +21,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use litemap::LiteMap;
 use serde::{Deserialize, Serialize};
 
 use crate::api::pod::{Container, ContainerRestartPolicy};
@@ -45,11 +46,11 @@ pub fn kind_of_share(resource: &str) -> Option<&str> {
     resource.strip_suffix(SHARE)
 }
 
-/// Thousandths by device.
-pub type Amounts = BTreeMap<String, i64>;
+/// Thousandths by device: a few at most, of each of very many pods, so they take no more memory than they need.
+pub type Amounts = LiteMap<String, i64>;
 
 /// Thousandths by kind and device.
-pub type Charge = BTreeMap<String, Amounts>;
+pub type Charge = LiteMap<String, Amounts>;
 
 /// Which devices the containers of a pod have: thousandths by container, kind and device.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -219,7 +220,7 @@ pub struct Lack {
 /// What is left of a node's devices, in thousandths, by kind and device. Less than nothing if more was given out than there is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Pool {
-    kinds: BTreeMap<String, Amounts>,
+    kinds: LiteMap<String, Amounts>,
 }
 
 /// One thing that a container asks for.
@@ -227,6 +228,8 @@ struct Demand<'p> {
     phase: Phase,
     container: &'p str,
     kind: &'p str,
+    /// What is left of the node's devices of that kind.
+    left: &'p Amounts,
     /// Of one device each.
     amount: i64,
     devices: i64,
@@ -320,14 +323,13 @@ impl Pool {
         let mut uses: BTreeMap<&str, Uses> = BTreeMap::new();
         let mut assignment = Assignment::default();
         for demand in &demands {
-            let left = &self.kinds[demand.kind];
             let uses = uses.entry(demand.kind).or_default();
-            let available = fitting(left, uses, &assignment, demand).len();
+            let available = fitting(uses, &assignment, demand).len();
             if (available as i64) < demand.devices {
-                return Err(demand.lack(available, left.len()));
+                return Err(demand.lack(available));
             }
             for _ in 0..demand.devices {
-                let fitting = fitting(left, uses, &assignment, demand);
+                let fitting = fitting(uses, &assignment, demand);
                 let chosen = choice.choose(&fitting, demand.amount).min(fitting.len() - 1);
                 uses.add(demand.phase, fitting[chosen].0, demand.amount);
                 assignment.put(demand.container, demand.kind, fitting[chosen].0, demand.amount);
@@ -339,11 +341,11 @@ impl Pool {
     fn demands<'p>(&'p self, pod: &'p Pod) -> Vec<Demand<'p>> {
         let mut demands = Vec::new();
         for (phase, container) in containers(pod) {
-            for kind in self.kinds.keys() {
+            for (kind, left) in &self.kinds {
                 let (whole, share) = asks(container, kind);
                 let mut ask = |amount, devices, share| {
                     if amount > 0 && devices > 0 {
-                        demands.push(Demand { phase, container: &container.name, kind, amount, devices, share });
+                        demands.push(Demand { phase, container: &container.name, kind, left, amount, devices, share });
                     }
                 };
                 ask(WHOLE, whole, false);
@@ -355,25 +357,25 @@ impl Pool {
 }
 
 impl Demand<'_> {
-    fn lack(&self, available: usize, devices: usize) -> Lack {
+    fn lack(&self, available: usize) -> Lack {
         Lack {
             resource: if self.share { share_name(self.kind) } else { self.kind.to_owned() },
             asked: if self.share { self.amount } else { self.devices },
             available,
-            never: self.amount > WHOLE || self.devices > devices as i64,
+            never: self.amount > WHOLE || self.devices > self.left.len() as i64,
         }
     }
 }
 
 /// The devices of which so much can be had that the container does not have yet, with how much of each could be. An init
 /// container is told only of those that the pod has anyhow, if there are any.
-fn fitting<'d>(left: &'d Amounts, uses: &Uses, assignment: &Assignment, demand: &Demand<'_>) -> Vec<(&'d str, i64)> {
+fn fitting<'d>(uses: &Uses, assignment: &Assignment, demand: &Demand<'d>) -> Vec<(&'d str, i64)> {
     let own = assignment.0.get(demand.container).and_then(|kinds| kinds.get(demand.kind));
     let room = |device: &str, left: i64| {
         let mains = if demand.phase == Phase::Init { 0 } else { Uses::of(&uses.mains, device) };
         left - Uses::of(&uses.sidecars, device) - mains
     };
-    let mut fitting: Vec<(&str, i64)> = (left.iter())
+    let mut fitting: Vec<(&str, i64)> = (demand.left.iter())
         .filter(|(device, _)| own.is_none_or(|own| !own.contains_key(*device)))
         .map(|(device, left)| (device.as_str(), room(device, *left)))
         .filter(|(_, room)| *room >= demand.amount)

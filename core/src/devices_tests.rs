@@ -37,7 +37,7 @@ fn pool(left: &[i64]) -> Pool {
     let names = ["a", "b", "c", "d"];
     let mut pool = Pool::new([(GPU, names[..left.len()].iter().copied())]);
     let taken = names.iter().zip(left).map(|(name, left)| ((*name).to_owned(), WHOLE - left)).collect();
-    pool.take(&[(GPU.to_owned(), taken)].into());
+    pool.take(&[(GPU.to_owned(), taken)].into_iter().collect());
     pool
 }
 

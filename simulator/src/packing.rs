@@ -169,7 +169,7 @@ impl Packing<'_> {
             let pod = Arc::new(pod);
             if let Ok(placement) = engine.place(&pod) {
                 placed += 1;
-                used += Amounts::of(&pod);
+                used += asked(request);
                 let of_node = &mut nodes[placement.id.index()];
                 total -= of_node.fragments.total();
                 touched -= of_node.touched;
@@ -254,6 +254,11 @@ fn by_kind(nodes: &[OfNode], capacity: i64) -> Vec<(&'static str, f64)> {
 
 fn all(machine: &Machine) -> Amounts {
     Amounts { milli_cpu: machine.milli_cpu, memory: machine.memory_mib << 20, gpu_milli: gpu_milli(machine) }
+}
+
+fn asked(request: &Request) -> Amounts {
+    let Request { milli_cpu, memory_mib, .. } = *request;
+    Amounts { milli_cpu, memory: memory_mib << 20, gpu_milli: request.gpu_milli() }
 }
 
 fn gpu_milli(machine: &Machine) -> i64 {

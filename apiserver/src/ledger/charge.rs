@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use longshore_core::api::pod::helpers::{ResourceOptions, is_terminal, pod_requests};
 use longshore_core::api::pod::{ContainerRestartPolicy, Pod, PodPhase};
-use longshore_core::devices::{Amounts, Assignment};
+use longshore_core::devices::{self, Assignment};
 use serde::{Deserialize, Serialize};
 
 /// The address that stands for all of a node's addresses.
@@ -20,8 +20,8 @@ pub(crate) struct Charge {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) ports: Vec<HostPort>,
     /// Thousandths of devices by kind and device, once it is known which ones the pod has.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) devices: BTreeMap<String, Amounts>,
+    #[serde(default, skip_serializing_if = "devices::Charge::is_empty")]
+    pub(crate) devices: devices::Charge,
 }
 
 /// A port of a node.

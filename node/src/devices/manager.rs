@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use longshore_core::api::{Pod, ResourceList};
-use longshore_core::devices::{Assignment, BestFit, Lack, Pool, WHOLE, share_name};
+use longshore_core::devices::{Assignment, BestFit, Charge, Lack, Pool, WHOLE, share_name};
 use longshore_core::quantity::{Format, Quantity};
 use longshore_core::validation::Path;
 use longshore_core::validation::names::validate_qualified_name;
@@ -55,7 +55,7 @@ struct Kind {
 #[derive(Debug)]
 struct Assigned {
     assignment: Assignment,
-    charge: BTreeMap<String, BTreeMap<String, i64>>,
+    charge: Charge,
 }
 
 impl Kind {

@@ -174,8 +174,12 @@ impl Workload {
 
     pub(super) fn of(&self, left: &Left, model: Option<usize>) -> Fragments {
         let all = left.total() as f64;
-        let usable = self.usable(left);
         let mut fragments = Fragments::default();
+        if all == 0.0 {
+            // Whatever is expected: there is nothing to be parted.
+            return fragments;
+        }
+        let usable = self.usable(left);
         for pod in &self.types {
             let (p, cpu_is_enough) = (pod.probability, left.milli_cpu >= pod.milli_cpu);
             let amount = if pod.milli == 0 {
