@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
-use crate::{Bench, Outcome, Row, work};
+use crate::{Bench, Outcome, Row};
 
 /// Bytes of the file that is written over and over.
 const FILE_BYTES: usize = 64 << 20;
@@ -25,7 +25,7 @@ impl Bench {
         let per_second = times.len() as f64 * 1e6 / times.iter().sum::<f64>();
         let row = Row { store: "disk", writers: 1, value_bytes: 4096, per_second, times, ..Row::default() };
         self.row(Row { operation: "fdatasync", ..row });
-        for (writers, value_bytes) in work::PUTS {
+        for (writers, value_bytes) in self.sizes() {
             let values = writers.min(BATCH_BYTES_MAX / value_bytes);
             let times = self.appends(&mut file, values * value_bytes, 200)?;
             let per_second = (values * times.len()) as f64 * 1e6 / times.iter().sum::<f64>();

@@ -1,5 +1,6 @@
 //! Measures the stores beside one another, on one disk:
-//! `cargo bench --features embedded,etcd --bench store -- [--json] [--seconds S] [--keys N] [--heartbeats N] [--only PART]`.
+//! `cargo bench --features embedded,etcd --bench store -- [--json] [--seconds S] [--keys N] [--heartbeats N] [--only PART]
+//! [--bytes N]`.
 //!
 //! `--json` prints one object a line on standard output: `store`, `operation`, `writers`, `value_bytes`, `per_second`, `p50_us`,
 //! `p99_us`, and where it applies `keys` and `watchers`. A table goes to standard error. With the feature `etcd`, and `etcd` on
@@ -19,6 +20,10 @@ use longshore::core::clock::{Clock, SystemClock};
 use longshore::core::store::{MemoryStore, Store};
 use longshore::storage_embedded::{EmbeddedStore, Options};
 use serde_json::json;
+
+/// As in the program `longshore`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
@@ -40,6 +45,9 @@ struct Arguments {
     /// A part alone
     #[arg(long)]
     only: Option<Part>,
+    /// Puts of values of so many bytes alone
+    #[arg(long)]
+    bytes: Option<usize>,
     /// Cargo says so itself
     #[arg(long, hide = true)]
     bench: bool,
@@ -108,7 +116,14 @@ fn main() -> Outcome {
 
 impl Bench {
     fn does(&self, part: Part) -> bool {
-        self.arguments.only.is_none_or(|only| only == part)
+        let puts = matches!(part, Part::Memory | Part::Embedded | Part::Etcd);
+        self.arguments.only.is_none_or(|only| only == part) && (puts || self.arguments.bytes.is_none())
+    }
+
+    /// How many writers put values of how many bytes.
+    fn sizes(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let only = self.arguments.bytes;
+        work::PUTS.into_iter().filter(move |(_, bytes)| only.is_none_or(|only| only == *bytes))
     }
 
     fn now(&self) -> Duration {

@@ -37,8 +37,11 @@ const FILL: usize = 100;
 impl Bench {
     /// Puts a store, which is empty, to everything.
     pub(crate) async fn store(&mut self, name: &'static str, store: Arc<dyn Store>) -> Outcome {
-        for (writers, value_bytes) in PUTS {
+        for (writers, value_bytes) in self.sizes() {
             self.puts(name, &store, writers, value_bytes).await?;
+        }
+        if self.arguments.bytes.is_some() {
+            return Ok(());
         }
         for keys in [KEYS, 150_000] {
             fill(&*store, 0..keys, VALUE_BYTES).await?;

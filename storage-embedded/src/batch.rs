@@ -9,11 +9,26 @@ use longshore_core::store::{Change, Commit, Committed, Deadlines, KeyValue, Oper
 
 use crate::log::{Appended, Frame};
 use crate::overlay::{Entry, Mark, Place, Value};
+use crate::snapshot::{Failed, Published};
+
+/// A transaction as it comes to the writer.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) transaction: Transaction,
+    /// Large values that it is to replace, as they were when it was asked for: reading them took its caller's time, not the writer's.
+    pub(crate) known: Vec<KeyValue>,
+}
+
+impl From<Transaction> for Asked {
+    fn from(transaction: Transaction) -> Self {
+        Self { transaction, known: Vec::new() }
+    }
+}
 
 /// What the transactions so far have made of the keys.
-pub(crate) struct Batch<'a, R> {
-    /// Reads a key as it was before the batch.
-    read: R,
+pub(crate) struct Batch<'a> {
+    /// What there was before the batch.
+    published: &'a Published,
     clock: &'a dyn Clock,
     deadlines: &'a Deadlines,
     done: Done,
@@ -60,20 +75,23 @@ impl New {
     }
 }
 
-impl<'a, R, E> Batch<'a, R>
-where
-    R: Fn(&str) -> Result<Option<KeyValue>, E>,
-{
-    pub(crate) fn begin(revision: Revision, clock: &'a dyn Clock, deadlines: &'a Deadlines, read: R) -> Self {
+impl<'a> Batch<'a> {
+    pub(crate) fn begin(
+        revision: Revision,
+        clock: &'a dyn Clock,
+        deadlines: &'a Deadlines,
+        published: &'a Published,
+    ) -> Self {
         let done = Done { revision, commits: Vec::new(), entries: BTreeMap::new(), expiries: BTreeMap::new() };
-        Self { read, clock, deadlines, done }
+        Self { published, clock, deadlines, done }
     }
 
     /// Applies one transaction, if its comparisons hold on top of those before it, and writes what it changes to the frame.
     /// After an error the batch is of no use.
-    pub(crate) fn apply(&mut self, transaction: &Transaction, frame: &mut Frame) -> Result<Committed, E> {
+    pub(crate) fn apply(&mut self, asked: &Asked, frame: &mut Frame) -> Result<Committed, Failed> {
+        let Asked { transaction, known } = asked;
         for compare in &transaction.compare {
-            let current = self.get(&compare.key)?;
+            let current = self.get(&compare.key, known)?;
             if current.as_ref().map_or(0, |current| current.revision) != compare.revision {
                 return Ok(Committed::Conflict { key: compare.key.clone(), current });
             }
@@ -82,7 +100,7 @@ where
         let mut changes = Vec::with_capacity(transaction.operations.len());
         for operation in &transaction.operations {
             match operation {
-                Operation::Put { key, value, ttl } => changes.push(self.put(key, value, *ttl, revision)?),
+                Operation::Put { key, value, ttl } => changes.push(self.put((key, value, *ttl), known, revision)?),
                 Operation::Delete { key } => changes.extend(self.delete(key, revision)?),
             }
         }
@@ -90,7 +108,7 @@ where
             frame.commit(revision, changes.len());
             for change in &changes {
                 if let Some(new) = self.done.entries.get_mut(&change.key) {
-                    let value = new.value.as_ref().map(|(bytes, created)| (*created, &**bytes));
+                    let value = new.value.as_ref().map(|(bytes, created)| (*created, bytes));
                     new.at = frame.change(&change.key, value, new.expiry);
                 }
             }
@@ -104,15 +122,24 @@ where
         self.done
     }
 
-    fn get(&self, key: &str) -> Result<Option<KeyValue>, E> {
+    fn get(&self, key: &str, known: &[KeyValue]) -> Result<Option<KeyValue>, Failed> {
         match self.done.entries.get(key) {
             Some(new) => Ok(new.get(key)),
-            None => (self.read)(key),
+            None => {
+                let known = known.iter().find(|known| known.key == key);
+                // The writer itself is who closes what is published.
+                self.published.get_knowing(key, known).map_or(Ok(None), |(_, found)| found)
+            }
         }
     }
 
-    fn put(&mut self, key: &str, bytes: &Bytes, ttl: Option<Duration>, revision: Revision) -> Result<Change, E> {
-        let previous = self.get(key)?;
+    fn put(
+        &mut self,
+        (key, bytes, ttl): (&str, &Bytes, Option<Duration>),
+        known: &[KeyValue],
+        revision: Revision,
+    ) -> Result<Change, Failed> {
+        let previous = self.get(key, known)?;
         let created = previous.as_ref().map_or(revision, |previous| previous.created);
         let expiry = self.expiry(key, ttl);
         let value = Some((bytes.clone(), created));
@@ -120,8 +147,8 @@ where
         Ok(Change { key: key.to_owned(), value: Some(bytes.clone()), previous, revision, created })
     }
 
-    fn delete(&mut self, key: &str, revision: Revision) -> Result<Option<Change>, E> {
-        let Some(previous) = self.get(key)? else { return Ok(None) };
+    fn delete(&mut self, key: &str, revision: Revision) -> Result<Option<Change>, Failed> {
+        let Some(previous) = self.get(key, &[])? else { return Ok(None) };
         let expiry = self.expiry(key, None);
         self.done.entries.insert(key.to_owned(), New { value: None, revision, expiry, at: 0 });
         let created = previous.created;

@@ -39,7 +39,7 @@ pub(crate) enum Place {
 }
 
 /// Values of more bytes than this are read from the log when they are needed.
-const MEMORY_BYTES_MAX: usize = 2048;
+pub(crate) const MEMORY_BYTES_MAX: usize = 2048;
 
 /// About what an entry takes in memory besides its key and value.
 const ENTRY_BYTES: usize = 128;
@@ -95,6 +95,11 @@ impl From<KeyValue> for Value {
 impl Entry {
     pub(crate) fn at(&self, key: &str) -> io::Result<Option<KeyValue>> {
         self.value.as_ref().map(|value| value.at(key)).transpose()
+    }
+
+    /// The revision of its value, if it has one.
+    pub(crate) fn revision(&self) -> Option<Revision> {
+        self.value.as_ref().map(|value| value.revision)
     }
 
     /// Bytes of key and value.

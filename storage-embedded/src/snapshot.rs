@@ -5,11 +5,11 @@ use std::iter::Peekable;
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use longshore_core::store::{Commit, Error, History, KeyValue, ListOptions, Page, Revision};
+use longshore_core::store::{Commit, Error, History, KeyValue, ListOptions, Operation, Page, Revision, Transaction};
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
 use crate::base::{EXPIRY, KEYS, Stored};
-use crate::overlay::{Entry, Overlay, Value};
+use crate::overlay::{Entry, MEMORY_BYTES_MAX, Overlay, Value};
 
 /// The file as of one revision. Pages of it that are needed are kept while this lives.
 pub(crate) struct Snapshot {
@@ -27,8 +27,17 @@ impl Snapshot {
     }
 
     pub(crate) fn get(&self, key: &str) -> Result<Option<KeyValue>, redb::Error> {
+        self.get_knowing(key, None)
+    }
+
+    /// Reads a key of which the caller has a value that may be the one.
+    fn get_knowing(&self, key: &str, known: Option<&KeyValue>) -> Result<Option<KeyValue>, redb::Error> {
         let found = ReadableTable::get(&self.keys, key)?;
-        found.map(|raw| Ok(Stored::decode(raw.value())?.at(key))).transpose()
+        let read = |raw: &[u8]| {
+            let stored = Stored::decode(raw)?;
+            Ok(known.filter(|known| known.revision == stored.revision).cloned().unwrap_or_else(|| stored.at(key)))
+        };
+        found.map(|raw| read(raw.value())).transpose()
     }
 
     pub(crate) fn count(&self) -> Result<u64, redb::Error> {
@@ -75,16 +84,37 @@ impl Published {
 
     /// Reads a key. The outer error is the store's; the inner one is the file's, with the generation that failed.
     pub(crate) fn get(&self, key: &str) -> Result<(Revision, Result<Option<KeyValue>, Failed>), Error> {
+        self.get_knowing(key, None)
+    }
+
+    /// Reads a key of which the caller has a value that may still be the one; then its bytes are not read again.
+    pub(crate) fn get_knowing(
+        &self,
+        key: &str,
+        known: Option<&KeyValue>,
+    ) -> Result<(Revision, Result<Option<KeyValue>, Failed>), Error> {
         let (base, entry, revision) = {
             let current = self.read();
             let current = current.as_ref().ok_or(Error::Closed)?;
             (Arc::clone(&current.base), current.recent.get(key).cloned(), current.revision)
         };
         let found = match entry {
-            Some(entry) => entry.at(key).map_err(redb::Error::Io),
-            None => base.get(key),
+            Some(entry) => match known.filter(|known| entry.revision() == Some(known.revision)) {
+                Some(known) => Ok(Some(known.clone())),
+                None => entry.at(key).map_err(redb::Error::Io),
+            },
+            None => base.get_knowing(key, known),
         };
         Ok((revision, found.map_err(|error| Failed { error, generation: base.generation })))
+    }
+
+    /// The large values that a transaction is probably to replace by such, as far as they can be read.
+    pub(crate) fn known(&self, transaction: &Transaction) -> Vec<KeyValue> {
+        let large = |operation: &Operation| match operation {
+            Operation::Put { key, value, .. } if value.len() > MEMORY_BYTES_MAX => self.get(key).ok()?.1.ok()?,
+            _ => None,
+        };
+        transaction.operations.iter().filter_map(large).collect()
     }
 
     /// Publishes commits with the entries that they come to, which are in this log.

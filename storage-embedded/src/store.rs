@@ -12,6 +12,7 @@ use longshore_core::store::{
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::batch::Asked;
 use crate::disk::{Disk, store_error};
 use crate::snapshot::{Failed, Published, Step};
 use crate::writer::{Request, Writer};
@@ -170,7 +171,10 @@ impl Store for EmbeddedStore {
         transaction.check()?;
         let expires = transaction.operations.iter().any(|put| matches!(put, Operation::Put { ttl: Some(_), .. }));
         let (reply, outcome) = oneshot::channel();
-        self.requests.send(Request::Commit { transaction, reply }).await.map_err(|_| Error::Closed)?;
+        let place = self.requests.reserve().await.map_err(|_| Error::Closed)?;
+        // With a place in the queue, so that no more of them are in memory than wait there.
+        let known = self.published.known(&transaction);
+        place.send(Request::Commit { asked: Asked { transaction, known }, reply });
         let gone = |_| Error::Unavailable { reason: "the store's writer ended while it worked".to_owned() };
         let outcome = outcome.await.map_err(gone)??;
         if expires && matches!(outcome, Committed::Done(_)) {

@@ -11,7 +11,7 @@ use redb::ReadableTable;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::base::Base;
-use crate::batch::{Batch, Done};
+use crate::batch::{Asked, Batch, Done};
 use crate::checkpoint::{Checkpoint, Checkpointer};
 use crate::disk::{Disk, store_error, store_io_error};
 use crate::log::{AppendError, Frame, Logs, Replayed, replay};
@@ -23,7 +23,7 @@ use crate::{OpenError, Options};
 #[derive(Debug)]
 pub(crate) enum Request {
     Commit {
-        transaction: Transaction,
+        asked: Asked,
         reply: oneshot::Sender<Result<Committed, Error>>,
     },
     /// Delete what has run out, and say when to come again.
@@ -42,7 +42,7 @@ pub(crate) enum Request {
 }
 
 /// One commit of a batch and who waits for it.
-type Waiting = (Transaction, oneshot::Sender<Result<Committed, Error>>);
+type Waiting = (Asked, oneshot::Sender<Result<Committed, Error>>);
 
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -132,9 +132,9 @@ impl Writer {
                 match request {
                     // Nobody waits any more, so it need not happen.
                     Request::Commit { reply, .. } if reply.is_closed() => {}
-                    Request::Commit { transaction, reply } => {
-                        bytes += size(&transaction);
-                        batch.push((transaction, reply));
+                    Request::Commit { asked, reply } => {
+                        bytes += size(&asked.transaction);
+                        batch.push((asked, reply));
                     }
                     request => {
                         other = Some(request);
@@ -177,22 +177,22 @@ impl Writer {
             return;
         }
         self.make_room();
-        let puts: usize = batch.iter().map(|(transaction, _)| put_bytes(transaction)).sum();
+        let puts: usize = batch.iter().map(|(asked, _)| put_bytes(&asked.transaction)).sum();
         let room = if puts > 0 { self.room(puts) } else { Ok(()) };
-        let (mut transactions, mut replies) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
-        for (transaction, reply) in batch {
+        let (mut accepted, mut replies) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        for (asked, reply) in batch {
             match &room {
-                Err(refused) if put_bytes(&transaction) > 0 => {
+                Err(refused) if put_bytes(&asked.transaction) > 0 => {
                     // Whoever asked may have gone.
                     let _ = reply.send(Err(refused.clone()));
                 }
                 _ => {
-                    transactions.push(transaction);
+                    accepted.push(asked);
                     replies.push(reply);
                 }
             }
         }
-        let outcomes = match self.write(transactions) {
+        let outcomes = match self.write(accepted) {
             Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
             Err(error) => {
                 tracing::warn!(path = %self.disk.path.display(), %error, "a write failed");
@@ -205,7 +205,7 @@ impl Writer {
     }
 
     /// Applies transactions in order, writes them to the log with one sync, and publishes them.
-    fn write(&mut self, batch: Vec<Transaction>) -> Result<Vec<Committed>, Error> {
+    fn write(&mut self, batch: Vec<Asked>) -> Result<Vec<Committed>, Error> {
         let mut tries = 0;
         let (outcomes, done) = loop {
             match self.apply(&batch) {
@@ -240,12 +240,9 @@ impl Writer {
     }
 
     /// Works out what a batch comes to, in `self.frame` as well.
-    fn apply(&mut self, batch: &[Transaction]) -> Result<(Vec<Committed>, Done), Failed> {
+    fn apply(&mut self, batch: &[Asked]) -> Result<(Vec<Committed>, Done), Failed> {
         self.frame.clear();
-        let published = &self.published;
-        // The writer itself is who closes what is published.
-        let read = |key: &str| published.get(key).map_or(Ok(None), |(_, found)| found);
-        let mut work = Batch::begin(self.revision, &*self.clock, &self.deadlines, read);
+        let mut work = Batch::begin(self.revision, &*self.clock, &self.deadlines, &self.published);
         let mut outcomes = Vec::with_capacity(batch.len());
         for one in batch {
             outcomes.push(work.apply(one, &mut self.frame)?);
@@ -357,7 +354,7 @@ impl Writer {
         let due = self.deadlines.due(now, EXPIRE_MAX);
         if !due.is_empty() {
             let deletes = |keys: &[Arc<str>]| keys.iter().fold(Transaction::new(), |all, key| all.delete(&**key));
-            let batch = due.chunks(COMMIT_OPERATIONS_MAX).map(deletes).collect();
+            let batch = due.chunks(COMMIT_OPERATIONS_MAX).map(|keys| deletes(keys).into()).collect();
             self.make_room();
             if let Err(error) = self.write(batch) {
                 tracing::warn!(%error, "keys that have run out could not be deleted, trying again");

@@ -77,16 +77,25 @@ impl FrameHeader {
     }
 }
 
+/// Values of at least so many bytes are written from where they are, rather than copied first.
+const APART_MIN: usize = 16 << 10;
+
 /// A frame in the making; reused from one to the next.
 #[derive(Debug, Default)]
 pub(crate) struct Frame {
+    /// All of it but for large values.
     raw: Vec<u8>,
+    /// Large values, in order, each with the place in `raw` before which it comes.
+    apart: Vec<(usize, Bytes)>,
+    apart_bytes: usize,
 }
 
 impl Frame {
     pub(crate) fn clear(&mut self) {
         self.raw.clear();
         self.raw.resize(FRAME_HEADER, 0);
+        self.apart.clear();
+        self.apart_bytes = 0;
     }
 
     /// Begins a commit of so many changes.
@@ -96,14 +105,15 @@ impl Frame {
     }
 
     /// Adds a change to the commit that was begun: what a key came to. Answers where in the frame its value lies.
-    pub(crate) fn change(&mut self, key: &str, value: Option<(Revision, &[u8])>, expiry: Mark) -> u64 {
+    pub(crate) fn change(&mut self, key: &str, value: Option<(Revision, &Bytes)>, expiry: Mark) -> u64 {
         let (kind, at, ttl) = match expiry {
             Mark::Untouched => (0, 0, 0),
             Mark::Cleared => (1, 0, 0),
             Mark::At(at, ttl) => (2, at, ttl),
         };
         let present = if value.is_some() { 4 } else { 0 };
-        let (created, value) = value.unwrap_or_default();
+        let nothing = Bytes::new();
+        let (created, value) = value.unwrap_or((0, &nothing));
         self.raw.push(kind | present);
         self.raw.extend_from_slice(&(key.len() as u32).to_le_bytes());
         self.raw.extend_from_slice(&(value.len() as u32).to_le_bytes());
@@ -113,16 +123,44 @@ impl Frame {
             self.raw.extend_from_slice(&ttl.to_le_bytes());
         }
         self.raw.extend_from_slice(key.as_bytes());
-        let at = self.raw.len() as u64;
-        self.raw.extend_from_slice(value);
-        at
+        let at = self.len();
+        if value.len() < APART_MIN {
+            self.raw.extend_from_slice(value);
+        } else {
+            self.apart.push((self.raw.len(), value.clone()));
+            self.apart_bytes += value.len();
+        }
+        at as u64
     }
 
-    /// The frame as it is written to the log, padded to whole sectors.
-    pub(crate) fn seal(&mut self, log: u64, first: Revision) -> &[u8] {
-        let length = (self.raw.len() - FRAME_HEADER) as u32;
-        let sum = crc32fast::hash(&self.raw[FRAME_HEADER..]);
-        self.raw.resize(self.raw.len().next_multiple_of(SECTOR), 0);
+    /// Bytes so far.
+    pub(crate) fn len(&self) -> usize {
+        self.raw.len() + self.apart_bytes
+    }
+
+    /// The parts of the frame as they lie one behind the other in the log, once it is [sealed](Frame::seal).
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        let mut from = 0;
+        let parts = self.apart.iter().flat_map(move |(until, value)| {
+            let before = &self.raw[std::mem::replace(&mut from, *until)..*until];
+            [before, &**value]
+        });
+        let last = self.apart.last().map_or(0, |(until, _)| *until);
+        parts.chain([&self.raw[last..]])
+    }
+
+    /// Makes the frame whole: with its header, and padded to whole sectors.
+    pub(crate) fn seal(&mut self, log: u64, first: Revision) {
+        let length = (self.len() - FRAME_HEADER) as u32;
+        let mut sum = crc32fast::Hasher::new();
+        let mut skip = FRAME_HEADER;
+        for part in self.parts() {
+            // The header is in the first part, which is before any value.
+            sum.update(&part[std::mem::take(&mut skip)..]);
+        }
+        let sum = sum.finalize();
+        let padding = self.len().next_multiple_of(SECTOR) - self.len();
+        self.raw.resize(self.raw.len() + padding, 0);
         let header = &mut self.raw[..FRAME_HEADER];
         header[..4].copy_from_slice(FRAME_MAGIC);
         header[8..16].copy_from_slice(&log.to_le_bytes());
@@ -131,7 +169,6 @@ impl Frame {
         header[28..32].copy_from_slice(&sum.to_le_bytes());
         let own = crc32fast::hash(&header[8..]);
         header[4..8].copy_from_slice(&own.to_le_bytes());
-        &self.raw
     }
 }
 
@@ -203,26 +240,35 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again() {
+        let (small, large, empty) = (Bytes::from("x"), Bytes::from(vec![b'y'; APART_MIN]), Bytes::new());
         let changes = [
-            ("/a", Some((3, &b"x"[..])), Mark::Untouched),
+            ("/a", Some((3, &small)), Mark::Untouched),
             ("/b", None, Mark::Cleared),
-            ("/c", Some((8, &b""[..])), Mark::At(-5, 1000)),
+            ("/c", Some((8, &empty)), Mark::At(-5, 1000)),
+            ("/d", Some((4, &large)), Mark::Untouched),
+            ("/e", Some((4, &large)), Mark::Cleared),
+            ("/f", Some((3, &small)), Mark::Untouched),
         ];
         let mut frame = Frame::default();
         frame.clear();
         frame.commit(8, changes.len());
         let places: Vec<_> = changes.iter().map(|(key, value, expiry)| frame.change(key, *value, *expiry)).collect();
-        let raw = frame.seal(2, 8).to_vec();
-        assert_eq!(raw.len() % SECTOR, 0);
-        assert_eq!(raw[places[0] as usize], b'x');
+        frame.seal(2, 8);
+        let raw: Vec<u8> = frame.parts().flatten().copied().collect();
+        assert_eq!((raw.len() % SECTOR, raw.len()), (0, frame.len()));
+        assert_eq!(frame.parts().filter(|part| part.len() == APART_MIN).count(), 2, "they were not copied");
+        for ((_, value, _), place) in changes.iter().zip(places) {
+            let value = value.map(|(_, value)| value.clone()).unwrap_or_default();
+            assert_eq!(raw[place as usize..place as usize + value.len()], value);
+        }
         let header = FrameHeader::decode(&raw).expect("the header is whole");
         assert_eq!((header.log, header.first), (2, 8));
         let payload = &raw[FRAME_HEADER..FRAME_HEADER + header.length];
         assert!(header.fits(payload));
         let mut read = Reader(payload);
-        assert_eq!((read.u64(), read.u32()), (Some(8), Some(3)));
+        assert_eq!((read.u64(), read.u32()), (Some(8), Some(6)));
         for (key, value, expiry) in changes {
-            let (created, bytes) = value.unwrap_or_default();
+            let (created, bytes) = value.unwrap_or((0, &empty));
             let change = RawChange { key, present: value.is_some(), value: bytes, created, expiry };
             assert_eq!(read.change(), Some(change));
         }

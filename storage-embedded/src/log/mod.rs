@@ -79,11 +79,10 @@ pub(crate) enum AppendError {
 
 impl Log {
     fn append(&mut self, first: Revision, frame: &mut Frame) -> Result<Appended, AppendError> {
-        let raw = frame.seal(self.id, first);
-        let end = self.end + raw.len() as u64;
+        frame.seal(self.id, first);
+        let end = self.end + frame.len() as u64;
         self.room.fill(end).map_err(AppendError::Nothing)?;
-        let device = &self.room.slot.device;
-        device.write(self.end, raw).and_then(|()| device.sync_data()).map_err(AppendError::Unknown)?;
+        self.room.slot.write(self.end, frame).map_err(AppendError::Unknown)?;
         let at = std::mem::replace(&mut self.end, end);
         Ok(Appended { slot: Arc::clone(&self.room.slot), log: self.id, at })
     }
@@ -94,6 +93,15 @@ impl Slot {
         let mut raw = vec![0; length];
         self.device.read(at, &mut raw)?;
         Ok(raw)
+    }
+
+    /// Writes a frame and makes it durable.
+    fn write(&self, mut at: u64, frame: &Frame) -> io::Result<()> {
+        for part in frame.parts() {
+            self.device.write(at, part)?;
+            at += part.len() as u64;
+        }
+        self.device.sync_data()
     }
 }
 

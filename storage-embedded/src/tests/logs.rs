@@ -132,6 +132,48 @@ async fn values_are_read_from_the_logs_until_the_file_has_them() {
     assert!(again.list("/", ListOptions::default()).await.unwrap().entries == page.entries);
 }
 
+/// Callers read what their large values replace before it is their turn, and others may come first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_value_before_is_that_of_the_commit_before_however_many_replace_it_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let history = HistoryLimits { bytes_max: 64 << 20, ..Options::default().history };
+    let options = Options { log_bytes: 1 << 20, logs_max: 1, history, ..Options::default() };
+    let store = Arc::new(EmbeddedStore::open(directory.path(), options).unwrap());
+    let mut watch = store.watch("/", 0).await.unwrap();
+    let put = |writer: u8| {
+        let store = Arc::clone(&store);
+        async move {
+            for round in 0..20_u8 {
+                let key = format!("/{}", (writer ^ round) % 3);
+                let change = match round % 7 {
+                    6 => Transaction::new().delete(key),
+                    _ => Transaction::new().put(key, vec![writer; 20_000 + usize::from(round)]),
+                };
+                store.commit(change).await.unwrap();
+            }
+        }
+    };
+    futures::future::join_all((0..16).map(|writer| tokio::spawn(put(writer)))).await;
+    let last = store.status().await.unwrap().revision;
+    let mut now = BTreeMap::new();
+    loop {
+        let WatchEvent::Changes { revision, changes } = watch.next().await.unwrap().unwrap() else { continue };
+        for change in changes {
+            let previous = change.previous.as_ref().map(|previous| (previous.value.clone(), previous.revision));
+            assert_eq!(previous.as_ref(), now.get(&change.key), "before revision {revision}");
+            match change.value {
+                Some(value) => now.insert(change.key, (value, revision)),
+                None => now.remove(&change.key),
+            };
+        }
+        if revision == last {
+            break;
+        }
+    }
+    let kept = store.list("/", ListOptions::default()).await.unwrap().entries;
+    assert!(kept.iter().map(|kept| (&kept.key, &kept.value)).eq(now.iter().map(|(key, (value, _))| (key, value))));
+}
+
 /// What memory holds of values that are in the file nowhere yet is bounded, however many logs are kept.
 #[tokio::test]
 async fn many_small_values_go_to_the_file_before_the_logs_are_too_many() {

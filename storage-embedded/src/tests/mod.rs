@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures::StreamExt;
-use longshore_core::store::{Committed, Error, ListOptions, Store, Transaction, WatchEvent};
+use longshore_core::store::{Committed, Error, HistoryLimits, ListOptions, Store, Transaction, WatchEvent};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 use redb::backends::FileBackend;
