@@ -22,7 +22,11 @@ pub(super) fn each_row(
     tally: &Tally,
     mut each: impl FnMut(&Row<'_>) -> Result<(), Stop>,
 ) -> Result<(), TraceError> {
-    let failed = |source: rusqlite::Error| TraceError::Read { file: file.to_owned(), source: io::Error::other(source) };
+    // As text, for what it is caused by says the same once more.
+    let failed = |error: rusqlite::Error| TraceError::Read {
+        file: file.to_owned(),
+        source: io::Error::other(error.to_string()),
+    };
     let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed)?;
     connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, LONGEST).map_err(failed)?;
     // A view could compute for ever.
