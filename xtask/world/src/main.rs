@@ -44,7 +44,7 @@ struct Arguments {
     /// How many worlds run side by side; as many as there are processors if not given
     #[arg(long)]
     jobs: Option<NonZeroUsize>,
-    /// How many seconds of its own time things go wrong in each world
+    /// How many seconds of its own time things go wrong in a world at most; a third of it at least, as the seed says
     #[arg(long, default_value_t = 15)]
     seconds: u64,
     /// Put a bug in, to see it found

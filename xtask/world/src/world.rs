@@ -43,14 +43,14 @@ const LOOK: Duration = Duration::from_secs(2);
 /// What to run.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// How long things go wrong, in virtual time.
+    /// How long things go wrong at most, in virtual time: a third of it at least, as the seed says.
     pub duration: Duration,
     /// A bug that is put in, to see whether it is found.
     pub sabotage: Option<Sabotage>,
 }
 
 impl Default for Options {
-    /// A quarter of a minute of faults, and no bug that we know of.
+    /// Up to a quarter of a minute of faults, and no bug that we know of.
     fn default() -> Self {
         Self { duration: Duration::from_secs(15), sabotage: None }
     }
@@ -81,7 +81,7 @@ pub struct Outcome {
 pub fn run(seed: u64, options: &Options) -> Outcome {
     panics::take();
     let mut world = World::new(seed, options);
-    let ran = world.live(options.duration);
+    let ran = world.live();
     let mut outcome = world.judge();
     if let Err(stuck) = ran {
         outcome.violations.insert(0, Violation::new("convergence", stuck));
@@ -122,6 +122,8 @@ struct World {
     done: Arc<AtomicBool>,
     fences: Arc<Fences>,
     log: Arc<Log>,
+    /// How long things go wrong.
+    duration: Duration,
     plan: Vec<Planned>,
     kinds: Vec<&'static KindType>,
     /// Whom a fault that is there has hit.
@@ -132,8 +134,9 @@ impl World {
     fn new(seed: u64, options: &Options) -> Self {
         let mut rng = Pcg64::seed_from_u64(seed);
         let tasks = Task::some(&mut rng);
-        let size =
-            Size { servers: 2, schedulers: 2, controllers: 2, nodes: rng.random_range(1..=3), clients: tasks.len() };
+        let mut some = |most| rng.random_range(1..=most);
+        let size = Size { servers: 2, schedulers: some(2), controllers: some(2), nodes: some(3), clients: tasks.len() };
+        let duration = options.duration.mul_f64(rng.random_range(1.0 / 3.0..=1.0));
         let clock = VirtualClock::new();
         let limits = HistoryLimits { changes_max: 400, ..HistoryLimits::default() };
         let store = Arc::new(MemoryStore::with_clock(Arc::new(clock.clone()), limits));
@@ -174,7 +177,7 @@ impl World {
         let clients = (0..size.clients).map(|client| wire(right.clone(), client, false, rng.random())).collect();
         let observers = (0..size.servers).map(|server| wire(right.clone(), server, true, rng.random())).collect();
         let (clients, observers) = ((processes.place(), clients), (processes.place(), observers));
-        let plan = plan::faults(seed, options.duration, &size);
+        let plan = plan::faults(seed, duration, &size);
         let kinds = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Lease).map(kind_type).collect();
         Self {
             seed,
@@ -196,6 +199,7 @@ impl World {
             done: Arc::default(),
             fences,
             log: Arc::default(),
+            duration,
             plan,
             kinds,
             hit: Vec::new(),
@@ -203,7 +207,7 @@ impl World {
     }
 
     /// Everything until it is at rest.
-    fn live(&mut self, duration: Duration) -> Result<(), String> {
+    fn live(&mut self) -> Result<(), String> {
         for part in self.seats.keys().copied().collect::<Vec<_>>() {
             self.start(part)?;
         }
@@ -219,7 +223,7 @@ impl World {
             tracing::info!(at = ?self.clock.elapsed(), fault = %one.fault, begins, "fault");
             if begins { self.begin(one.fault)? } else { self.end(one.fault)? }
         }
-        self.processes.run_until(BEGIN + duration)?;
+        self.processes.run_until(BEGIN + self.duration)?;
         tracing::info!(at = ?self.clock.elapsed(), "no more faults");
         self.stop.send_replace(true);
         self.come_to_rest()
