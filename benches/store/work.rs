@@ -9,6 +9,8 @@ use futures::StreamExt;
 use longshore::core::clock::Clock;
 use longshore::core::store::{Committed, Error, ListOptions, Store, Transaction, WatchEvent};
 use longshore::storage_embedded::{EmbeddedStore, Options};
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -69,11 +71,11 @@ impl Bench {
         for writer in 0..writers {
             let (store, clock) = (Arc::clone(store), self.clock.clone());
             tasks.spawn(async move {
-                let mut times = Vec::new();
+                let (mut times, mut rng) = (Vec::new(), Pcg64::seed_from_u64(writer as u64));
+                // Fewer keys of large values, so that the disk holds them.
+                let keys = if value_bytes > 10_000 { KEYS / 10 } else { KEYS };
                 while clock.elapsed() < end {
-                    // Fewer keys of large values, so that the disk holds them.
-                    let keys = if value_bytes > 10_000 { KEYS / 10 } else { KEYS };
-                    let key = key((writer * 7919 + times.len() * 31) % keys);
+                    let key = key(rng.random_range(0..keys));
                     let begin = clock.elapsed();
                     store.commit(Transaction::new().put(key, vec![b'x'; value_bytes])).await?;
                     times.push((clock.elapsed() - begin).as_secs_f64() * 1e6);

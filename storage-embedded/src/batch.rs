@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
+use crc32fast::Hasher;
 use longshore_core::clock::Clock;
 use longshore_core::store::{Change, Commit, Committed, Deadlines, KeyValue, Operation, Revision, Transaction};
 
-use crate::log::{Appended, Frame};
+use crate::log::{Appended, Frame, Summed, sum_if_large};
 use crate::overlay::{Entry, Mark, Place, Value};
 use crate::snapshot::{Failed, Published};
 
@@ -15,13 +15,28 @@ use crate::snapshot::{Failed, Published};
 #[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) transaction: Transaction,
-    /// Large values that it is to replace, as they were when it was asked for: reading them took its caller's time, not the writer's.
-    pub(crate) known: Vec<KeyValue>,
+    /// By operation: the checksum of the value that it puts, if that is a large one.
+    sums: Vec<Option<Hasher>>,
+    /// Large values that it is to replace, as they were when it was asked for.
+    known: Vec<KeyValue>,
+}
+
+impl Asked {
+    /// Does what can be done before it is the transaction's turn: in its caller's time, not the writer's.
+    pub(crate) fn new(transaction: Transaction, published: &Published) -> Self {
+        let known = published.known(&transaction);
+        Self { known, ..transaction.into() }
+    }
 }
 
 impl From<Transaction> for Asked {
     fn from(transaction: Transaction) -> Self {
-        Self { transaction, known: Vec::new() }
+        let put = |operation: &Operation| match operation {
+            Operation::Put { value, .. } => sum_if_large(value),
+            Operation::Delete { .. } => None,
+        };
+        let sums = transaction.operations.iter().map(put).collect();
+        Self { transaction, sums, known: Vec::new() }
     }
 }
 
@@ -51,7 +66,7 @@ pub(crate) struct Done {
 #[derive(Debug)]
 pub(crate) struct New {
     /// Its value and when it was created; `None` if it was deleted.
-    value: Option<(Bytes, Revision)>,
+    value: Option<(Summed, Revision)>,
     revision: Revision,
     expiry: Mark,
     /// Where in the frame the value lies.
@@ -60,14 +75,15 @@ pub(crate) struct New {
 
 impl New {
     fn get(&self, key: &str) -> Option<KeyValue> {
-        let (value, created) = self.value.clone()?;
+        let (value, created) = self.value.as_ref()?;
+        let (value, created) = (value.bytes.clone(), *created);
         Some(KeyValue { key: key.to_owned(), value, revision: self.revision, created })
     }
 
     /// The entry, once the frame is in the log.
     pub(crate) fn entry(self, frame: &Appended) -> Entry {
-        let value = self.value.map(|(bytes, created)| Value {
-            bytes: Place::of(bytes, &frame.slot, frame.at + self.at),
+        let value = self.value.map(|(value, created)| Value {
+            bytes: Place::of(value.bytes, &frame.slot, frame.at + self.at),
             revision: self.revision,
             created,
         });
@@ -89,7 +105,7 @@ impl<'a> Batch<'a> {
     /// Applies one transaction, if its comparisons hold on top of those before it, and writes what it changes to the frame.
     /// After an error the batch is of no use.
     pub(crate) fn apply(&mut self, asked: &Asked, frame: &mut Frame) -> Result<Committed, Failed> {
-        let Asked { transaction, known } = asked;
+        let Asked { transaction, sums, known } = asked;
         for compare in &transaction.compare {
             let current = self.get(&compare.key, known)?;
             if current.as_ref().map_or(0, |current| current.revision) != compare.revision {
@@ -98,9 +114,12 @@ impl<'a> Batch<'a> {
         }
         let revision = self.done.revision + 1;
         let mut changes = Vec::with_capacity(transaction.operations.len());
-        for operation in &transaction.operations {
+        for (operation, sum) in transaction.operations.iter().zip(sums) {
             match operation {
-                Operation::Put { key, value, ttl } => changes.push(self.put((key, value, *ttl), known, revision)?),
+                Operation::Put { key, value, ttl } => {
+                    let value = Summed { bytes: value.clone(), sum: sum.clone() };
+                    changes.push(self.put((key, value, *ttl), known, revision)?);
+                }
                 Operation::Delete { key } => changes.extend(self.delete(key, revision)?),
             }
         }
@@ -108,7 +127,7 @@ impl<'a> Batch<'a> {
             frame.commit(revision, changes.len());
             for change in &changes {
                 if let Some(new) = self.done.entries.get_mut(&change.key) {
-                    let value = new.value.as_ref().map(|(bytes, created)| (*created, bytes));
+                    let value = new.value.as_ref().map(|(value, created)| (*created, value));
                     new.at = frame.change(&change.key, value, new.expiry);
                 }
             }
@@ -135,16 +154,17 @@ impl<'a> Batch<'a> {
 
     fn put(
         &mut self,
-        (key, bytes, ttl): (&str, &Bytes, Option<Duration>),
+        (key, value, ttl): (&str, Summed, Option<Duration>),
         known: &[KeyValue],
         revision: Revision,
     ) -> Result<Change, Failed> {
         let previous = self.get(key, known)?;
         let created = previous.as_ref().map_or(revision, |previous| previous.created);
         let expiry = self.expiry(key, ttl);
-        let value = Some((bytes.clone(), created));
-        self.done.entries.insert(key.to_owned(), New { value, revision, expiry, at: 0 });
-        Ok(Change { key: key.to_owned(), value: Some(bytes.clone()), previous, revision, created })
+        let bytes = value.bytes.clone();
+        let new = New { value: Some((value, created)), revision, expiry, at: 0 };
+        self.done.entries.insert(key.to_owned(), new);
+        Ok(Change { key: key.to_owned(), value: Some(bytes), previous, revision, created })
     }
 
     fn delete(&mut self, key: &str, revision: Revision) -> Result<Option<Change>, Failed> {

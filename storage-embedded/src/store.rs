@@ -172,9 +172,8 @@ impl Store for EmbeddedStore {
         let expires = transaction.operations.iter().any(|put| matches!(put, Operation::Put { ttl: Some(_), .. }));
         let (reply, outcome) = oneshot::channel();
         let place = self.requests.reserve().await.map_err(|_| Error::Closed)?;
-        // With a place in the queue, so that no more of them are in memory than wait there.
-        let known = self.published.known(&transaction);
-        place.send(Request::Commit { asked: Asked { transaction, known }, reply });
+        // With a place in the queue, so that no more of what it reads is in memory than waits there.
+        place.send(Request::Commit { asked: Asked::new(transaction, &self.published), reply });
         let gone = |_| Error::Unavailable { reason: "the store's writer ended while it worked".to_owned() };
         let outcome = outcome.await.map_err(gone)??;
         if expires && matches!(outcome, Committed::Done(_)) {

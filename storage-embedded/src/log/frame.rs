@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use crc32fast::Hasher;
 use longshore_core::store::Revision;
 
 use super::Slot;
@@ -80,13 +81,31 @@ impl FrameHeader {
 /// Values of at least so many bytes are written from where they are, rather than copied first.
 const APART_MIN: usize = 16 << 10;
 
+/// A value that is put, and the checksum of its bytes if that was worked out already.
+#[derive(Debug, Clone)]
+pub(crate) struct Summed {
+    pub(crate) bytes: Bytes,
+    pub(crate) sum: Option<Hasher>,
+}
+
+/// The checksum of a value that is large enough for it to be of use.
+pub(crate) fn sum_if_large(bytes: &[u8]) -> Option<Hasher> {
+    (bytes.len() >= APART_MIN).then(|| sum(bytes))
+}
+
+fn sum(bytes: &[u8]) -> Hasher {
+    let mut sum = Hasher::new();
+    sum.update(bytes);
+    sum
+}
+
 /// A frame in the making; reused from one to the next.
 #[derive(Debug, Default)]
 pub(crate) struct Frame {
     /// All of it but for large values.
     raw: Vec<u8>,
-    /// Large values, in order, each with the place in `raw` before which it comes.
-    apart: Vec<(usize, Bytes)>,
+    /// Large values, in order, each with the place in `raw` before which it comes and its checksum.
+    apart: Vec<(usize, Bytes, Hasher)>,
     apart_bytes: usize,
 }
 
@@ -105,15 +124,15 @@ impl Frame {
     }
 
     /// Adds a change to the commit that was begun: what a key came to. Answers where in the frame its value lies.
-    pub(crate) fn change(&mut self, key: &str, value: Option<(Revision, &Bytes)>, expiry: Mark) -> u64 {
+    pub(crate) fn change(&mut self, key: &str, value: Option<(Revision, &Summed)>, expiry: Mark) -> u64 {
         let (kind, at, ttl) = match expiry {
             Mark::Untouched => (0, 0, 0),
             Mark::Cleared => (1, 0, 0),
             Mark::At(at, ttl) => (2, at, ttl),
         };
         let present = if value.is_some() { 4 } else { 0 };
-        let nothing = Bytes::new();
-        let (created, value) = value.unwrap_or((0, &nothing));
+        let nothing = Summed { bytes: Bytes::new(), sum: None };
+        let (created, Summed { bytes: value, sum: known }) = value.unwrap_or((0, &nothing));
         self.raw.push(kind | present);
         self.raw.extend_from_slice(&(key.len() as u32).to_le_bytes());
         self.raw.extend_from_slice(&(value.len() as u32).to_le_bytes());
@@ -127,7 +146,8 @@ impl Frame {
         if value.len() < APART_MIN {
             self.raw.extend_from_slice(value);
         } else {
-            self.apart.push((self.raw.len(), value.clone()));
+            let sum = known.clone().unwrap_or_else(|| sum(value));
+            self.apart.push((self.raw.len(), value.clone(), sum));
             self.apart_bytes += value.len();
         }
         at as u64
@@ -141,23 +161,23 @@ impl Frame {
     /// The parts of the frame as they lie one behind the other in the log, once it is [sealed](Frame::seal).
     pub(crate) fn parts(&self) -> impl Iterator<Item = &[u8]> {
         let mut from = 0;
-        let parts = self.apart.iter().flat_map(move |(until, value)| {
+        let parts = self.apart.iter().flat_map(move |(until, value, _)| {
             let before = &self.raw[std::mem::replace(&mut from, *until)..*until];
             [before, &**value]
         });
-        let last = self.apart.last().map_or(0, |(until, _)| *until);
+        let last = self.apart.last().map_or(0, |(until, ..)| *until);
         parts.chain([&self.raw[last..]])
     }
 
     /// Makes the frame whole: with its header, and padded to whole sectors.
     pub(crate) fn seal(&mut self, log: u64, first: Revision) {
         let length = (self.len() - FRAME_HEADER) as u32;
-        let mut sum = crc32fast::Hasher::new();
-        let mut skip = FRAME_HEADER;
-        for part in self.parts() {
-            // The header is in the first part, which is before any value.
-            sum.update(&part[std::mem::take(&mut skip)..]);
+        let (mut sum, mut from) = (Hasher::new(), FRAME_HEADER);
+        for (until, _, of_value) in &self.apart {
+            sum.update(&self.raw[std::mem::replace(&mut from, *until)..*until]);
+            sum.combine(of_value);
         }
+        sum.update(&self.raw[from..]);
         let sum = sum.finalize();
         let padding = self.len().next_multiple_of(SECTOR) - self.len();
         self.raw.resize(self.raw.len() + padding, 0);
@@ -240,13 +260,15 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again() {
-        let (small, large, empty) = (Bytes::from("x"), Bytes::from(vec![b'y'; APART_MIN]), Bytes::new());
+        let summed = |bytes: Vec<u8>| Summed { sum: sum_if_large(&bytes), bytes: bytes.into() };
+        let (small, large, empty) = (summed(vec![b'x']), summed(vec![b'y'; APART_MIN]), summed(Vec::new()));
+        let unsummed = Summed { bytes: large.bytes.clone(), sum: None };
         let changes = [
             ("/a", Some((3, &small)), Mark::Untouched),
             ("/b", None, Mark::Cleared),
             ("/c", Some((8, &empty)), Mark::At(-5, 1000)),
             ("/d", Some((4, &large)), Mark::Untouched),
-            ("/e", Some((4, &large)), Mark::Cleared),
+            ("/e", Some((4, &unsummed)), Mark::Cleared),
             ("/f", Some((3, &small)), Mark::Untouched),
         ];
         let mut frame = Frame::default();
@@ -258,7 +280,7 @@ mod tests {
         assert_eq!((raw.len() % SECTOR, raw.len()), (0, frame.len()));
         assert_eq!(frame.parts().filter(|part| part.len() == APART_MIN).count(), 2, "they were not copied");
         for ((_, value, _), place) in changes.iter().zip(places) {
-            let value = value.map(|(_, value)| value.clone()).unwrap_or_default();
+            let value = value.map(|(_, value)| value.bytes.clone()).unwrap_or_default();
             assert_eq!(raw[place as usize..place as usize + value.len()], value);
         }
         let header = FrameHeader::decode(&raw).expect("the header is whole");
@@ -268,8 +290,8 @@ mod tests {
         let mut read = Reader(payload);
         assert_eq!((read.u64(), read.u32()), (Some(8), Some(6)));
         for (key, value, expiry) in changes {
-            let (created, bytes) = value.unwrap_or((0, &empty));
-            let change = RawChange { key, present: value.is_some(), value: bytes, created, expiry };
+            let (created, summed) = value.unwrap_or((0, &empty));
+            let change = RawChange { key, present: value.is_some(), value: &summed.bytes, created, expiry };
             assert_eq!(read.change(), Some(change));
         }
         assert_eq!((read.0.len(), Reader(&payload[payload.len() - 8..]).change()), (0, None));

@@ -16,12 +16,15 @@ use redb::StorageBackend;
 
 use crate::base::{Meta, Wanted};
 use crate::disk::{Device, Disk};
-pub(crate) use frame::Frame;
+pub(crate) use frame::{Frame, Summed, sum_if_large};
 use frame::{LogHeader, SECTOR};
 pub(crate) use replay::{Replayed, replay};
 
 /// How far a log is filled with zeros ahead of what is written.
 const FILL: u64 = 1 << 20;
+
+/// Files that are kept for logs to come: what one has been filled with before need not be again.
+const FREE_MAX: usize = 4;
 
 static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
 
@@ -241,7 +244,7 @@ impl Logs {
         self.set_apart(last);
     }
 
-    /// Takes back the files of the logs up to this one, which are in the file. One is kept for reuse.
+    /// Takes back the files of the logs up to this one, which are in the file. Some are kept for reuse.
     pub(crate) fn give_back(&mut self, last: Option<u64>) {
         let Some(last) = last else { return };
         while let Some(log) = self.older.pop_front_if(|log| log.id <= last) {
@@ -249,7 +252,7 @@ impl Logs {
         }
         // The longest are worth most.
         self.free.sort_by_key(|room| std::cmp::Reverse(room.filled));
-        for room in self.free.split_off(self.free.len().min(1)) {
+        for room in self.free.split_off(self.free.len().min(FREE_MAX)) {
             self.disk.remove_log(room.slot.number);
         }
     }
