@@ -153,7 +153,7 @@ async fn the_value_before_is_that_of_the_commit_before_however_many_replace_it_a
             }
         }
     };
-    futures::future::join_all((0..16).map(|writer| tokio::spawn(put(writer)))).await;
+    (0..16).map(put).collect::<tokio::task::JoinSet<()>>().join_all().await;
     let last = store.status().await.unwrap().revision;
     let mut now = BTreeMap::new();
     loop {
