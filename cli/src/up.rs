@@ -156,7 +156,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Error> {
         }
         let ended = cluster.run(cancel.clone()).await;
         if !options.detached_child {
-            eprintln!("\nstopped; pods keep running until `longshore down`{}", place_option(&directory));
+            eprintln!("\nstopped; pods keep running until `longshore down{}`", place_option(&directory));
         }
         ended.map(|()| ExitCode::SUCCESS)
     })
