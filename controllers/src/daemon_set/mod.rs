@@ -108,7 +108,9 @@ fn manage(set: &DaemonSet, places: &[Place], hash: &str, surges: bool, now: Time
                 continue;
             }
             let created = pod.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
-            if let Ok(left) = Duration::try_from(RESPITE - now.duration_since(created))
+            // A clock that is slow makes the wait no longer.
+            let since = now.duration_since(created).max(SignedDuration::ZERO);
+            if let Ok(left) = Duration::try_from(RESPITE - since)
                 && !left.is_zero()
             {
                 work.look_again = Some(work.look_again.map_or(left, |known| known.min(left)));

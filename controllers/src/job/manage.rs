@@ -99,6 +99,24 @@ fn wait(failures: Option<(u32, Timestamp)>, now: Timestamp) -> Option<Duration> 
     let (failures, last) = failures?;
     let factor = 1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
     let delay = BACKOFF.saturating_mul(factor).min(BACKOFF_MAX);
-    let left = SignedDuration::try_from(delay).ok()? - now.duration_since(last);
+    // Where a clock is slow, the last failure is yet to come: that must not be waited for as well, as upstream does.
+    let since = now.duration_since(last).max(SignedDuration::ZERO);
+    let left = SignedDuration::try_from(delay).ok()? - since;
     Duration::try_from(left).ok().filter(|left| !left.is_zero())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_clock_makes_no_wait_longer() {
+        let now = Timestamp::UNIX_EPOCH;
+        let ago = |seconds: i64| Some((2, now - SignedDuration::from_secs(seconds)));
+        let seconds = |failures| wait(failures, now).map(|wait| wait.as_secs());
+        assert_eq!(
+            [None, ago(20), ago(21), ago(5), ago(0), ago(-300)].map(seconds),
+            [None, None, None, Some(15), Some(20), Some(20)]
+        );
+    }
 }
