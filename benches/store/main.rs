@@ -86,6 +86,9 @@ struct Bench {
 
 fn main() -> Outcome {
     let mut bench = Bench { clock: SystemClock::new(), arguments: Arguments::parse(), puts: Vec::new() };
+    if bench.sizes().next().is_none() {
+        return Err("--bytes: values of 256, 4096 or 65536 bytes are put".into());
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let directory = tempfile::tempdir()?;
     let path = |name: &str| directory.path().join(name);
