@@ -98,7 +98,8 @@ impl<T> Change<T> {
 /// Three things bring news: a listing, the watch after it, and the answers to our own writes, which may run ahead of the
 /// watch. Resource versions decide which news is stale, so that what a writer wrote stays visible to it:
 ///
-/// - `progress` is the version up to which the server told everything; news from the watch at or below it is stale.
+/// - `progress` is the version up to which the server told everything; news from the watch at or below it is stale, and
+///   so is a listing below it, which was overtaken by the watch on its way.
 /// - A write's answer above `progress` is laid over the cache at once. At or below it, the watch already told the rest
 ///   of the story and the answer is old.
 /// - An object that we saw deleted by its answer is buried by uid: no straggler of the watch brings it back.
@@ -216,6 +217,10 @@ impl Cache {
     /// A whole listing as of `progress`; whoever is not in it is gone, save what we wrote since.
     pub(super) fn replace(&mut self, items: Vec<DynObject>, progress: Option<u64>) -> Vec<Change<DynObject>> {
         let mut changes = Vec::new();
+        // A listing that the watch overtook tells nothing new, and may show what has gone since.
+        if progress.is_some_and(|listing| listing < self.progress) {
+            return changes;
+        }
         let listed: BTreeSet<ObjectKey> = items.iter().map(|item| ObjectKey::of(&**item)).collect();
         let uids: BTreeSet<String> = items.iter().map(|item| uid(&**item).to_owned()).collect();
         let ahead = |known: Option<u64>| matches!((known, progress), (Some(known), Some(listing)) if known > listing);

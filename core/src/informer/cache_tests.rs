@@ -78,6 +78,17 @@ fn listing_behind_a_write_keeps_it_and_drops_the_rest() {
 }
 
 #[test]
+fn listing_that_the_watch_overtook_does_not_resurrect() {
+    let mut cache = Cache::default();
+    cache.replace(vec![object("a", "u1", 3)], Some(5));
+    // A listing is asked for at 6; before it arrives, the watch tells that the object is gone.
+    cache.observe(object("a", "u1", 6));
+    cache.observe_deleted(&*object("a", "u1", 8));
+    assert!(cache.replace(vec![object("a", "u1", 6)], Some(6)).is_empty());
+    expect(&cache, &[]);
+}
+
+#[test]
 fn same_name_of_another_uid_is_another_object() {
     let mut cache = Cache::default();
     cache.replace(vec![object("a", "u1", 3)], Some(5));
@@ -109,7 +120,7 @@ fn indexes_follow() {
     assert_eq!(cache.namespace("defaul").count(), 0);
 }
 
-/// Random histories, delivered late, with lost answers and listings in between: whatever the writer was told it did is
+/// Random histories, delivered late, with lost answers and listings in between, late ones too: whatever the writer was told it did is
 /// visible at once, and in the end the cache is what the server has.
 #[test]
 fn random_histories_converge_and_show_own_writes() {
@@ -121,9 +132,10 @@ fn random_histories_converge_and_show_own_writes() {
         let mut history: Vec<(bool, DynObject)> = Vec::new();
         let (mut revision, mut told, mut births) = (0_u64, 0_usize, 0);
         let mut late: Vec<(bool, DynObject)> = Vec::new();
+        let mut listings: Vec<(Vec<DynObject>, u64)> = Vec::new();
         for _ in 0..200 {
             let name = ["a", "b", "c"][rng.random_range(0..3)];
-            match rng.random_range(0..6) {
+            match rng.random_range(0..7) {
                 0..3 => {
                     revision += 1;
                     let old = server.get(name).cloned();
@@ -179,6 +191,12 @@ fn random_histories_converge_and_show_own_writes() {
                     cache.replace(server.values().cloned().collect(), Some(revision));
                     told = history.len();
                 }
+                // Whoever is in doubt lists anew beside the watch; the answer can take its time.
+                6 if listings.is_empty() => listings.push((server.values().cloned().collect(), revision)),
+                6 if rng.random_bool(0.3) => {
+                    let (items, revision) = listings.remove(0);
+                    cache.replace(items, Some(revision));
+                }
                 _ => {}
             }
         }
@@ -188,6 +206,9 @@ fn random_histories_converge_and_show_own_writes() {
             } else {
                 cache.observe(object.clone())
             };
+        }
+        for (items, revision) in listings {
+            cache.replace(items, Some(revision));
         }
         let want: Vec<_> = server.values().map(|o| (uid(&**o).to_owned(), version(&**o).unwrap())).collect();
         assert_eq!(seen(&cache), want, "seed {seed}");
