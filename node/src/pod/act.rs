@@ -183,7 +183,9 @@ async fn stop(context: &Context, container: &ContainerRef, deadline: Timestamp, 
         Why::Probe(probe) => format!("Container {} failed {probe} probe, will be restarted", container.name),
     };
     events.normal("Killing", message);
-    let left = || Duration::try_from(deadline.duration_since(shared.clock.now())).unwrap_or_default();
+    let grace = Duration::try_from(deadline.duration_since(shared.clock.now())).unwrap_or_default();
+    let until = shared.clock.elapsed() + grace;
+    let left = || until.saturating_sub(shared.clock.elapsed());
     hooks::pre_stop(context, container, left()).await;
     let stopped = shared.runtime.stop_container(container, left()).await;
     stopped.map_err(|error| {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use longshore_core::api::Pod;
@@ -38,8 +39,8 @@ pub(crate) enum Target {
 /// An operation failed and is tried again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
-    /// When it is tried again.
-    pub(crate) until: Timestamp,
+    /// When it is tried again, by the clock's `elapsed`: a time of day may jump.
+    pub(crate) until: Duration,
     /// How often it failed in a row.
     pub(crate) count: u32,
     /// Why the container waits, one word; empty for operations that are no container's.

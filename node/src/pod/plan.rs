@@ -15,12 +15,16 @@ use super::config::debugging_container;
 use super::observed::{BACKOFF, Disk, Life, Net, Observed, Target, is_sidecar};
 use super::phase::{is_final, phase};
 use super::resize::{self, Lack};
+use crate::probes::Time;
 
 /// Upstream's grace period where none is given.
 const GRACE_DEFAULT: i64 = 30;
 
 /// How long containers have that use more than they may: upstream gives them no grace, which means a second.
 const EVICTION_GRACE: Duration = Duration::from_secs(1);
+
+/// Longest wait for a time of day. The clock may be set while one waits.
+const LOOK_AT_CLOCK: Duration = Duration::from_secs(30);
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +93,8 @@ impl Step {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(crate) steps: Vec<Step>,
-    pub(crate) wake: Option<Timestamp>,
+    /// By the clock's `elapsed`.
+    pub(crate) wake: Option<Duration>,
     /// Nothing is left to do unless the pod's object changes.
     pub(crate) finished: bool,
 }
@@ -135,9 +140,9 @@ fn deadline(pod: &Pod, observed: &Observed) -> Option<Timestamp> {
 }
 
 /// The next steps of a pod.
-pub(crate) fn plan(pod: &Pod, observed: &Observed, now: Timestamp) -> Plan {
-    let mut planner = Planner { pod, observed, now, plan: Plan::default(), resized: Vec::new() };
-    match ending(pod, observed, now) {
+pub(crate) fn plan(pod: &Pod, observed: &Observed, time: Time) -> Plan {
+    let mut planner = Planner { pod, observed, time, plan: Plan::default(), resized: Vec::new() };
+    match ending(pod, observed, time.now) {
         Some(ending) => planner.end(ending),
         None => planner.run(),
     }
@@ -147,7 +152,7 @@ pub(crate) fn plan(pod: &Pod, observed: &Observed, now: Timestamp) -> Plan {
 struct Planner<'a> {
     pod: &'a Pod,
     observed: &'a Observed,
-    now: Timestamp,
+    time: Time,
     plan: Plan,
     /// Containers that run with other limits than they are to have.
     resized: Vec<(ContainerRef, Resources)>,
@@ -157,18 +162,24 @@ impl Planner<'_> {
     /// Adds a step unless it failed a moment ago.
     fn add(&mut self, step: Step) {
         match self.observed.failures.get(&step.target()) {
-            Some(failure) if failure.until > self.now => self.wake(failure.until),
+            Some(failure) if failure.until > self.time.elapsed => self.wake(failure.until),
             _ => self.plan.steps.push(step),
         }
     }
 
-    fn wake(&mut self, at: Timestamp) {
+    fn wake(&mut self, at: Duration) {
         self.plan.wake = Some(self.plan.wake.map_or(at, |wake| wake.min(at)));
+    }
+
+    /// Looks again at a time of day, and once a while before: the clock may have been wrong.
+    fn wake_at(&mut self, at: Timestamp) {
+        let left = Duration::try_from(at.duration_since(self.time.now)).unwrap_or_default();
+        self.wake(self.time.elapsed + left.min(LOOK_AT_CLOCK));
     }
 
     fn run(&mut self) {
         if let Some(deadline) = deadline(self.pod, self.observed) {
-            self.wake(deadline);
+            self.wake_at(deadline);
         }
         if self.observed.disk != Disk::Ready {
             self.add(Step::PrepareVolumes);
@@ -256,7 +267,7 @@ impl Planner<'_> {
                     let grace = probe_grace(container, self.pod, probe);
                     let stop = Step::Stop {
                         container: running.container.clone(),
-                        deadline: after(self.now, grace),
+                        deadline: after(self.time.now, grace),
                         why: Why::Probe(probe),
                     };
                     self.add(stop);
@@ -266,7 +277,7 @@ impl Planner<'_> {
                     Some(Lack::Limits(limits)) => self.resized.push((running.container.clone(), limits)),
                     Some(Lack::Restart) => {
                         let grace = seconds(self.pod.spec.termination_grace_period_seconds.unwrap_or(GRACE_DEFAULT));
-                        let deadline = after(self.now, grace);
+                        let deadline = after(self.time.now, grace);
                         self.add(Step::Stop { container: running.container.clone(), deadline, why: Why::Resize });
                     }
                     None => {}
@@ -280,7 +291,7 @@ impl Planner<'_> {
                 }
                 let at = ended.at.map(|at| after(at, Duration::from_secs(ended.backoff)));
                 match at {
-                    Some(at) if at > self.now => self.wake(at),
+                    Some(at) if at > self.time.now => self.wake_at(at),
                     _ => self.start(name, self.observed.next_attempt(name), ended.next_backoff),
                 }
             }
@@ -330,11 +341,11 @@ impl Planner<'_> {
         match (ending, &metadata.deletion_timestamp) {
             // The deletion's time has the grace period in it.
             (Ending::Deleted, Some(at)) => {
-                let most = after(self.now, seconds(metadata.deletion_grace_period_seconds.unwrap_or(own)));
+                let most = after(self.time.now, seconds(metadata.deletion_grace_period_seconds.unwrap_or(own)));
                 at.0.min(most)
             }
-            (Ending::Evicted, _) => after(self.now, EVICTION_GRACE),
-            _ => after(self.now, seconds(own)),
+            (Ending::Evicted, _) => after(self.time.now, EVICTION_GRACE),
+            _ => after(self.time.now, seconds(own)),
         }
     }
 

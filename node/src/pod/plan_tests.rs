@@ -12,6 +12,7 @@ use crate::pod::status::{Facts, status};
 use crate::testing::pod as a_pod;
 
 const NOW: Timestamp = Timestamp::constant(1_735_689_600, 0);
+const TIME: crate::probes::Time = crate::probes::Time { now: NOW, elapsed: Duration::from_secs(100) };
 
 fn pod(spec: serde_json::Value) -> Pod {
     let mut pod = a_pod("a", spec);
@@ -79,7 +80,7 @@ fn observed(pod: &Pod, containers: Vec<Container>) -> Observed {
 }
 
 fn check(pod: &Pod, observed: &Observed, expected: &[Step]) -> Plan {
-    let plan = plan(pod, observed, NOW);
+    let plan = plan(pod, observed, TIME);
     assert_eq!(plan.steps, expected);
     plan
 }
@@ -119,11 +120,21 @@ fn an_old_connection_is_cut_before_a_sandbox_is_made() {
 fn what_failed_a_moment_ago_waits() {
     let pod = pod(json!({}));
     let mut seen = Observed { net: Net::Detached, disk: Disk::Ready, ..Observed::default() };
-    let until = NOW + SignedDuration::from_secs(3);
+    let until = TIME.elapsed + Duration::from_secs(3);
     let failure = Failure { until, count: 1, reason: String::new(), message: "no".into() };
     seen.failures.insert(Target::Sandbox, failure);
     let plan = check(&pod, &seen, &[]);
     assert_eq!(plan.wake, Some(until));
+}
+
+#[test]
+fn a_wait_for_a_time_of_day_looks_at_the_clock_meanwhile() {
+    let main = container("main", 0, 300, exited(1, 0));
+    let pod = pod(json!({"activeDeadlineSeconds": 10}));
+    let mut seen = observed(&pod, vec![main]);
+    assert_eq!(check(&pod, &seen, &[]).wake, Some(TIME.elapsed + LOOK_AT_CLOCK), "of 300 s");
+    seen.remembered.start_time = Some(Time(NOW));
+    assert_eq!(check(&pod, &seen, &[]).wake, Some(TIME.elapsed + Duration::from_secs(10)));
 }
 
 #[test]
@@ -378,7 +389,7 @@ impl Model {
         let status = status(&self.pod, &self.seen, &facts, NOW);
         self.seen.remembered = status.clone();
         self.seen.reported = self.stored == status;
-        let plan = plan(&self.pod, &self.seen, NOW);
+        let plan = plan(&self.pod, &self.seen, TIME);
         if !self.seen.reported {
             self.stored = status;
         }

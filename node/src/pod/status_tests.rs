@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -128,7 +130,7 @@ fn what_was_stopped_to_be_started_again_waits_though_it_ended_well() {
 fn a_start_that_fails_is_what_the_container_waits_for() {
     let mut seen = observed(&[]);
     let failure = Failure {
-        until: NOW,
+        until: Duration::ZERO,
         count: 1,
         reason: "CreateContainerConfigError".into(),
         message: "configmap \"x\" not found".into(),

@@ -140,7 +140,7 @@ impl Worker {
             self.observed.reported = change.is_none();
             self.observed.remembered = status.clone();
             report::announce(&self.shared.recorder, &pod, &status, &mut self.announced);
-            let plan = plan(&pod, &self.observed, time.now);
+            let plan = plan(&pod, &self.observed, time);
             if plan.finished && self.running.is_empty() {
                 return pod;
             }
@@ -151,14 +151,14 @@ impl Worker {
                 self.launch(&pod, step);
             }
             if let Some(change) = change {
-                self.report(&pod, change, time.now);
+                self.report(&pod, change, time.elapsed);
             }
             let probe = self.probe(&pod, time.elapsed);
             let refresh = self.refresh_volumes(&pod, time.elapsed);
             let measure = self.measure_usage(&pod, time.elapsed);
-            let wake = plan.wake.into_iter().chain(self.observed.failures.get(&Target::Status).map(|f| f.until));
-            let wake = wake.filter(|at| *at > time.now).map(|at| time.elapsed + until(time.now, at)).min();
-            let next = [wake, probe, refresh, measure].into_iter().flatten().min();
+            let report = self.observed.failures.get(&Target::Status).map(|failure| failure.until);
+            let report = report.filter(|until| *until > time.elapsed);
+            let next = [plan.wake, report, probe, refresh, measure].into_iter().flatten().min();
             let pause = next.map(|at| at.saturating_sub(time.elapsed));
             if self.wait(pause, &cancel).await.is_none() {
                 return pod;
@@ -251,8 +251,8 @@ impl Worker {
         });
     }
 
-    fn report(&mut self, pod: &Arc<Pod>, change: Value, now: Timestamp) {
-        let waits = self.observed.failures.get(&Target::Status).is_some_and(|failure| failure.until > now);
+    fn report(&mut self, pod: &Arc<Pod>, change: Value, elapsed: Duration) {
+        let waits = self.observed.failures.get(&Target::Status).is_some_and(|failure| failure.until > elapsed);
         let outdated = self.replaced.is_some() && self.replaced == pod.metadata.resource_version;
         if waits || outdated || self.running.contains_key(&Target::Status) {
             return;
@@ -340,7 +340,7 @@ impl Worker {
     fn failed(&mut self, target: Target, problem: Problem) {
         let count = self.observed.failures.get(&target).map_or(0, |failure| failure.count) + 1;
         let wait = report::wait_after(&target, problem.reason, count);
-        let until = self.shared.clock.now().checked_add(wait).unwrap_or(Timestamp::MAX);
+        let until = self.shared.clock.elapsed() + wait;
         let failure = Failure { until, count, reason: problem.reason.to_owned(), message: problem.message };
         self.observed.failures.insert(target, failure);
     }
@@ -400,8 +400,4 @@ impl Worker {
         self.push(Box::pin(async move { Done::Measured(usage::excess(&shared.options, &pod).await) }));
         None
     }
-}
-
-fn until(now: Timestamp, at: Timestamp) -> Duration {
-    Duration::try_from(at.duration_since(now)).unwrap_or_default()
 }
