@@ -23,6 +23,8 @@ use crate::plan::{Action, Plan, Report, Verb};
 
 /// Shortest time after which a key is looked at again because its plan said so.
 const LOOK_AGAIN_MIN: Duration = Duration::from_millis(1);
+/// Longest such time: plans wait for times of day, and the clock may be set meanwhile.
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(60);
 
 /// How a driver runs its controller.
 #[derive(Debug, Clone)]
@@ -175,7 +177,7 @@ impl<C: Controller> Driver<C> {
         }
         match (ended, look_again) {
             // Whoever asks to look again at once would otherwise keep a worker for itself.
-            (Ok(()), Some(delay)) => work.done_until(delay.max(LOOK_AGAIN_MIN)),
+            (Ok(()), Some(delay)) => work.done_until(delay.clamp(LOOK_AGAIN_MIN, LOOK_AGAIN_MAX)),
             (Ok(()), None) | (Err(Stop::Moot), _) => work.done(),
             (Err(Stop::Stale | Stop::Failed(..)), _) => work.failed(),
         }

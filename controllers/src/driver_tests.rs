@@ -91,6 +91,48 @@ async fn sees_its_own_writes_while_the_watch_lags() {
         .await;
 }
 
+/// Waits for an hour, by the time of day.
+#[derive(Debug, Default)]
+struct Sleeper {
+    looked: Arc<AtomicU32>,
+}
+
+impl Controller for Sleeper {
+    type Key = ObjectKey;
+
+    fn name(&self) -> &'static str {
+        "sleeper"
+    }
+
+    fn triggers(&self, triggers: &Triggers<ObjectKey>) {
+        triggers.on::<ConfigMap, _>(|change| [ObjectKey::of(&**change.object())]);
+    }
+
+    fn reconcile(&self, _: &View<'_>, _: &ObjectKey, _: Timestamp) -> Plan {
+        self.looked.fetch_add(1, Ordering::Relaxed);
+        Plan { look_again: Some(Duration::from_secs(3600)), ..Plan::nothing() }
+    }
+}
+
+#[tokio::test]
+async fn a_long_wait_looks_at_the_clock_meanwhile() {
+    let world = World::new(3);
+    let sleeper = Sleeper::default();
+    let looked = sleeper.looked.clone();
+    world
+        .with(sleeper, async {
+            world.create(map("a", 0)).await;
+            world.yield_all().await;
+            let before = looked.load(Ordering::Relaxed);
+            for minutes in 1..=3 {
+                world.clock.advance(LOOK_AGAIN_MAX);
+                world.yield_all().await;
+                assert_eq!(looked.load(Ordering::Relaxed), before + minutes);
+            }
+        })
+        .await;
+}
+
 #[tokio::test]
 async fn refusals_stop_a_plan_early_and_are_retried() {
     let world = World::new(2);
