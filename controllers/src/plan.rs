@@ -287,7 +287,8 @@ impl fmt::Display for Action {
 pub struct Plan {
     /// What to do, in this order. The first failure ends the plan: the key is looked at again after its back-off.
     pub actions: Vec<Action>,
-    /// When to look again although nothing changed.
+    /// When to look again although nothing changed. It may be sooner: no wait is longer than a minute, for the clock may be
+    /// set meanwhile.
     pub look_again: Option<Duration>,
 }
 
