@@ -1,18 +1,17 @@
 //! Agents that die, servers that fail, and many agents at once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
 use longshore_core::api::Pod;
 use longshore_core::api::pod::PodPhase;
 use longshore_core::api::pod::helpers::is_ready;
 use longshore_core::client::params::{Patch, PatchParams};
-use longshore_core::clock::{Clock, VirtualClock};
+use longshore_core::clock::Clock;
 use longshore_core::kind::KindType;
 use longshore_core::runtime::Runtime;
 use longshore_core::testing::client::Faults;
+use longshore_core::testing::clock::SkewedClock;
 use longshore_runtime_simulated::SimulatedRuntime;
 use serde_json::json;
 
@@ -111,41 +110,20 @@ async fn a_report_that_lost_a_race_is_written_again_at_once() {
     }
 }
 
-/// A clock that was set wrong by some seconds, and may be set right.
-#[derive(Debug)]
-struct SetClock {
-    clock: VirtualClock,
-    off: AtomicI64,
-}
-
-#[async_trait::async_trait]
-impl Clock for SetClock {
-    fn now(&self) -> Timestamp {
-        self.clock.now() + SignedDuration::from_secs(self.off.load(Ordering::Relaxed))
-    }
-
-    fn elapsed(&self) -> Duration {
-        self.clock.elapsed()
-    }
-
-    async fn sleep(&self, duration: Duration) {
-        self.clock.sleep(duration).await;
-    }
-}
-
 #[tokio::test]
 async fn a_clock_that_was_fast_does_not_keep_a_report_waiting() {
     let world = World::new();
-    let clock = Arc::new(SetClock { clock: world.clock.clone(), off: AtomicI64::new(300) });
+    let clock = SkewedClock::new(world.clock.clone());
+    clock.set(300);
     let (runtime, network) = (world.runtime.clone(), world.network.clone());
-    let agent = NodeAgent::new(world.client(), runtime, network, clock.clone(), world.options.clone());
+    let agent = NodeAgent::new(world.client(), runtime, network, Arc::new(clock.clone()), world.options.clone());
     world.create(pod("a", json!({"restartPolicy": "Never", "containers": [{"name": "main", "image": "web", "command": ["sleep", "2"]}]}))).await;
     let test = async {
         world.until("runs", || world.pod("a").filter(|pod| pod.status.phase == PodPhase::Running)).await;
         world.server.set_faults(Faults { refused: 1.0, ..Faults::default() });
         world.pass(Duration::from_secs(3)).await;
         world.server.set_faults(Faults::default());
-        clock.off.store(0, Ordering::Relaxed);
+        clock.set(0);
         let from = world.clock.elapsed();
         world.until("ends", || world.pod("a").filter(|pod| pod.status.phase == PodPhase::Succeeded)).await;
         world.clock.elapsed() - from

@@ -2,6 +2,7 @@
 //! (feature `testing`).
 
 pub mod client;
+pub mod clock;
 pub mod faults;
 pub mod network;
 pub mod runtime;

@@ -10,7 +10,6 @@
 //! finds it again.
 
 pub mod branch;
-pub mod clock;
 pub mod fences;
 pub mod log;
 mod observe;

@@ -12,6 +12,7 @@ use futures::future::join_all;
 use longshore_core::clock::{Clock, VirtualClock};
 use longshore_core::kind::KindType;
 use longshore_core::store::{HistoryLimits, ListOptions, MemoryStore, Store};
+use longshore_core::testing::clock::SkewedClock;
 use longshore_core::testing::faults::{Faults, FaultyStore};
 use longshore_faults::check::{self, Violation};
 use longshore_faults::history::Kind;
@@ -20,7 +21,6 @@ use rand_pcg::Pcg64;
 use tokio::sync::watch;
 
 use crate::branch::{Branch, Sabotage};
-use crate::clock::SkewedClock;
 use crate::fences::Fences;
 use crate::log::{Log, kind_type, name, revision};
 use crate::parts::{self, Machine};

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use longshore_core::clock::{Clock, VirtualClock};
+
+use crate::clock::{Clock, VirtualClock};
 
 /// A clock that is off by some seconds. Clones are off alike.
 #[derive(Debug, Clone)]
