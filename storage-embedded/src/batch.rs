@@ -42,8 +42,9 @@ impl From<Transaction> for Asked {
 
 /// What the transactions so far have made of the keys.
 pub(crate) struct Batch<'a> {
-    /// What there was before the batch.
+    /// What there was before the batch: what is published, and over it what will be.
     published: &'a Published,
+    before: Option<&'a Done>,
     clock: &'a dyn Clock,
     deadlines: &'a Deadlines,
     done: Done,
@@ -92,14 +93,16 @@ impl New {
 }
 
 impl<'a> Batch<'a> {
+    /// A batch after a revision, which is that of what is published, or of the batch before that is not yet.
     pub(crate) fn begin(
         revision: Revision,
         clock: &'a dyn Clock,
         deadlines: &'a Deadlines,
         published: &'a Published,
+        before: Option<&'a Done>,
     ) -> Self {
         let done = Done { revision, commits: Vec::new(), entries: BTreeMap::new(), expiries: BTreeMap::new() };
-        Self { published, clock, deadlines, done }
+        Self { published, before, clock, deadlines, done }
     }
 
     /// Applies one transaction, if its comparisons hold on top of those before it, and writes what it changes to the frame.
@@ -142,7 +145,8 @@ impl<'a> Batch<'a> {
     }
 
     fn get(&self, key: &str, known: &[KeyValue]) -> Result<Option<KeyValue>, Failed> {
-        match self.done.entries.get(key) {
+        let before = || self.before.and_then(|before| before.entries.get(key));
+        match self.done.entries.get(key).or_else(before) {
             Some(new) => Ok(new.get(key)),
             None => {
                 let known = known.iter().find(|known| known.key == key);
@@ -184,11 +188,16 @@ impl<'a> Batch<'a> {
                 self.done.expiries.insert(key.to_owned(), Some(deadline));
                 Mark::At(self.clock.now().as_millisecond().saturating_add_unsigned(ttl), ttl)
             }
-            None if self.deadlines.contains(key) || self.done.expiries.contains_key(key) => {
+            None if self.may_expire(key) => {
                 self.done.expiries.insert(key.to_owned(), None);
                 Mark::Cleared
             }
             None => Mark::Untouched,
         }
+    }
+
+    fn may_expire(&self, key: &str) -> bool {
+        let changed = |done: &Done| done.expiries.contains_key(key);
+        self.deadlines.contains(key) || changed(&self.done) || self.before.is_some_and(changed)
     }
 }

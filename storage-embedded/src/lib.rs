@@ -5,9 +5,11 @@ mod batch;
 mod checkpoint;
 mod copy;
 mod disk;
+mod flight;
 mod log;
 mod options;
 mod overlay;
+mod queue;
 mod snapshot;
 mod store;
 #[cfg(test)]

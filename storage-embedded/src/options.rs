@@ -33,7 +33,7 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// The machine's clock, 8 MiB of history, 4 MiB of cache, 1,024 waiting commits of which 256 are written at once, 16 logs of 8 MiB,
+    /// The machine's clock, 8 MiB of history, 4 MiB of cache, 1,024 waiting commits of which 256 are written at once, 16 logs of 16 MiB,
     /// 16 MiB of the disk left free, files up to 64 GiB, verified up to 64 MiB.
     fn default() -> Self {
         Self {
@@ -42,7 +42,7 @@ impl Default for Options {
             cache_bytes: 4 << 20,
             queue_max: 1024,
             batch_max: 256,
-            log_bytes: 8 << 20,
+            log_bytes: 16 << 20,
             logs_max: 15,
             reserve_bytes: 16 << 20,
             file_bytes_max: 64 << 30,

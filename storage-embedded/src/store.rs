@@ -14,8 +14,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::batch::Asked;
 use crate::disk::{Disk, store_error};
+use crate::queue::Request;
 use crate::snapshot::{Failed, Published, Step};
-use crate::writer::{Request, Writer};
+use crate::writer::Writer;
 use crate::{OpenError, Options};
 
 /// A durable [`Store`] in one file; see the [crate](crate) for what it promises.

@@ -1,48 +1,26 @@
 //! The one thread that writes: it takes what waits, writes it to the log with one sync, publishes it, and answers.
+//!
+//! While a batch is synced, the next is applied and most of it written, if it is full: else it waits, for more may come.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_core::clock::Clock;
-use longshore_core::store::{
-    COMMIT_OPERATIONS_MAX, Committed, Deadlines, Error, History, Operation, Revision, Transaction,
-};
+use longshore_core::store::{COMMIT_OPERATIONS_MAX, Committed, Deadlines, Error, History, Revision, Transaction};
 use redb::ReadableTable;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::base::Base;
 use crate::batch::{Asked, Batch, Done};
 use crate::checkpoint::{Checkpoint, Checkpointer};
-use crate::disk::{Disk, store_error, store_io_error};
-use crate::log::{AppendError, Frame, Logs, Replayed, replay};
+use crate::disk::{Disk, io_error, store_error, store_io_error};
+use crate::flight::{Flight, Reply, Syncer};
+use crate::log::{Frame, Logs, Replayed, replay};
 use crate::overlay::{Mark, Overlay};
+use crate::queue::{Request, Waiting, put_bytes};
 use crate::snapshot::{Failed, Published, Snapshot};
 use crate::{OpenError, Options};
-
-/// What the writer is asked to do.
-#[derive(Debug)]
-pub(crate) enum Request {
-    Commit {
-        asked: Asked,
-        reply: oneshot::Sender<Result<Committed, Error>>,
-    },
-    /// Delete what has run out, and say when to come again.
-    Expire {
-        reply: oneshot::Sender<Option<Duration>>,
-    },
-    /// Reading from this generation of the open file failed: open it again.
-    Revive {
-        generation: u64,
-        reply: oneshot::Sender<Result<(), Error>>,
-    },
-    /// Finish what waits, then end; the answer comes when the file is closed.
-    Close {
-        reply: Option<oneshot::Sender<()>>,
-    },
-}
-
-/// One commit of a batch and who waits for it.
-type Waiting = (Asked, oneshot::Sender<Result<Committed, Error>>);
 
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -50,6 +28,9 @@ pub(crate) struct Writer {
     base: Arc<Base>,
     logs: Logs,
     frame: Frame,
+    /// What was appended last, if it is not published yet.
+    flight: Option<Flight>,
+    syncer: Syncer,
     checkpointer: Checkpointer,
     revision: Revision,
     deadlines: Deadlines,
@@ -63,14 +44,11 @@ pub(crate) struct Writer {
     next_turn: Duration,
 }
 
-/// Most bytes of transactions in one batch; a single one may be larger than what is left.
-const BATCH_BYTES_MAX: usize = 4 << 20;
-
 /// Bytes of memory for what the file does not have yet, after which the oldest log is brought there. Commits wait at twice as many.
 pub(crate) const MEMORY_MAX: usize = 16 << 20;
 
 /// A log of which less than one part in so many counts is brought to the file at once.
-const LIVE_PART: u64 = 8;
+const LIVE_PART: u64 = 64;
 
 impl Writer {
     /// Opens file and logs, and publishes what they hold.
@@ -85,14 +63,16 @@ impl Writer {
         let keys = count(&snapshot, &recent).map_err(damaged)?;
         let published = Published::new(snapshot, recent, revision, keys);
         let base = Arc::new(base);
-        let checkpointer = Checkpointer::start(Arc::clone(&base), published.clone(), &disk.path).map_err(|error| {
-            OpenError::Io { tried: "start a thread for", path: disk.path.clone(), reason: error.to_string() }
-        })?;
+        let unstarted = |error: io::Error| io_error("start a thread for", &disk.path, &error);
+        let checkpointer = Checkpointer::start(Arc::clone(&base), published.clone(), &disk.path).map_err(unstarted)?;
+        let syncer = Syncer::start().map_err(unstarted)?;
         let mut writer = Self {
             disk,
             base,
             logs,
             frame: Frame::default(),
+            flight: None,
+            syncer,
             checkpointer,
             revision,
             deadlines,
@@ -125,38 +105,22 @@ impl Writer {
     /// Works until all senders are gone or somebody says [`Request::Close`]; what waits then is still done.
     pub(crate) fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut closers = Vec::new();
-        while let Some(first) = requests.blocking_recv() {
-            let (mut batch, mut bytes, mut next) = (Vec::new(), 0, Some(first));
-            let mut other = None;
-            while let Some(request) = next {
-                match request {
-                    // Nobody waits any more, so it need not happen.
-                    Request::Commit { reply, .. } if reply.is_closed() => {}
-                    Request::Commit { asked, reply } => {
-                        bytes += size(&asked.transaction);
-                        batch.push((asked, reply));
-                    }
-                    request => {
-                        other = Some(request);
-                        break;
-                    }
-                }
-                let full = batch.len() >= self.batch_max || bytes >= BATCH_BYTES_MAX;
-                next = if full { None } else { requests.try_recv().ok() };
-            }
-            self.commit(batch);
+        while let Some(waiting) = self.next(&mut requests) {
+            self.commit(waiting.commits);
+            let Some(other) = waiting.other else { continue };
+            self.land();
             match other {
-                None | Some(Request::Commit { .. }) => {}
-                Some(Request::Expire { reply }) => {
+                Request::Commit { .. } => {}
+                Request::Expire { reply } => {
                     // The expiry task may have ended with its runtime.
                     let _ = reply.send(self.expire());
                 }
-                Some(Request::Revive { generation, reply }) => {
+                Request::Revive { generation, reply } => {
                     let revived = self.revive(generation);
                     // The reader may have given up.
                     let _ = reply.send(revived);
                 }
-                Some(Request::Close { reply }) => {
+                Request::Close { reply } => {
                     closers.extend(reply);
                     requests.close();
                 }
@@ -171,8 +135,26 @@ impl Writer {
         }
     }
 
-    /// Commits a batch and answers everyone in it.
-    fn commit(&mut self, batch: Vec<Waiting>) {
+    /// What is to be done next, once there is something; `None` if nothing will come any more.
+    fn next(&mut self, requests: &mut mpsc::Receiver<Request>) -> Option<Waiting> {
+        let mut waiting = Waiting::default();
+        waiting.gather(requests, self.batch_max);
+        match &mut self.flight {
+            Some(flight) if waiting.is_full(self.batch_max) => self.syncer.begin(flight),
+            _ => {
+                self.land();
+                waiting.gather(requests, self.batch_max);
+            }
+        }
+        if waiting.commits.is_empty() && waiting.other.is_none() {
+            waiting.add(requests.blocking_recv()?);
+            waiting.gather(requests, self.batch_max);
+        }
+        Some(waiting)
+    }
+
+    /// Commits a batch. Everyone in it is answered, at the latest when it [lands](Writer::land).
+    fn commit(&mut self, batch: Vec<(Asked, Reply)>) {
         if batch.is_empty() {
             return;
         }
@@ -192,57 +174,97 @@ impl Writer {
                 }
             }
         }
-        let outcomes = match self.write(accepted) {
-            Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
-            Err(error) => {
-                tracing::warn!(path = %self.disk.path.display(), %error, "a write failed");
-                vec![Err(error); replies.len()]
+        match self.write(&accepted) {
+            Ok((outcomes, None)) => answer(replies.into_iter().zip(outcomes)),
+            Ok((outcomes, Some(mut flight))) => {
+                flight.answers = replies.into_iter().zip(outcomes).collect();
+                self.flight = Some(flight);
             }
-        };
-        for (reply, outcome) in replies.into_iter().zip(outcomes) {
-            let _ = reply.send(outcome);
+            Err(error) => self.refuse(replies.into_iter(), &error),
         }
     }
 
-    /// Applies transactions in order, writes them to the log with one sync, and publishes them.
-    fn write(&mut self, batch: Vec<Asked>) -> Result<Vec<Committed>, Error> {
-        let mut tries = 0;
-        let (outcomes, done) = loop {
-            match self.apply(&batch) {
-                Ok(applied) => break applied,
-                Err(failed) if tries == 0 => {
-                    tries += 1;
-                    self.revive(failed.generation)?;
+    /// Applies transactions in order and appends them to the log, if they change anything; what was in flight has landed then.
+    fn write(&mut self, batch: &[Asked]) -> Result<(Vec<Committed>, Option<Flight>), Error> {
+        loop {
+            let (outcomes, done) = self.apply_or_revive(batch)?;
+            let nothing = done.commits.is_empty();
+            let prepared = if nothing { Ok(()) } else { self.logs.prepare(self.last(), &mut self.frame) };
+            if !self.land() {
+                // What this was applied to did not happen.
+                continue;
+            }
+            if nothing {
+                return Ok((outcomes, None));
+            }
+            prepared.map_err(|error| self.unwritten(&error))?;
+            return match self.logs.append(&self.frame) {
+                Ok(appended) => Ok((outcomes, Some(Flight::new(done, appended)))),
+                Err(error) => {
+                    self.logs.unsettle();
+                    Err(self.unwritten(&error))
                 }
-                Err(failed) => return Err(store_error(&failed.error)),
-            }
-        };
-        if done.commits.is_empty() {
-            return Ok(outcomes);
+            };
         }
-        let appended = match self.logs.append(self.revision, &mut self.frame) {
-            Ok(appended) => appended,
-            Err(AppendError::Nothing(error)) if !self.logs.is_unsettled() => return Err(store_io_error(&error)),
-            Err(AppendError::Nothing(error) | AppendError::Unknown(error)) => {
-                // A new log says that this did not happen; without one, nobody knows.
-                let settled = self.logs.turn(self.revision);
-                let unknown = || Error::Unavailable { reason: error.to_string() };
-                return Err(settled.map_or_else(|_| unknown(), |()| store_io_error(&error)));
-            }
-        };
+    }
+
+    /// Makes what is in flight durable, publishes it and answers; answers whether that went well, or nothing was to be done.
+    fn land(&mut self) -> bool {
+        let Some(flight) = self.flight.take() else { return true };
+        let synced = self.syncer.finish(&flight);
+        let Flight { done, appended, answers, .. } = flight;
+        if let Err(error) = &synced {
+            self.logs.unsettle();
+            let error = self.unwritten(error);
+            self.refuse(answers.into_iter().map(|(reply, _)| reply), &error);
+            return false;
+        }
         self.revision = done.revision;
         for (key, deadline) in done.expiries {
             self.deadlines.set(&key, deadline);
         }
         let entries = done.entries.into_iter().map(|(key, new)| (key, new.entry(&appended)));
         self.published.publish(&self.history, done.commits, appended.log, entries);
-        Ok(outcomes)
+        answer(answers.into_iter());
+        true
+    }
+
+    /// What those are told whose frame was not written, or perhaps was. A new log says that it does not count; without one, nobody
+    /// knows.
+    fn unwritten(&mut self, error: &io::Error) -> Error {
+        if self.logs.is_unsettled() && self.logs.turn(self.revision).is_err() {
+            return Error::Unavailable { reason: error.to_string() };
+        }
+        store_io_error(error)
+    }
+
+    fn refuse(&self, replies: impl Iterator<Item = Reply>, error: &Error) {
+        tracing::warn!(path = %self.disk.path.display(), %error, "a write failed");
+        for reply in replies {
+            // Whoever asked may have gone.
+            let _ = reply.send(Err(error.clone()));
+        }
+    }
+
+    fn apply_or_revive(&mut self, batch: &[Asked]) -> Result<(Vec<Committed>, Done), Error> {
+        let generation = match self.apply(batch) {
+            Ok(applied) => return Ok(applied),
+            Err(failed) => failed.generation,
+        };
+        self.revive(generation)?;
+        self.apply(batch).map_err(|failed| store_error(&failed.error))
+    }
+
+    /// The revision of what was appended last.
+    fn last(&self) -> Revision {
+        self.flight.as_ref().map_or(self.revision, |flight| flight.done.revision)
     }
 
     /// Works out what a batch comes to, in `self.frame` as well.
     fn apply(&mut self, batch: &[Asked]) -> Result<(Vec<Committed>, Done), Failed> {
         self.frame.clear();
-        let mut work = Batch::begin(self.revision, &*self.clock, &self.deadlines, &self.published);
+        let before = self.flight.as_ref().map(|flight| &flight.done);
+        let mut work = Batch::begin(self.last(), &*self.clock, &self.deadlines, &self.published, before);
         let mut outcomes = Vec::with_capacity(batch.len());
         for one in batch {
             outcomes.push(work.apply(one, &mut self.frame)?);
@@ -297,6 +319,8 @@ impl Writer {
         if now < self.next_turn {
             return false;
         }
+        // It begins after what is durable.
+        self.land();
         let turned = self.logs.turn(self.revision);
         if let Err(error) = &turned {
             // An unsettled log is followed by a new one at once, or nothing can be written.
@@ -354,10 +378,16 @@ impl Writer {
         let due = self.deadlines.due(now, EXPIRE_MAX);
         if !due.is_empty() {
             let deletes = |keys: &[Arc<str>]| keys.iter().fold(Transaction::new(), |all, key| all.delete(&**key));
-            let batch = due.chunks(COMMIT_OPERATIONS_MAX).map(|keys| deletes(keys).into()).collect();
+            let batch: Vec<Asked> = due.chunks(COMMIT_OPERATIONS_MAX).map(|keys| deletes(keys).into()).collect();
             self.make_room();
-            if let Err(error) = self.write(batch) {
-                tracing::warn!(%error, "keys that have run out could not be deleted, trying again");
+            match self.write(&batch) {
+                Ok((_, written)) => self.flight = written,
+                Err(error) => {
+                    tracing::warn!(%error, "keys that have run out could not be deleted, trying again");
+                    return Some(now + EXPIRE_RETRY);
+                }
+            }
+            if !self.land() {
                 return Some(now + EXPIRE_RETRY);
             }
         }
@@ -382,18 +412,11 @@ const TURN_RETRY: Duration = Duration::from_secs(1);
 /// How long expiry waits after it failed to write.
 const EXPIRE_RETRY: Duration = Duration::from_secs(5);
 
-fn size(transaction: &Transaction) -> usize {
-    let keys: usize = transaction.operations.iter().map(|operation| operation.key().len()).sum();
-    keys + put_bytes(transaction)
-}
-
-/// Bytes that the transaction puts; at least 1 if it puts anything.
-fn put_bytes(transaction: &Transaction) -> usize {
-    let bytes = |operation: &Operation| match operation {
-        Operation::Put { key, value, .. } => key.len() + value.len(),
-        Operation::Delete { .. } => 0,
-    };
-    transaction.operations.iter().map(bytes).sum()
+fn answer(answers: impl Iterator<Item = (Reply, Committed)>) {
+    for (reply, outcome) in answers {
+        // Whoever asked may have gone.
+        let _ = reply.send(Ok(outcome));
+    }
 }
 
 /// The deadlines in file and log, by a clock whose time began anew with the process.

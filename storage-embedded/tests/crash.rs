@@ -37,9 +37,10 @@ fn state_after(writer: usize, n: u64) -> BTreeMap<String, String> {
     last.filter_map(|(key, value)| value.map(|value| (key, value))).collect()
 }
 
-/// The file is written often, so that many are killed over it.
+/// The file is written often, so that many are killed over it; and batches are full soon, so that one is prepared while another
+/// is synced.
 fn options() -> Options {
-    Options { log_bytes: 32 << 10, logs_max: 3, ..Options::default() }
+    Options { log_bytes: 32 << 10, logs_max: 3, batch_max: 2, ..Options::default() }
 }
 
 /// Commits until killed. Each commit counts the writer's operations in a key of its own.

@@ -71,22 +71,27 @@ pub(crate) struct Appended {
     pub(crate) at: u64,
 }
 
-/// Why a frame, or a log's header, could not be written.
-#[derive(Debug)]
-pub(crate) enum AppendError {
-    /// Nothing was written.
-    Nothing(io::Error),
-    /// It may be there or not, and may yet appear. Only a new log settles it.
-    Unknown(io::Error),
-}
-
 impl Log {
-    fn append(&mut self, first: Revision, frame: &mut Frame) -> Result<Appended, AppendError> {
+    /// Writes all of a frame but its first sector, without which it is none.
+    fn prepare(&mut self, first: Revision, frame: &mut Frame) -> io::Result<()> {
         frame.seal(self.id, first);
-        let end = self.end + frame.len() as u64;
-        self.room.fill(end).map_err(AppendError::Nothing)?;
-        self.room.slot.write(self.end, frame).map_err(AppendError::Unknown)?;
-        let at = std::mem::replace(&mut self.end, end);
+        self.room.fill(self.end + frame.len() as u64)?;
+        let (mut at, mut skip) = (self.end, SECTOR);
+        for part in frame.parts() {
+            let cut = skip.min(part.len());
+            self.room.slot.device.write(at + cut as u64, &part[cut..])?;
+            skip -= cut;
+            at += part.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Writes what is missing of a frame that was prepared.
+    fn append(&mut self, frame: &Frame) -> io::Result<Appended> {
+        let head: Vec<u8> = frame.parts().flatten().copied().take(SECTOR).collect();
+        self.room.slot.device.write(self.end, &head)?;
+        let at = self.end;
+        self.end += frame.len() as u64;
         Ok(Appended { slot: Arc::clone(&self.room.slot), log: self.id, at })
     }
 }
@@ -98,22 +103,17 @@ impl Slot {
         Ok(raw)
     }
 
-    /// Writes a frame and makes it durable.
-    fn write(&self, mut at: u64, frame: &Frame) -> io::Result<()> {
-        for part in frame.parts() {
-            self.device.write(at, part)?;
-            at += part.len() as u64;
-        }
+    /// Makes what was written durable.
+    pub(crate) fn sync(&self) -> io::Result<()> {
         self.device.sync_data()
     }
 }
 
 impl Room {
     /// Makes the file a log that holds nothing yet.
-    fn begin(&mut self, header: LogHeader) -> Result<(), AppendError> {
-        self.fill(SECTOR as u64).map_err(AppendError::Nothing)?;
-        let device = &self.slot.device;
-        device.write(0, &header.encode()).and_then(|()| device.sync_data()).map_err(AppendError::Unknown)
+    fn begin(&self, header: LogHeader) -> io::Result<()> {
+        self.slot.device.write(0, &header.encode())?;
+        self.slot.sync()
     }
 
     /// Makes sure that so many bytes have their place on the disk.
@@ -172,15 +172,26 @@ impl Logs {
         self.older.iter().map(|log| (log.id, log.end))
     }
 
-    /// Appends a frame whose first commit is the one after revision `after`.
-    pub(crate) fn append(&mut self, after: Revision, frame: &mut Frame) -> Result<Appended, AppendError> {
+    /// Writes all of a frame but what makes it one, behind the last one that was appended, which may not be durable yet. Its first
+    /// commit is the one after revision `after`. If this fails, or nothing follows, it is as if it had not been tried.
+    pub(crate) fn prepare(&mut self, after: Revision, frame: &mut Frame) -> io::Result<()> {
         if self.current.is_none() || self.unsettled {
-            self.turn(after).map_err(AppendError::Nothing)?;
+            self.turn(after)?;
         }
-        let Some(log) = &mut self.current else { return Err(AppendError::Nothing(io::ErrorKind::NotFound.into())) };
-        let appended = log.append(after + 1, frame);
-        self.unsettled = matches!(appended, Err(AppendError::Unknown(_)));
-        appended
+        let log = self.current.as_mut().ok_or(io::ErrorKind::NotFound)?;
+        log.prepare(after + 1, frame)
+    }
+
+    /// Makes what was prepared a frame of the log, once all before it is durable; to be made durable by [`Slot::sync`]. If either
+    /// fails the frame may be there or not, and may yet appear: [`Logs::unsettle`].
+    pub(crate) fn append(&mut self, frame: &Frame) -> io::Result<Appended> {
+        let log = self.current.as_mut().ok_or(io::ErrorKind::NotFound)?;
+        log.append(frame)
+    }
+
+    /// The fate of what was last appended is unknown: only a new log settles it.
+    pub(crate) fn unsettle(&mut self) {
+        self.unsettled = true;
     }
 
     /// Starts a new log, which makes void whatever the one before holds beyond revision `after`.
@@ -190,23 +201,19 @@ impl Logs {
         let mut room = self.room()?;
         let id = self.next_id;
         self.next_id += 1;
-        match room.begin(LogHeader { id, after }) {
-            Ok(()) => {
-                self.unsettled = false;
-                self.set_apart(after);
-                self.current = Some(Log { room, id, end: SECTOR as u64 });
-                Ok(())
-            }
-            Err(AppendError::Nothing(error)) => {
-                self.free.push(room);
-                Err(error)
-            }
-            Err(AppendError::Unknown(error)) => {
-                self.free.push(room);
-                self.unsettled = true;
-                Err(error)
-            }
+        if let Err(error) = room.fill(SECTOR as u64) {
+            self.free.push(room);
+            return Err(error);
         }
+        let begun = room.begin(LogHeader { id, after });
+        self.unsettled = begun.is_err();
+        if begun.is_err() {
+            self.free.push(room);
+            return begun;
+        }
+        self.set_apart(after);
+        self.current = Some(Log { room, id, end: SECTOR as u64 });
+        Ok(())
     }
 
     /// A file for a log: one that is free, and that nobody reads from any more, or a new one.

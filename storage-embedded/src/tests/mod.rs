@@ -1,3 +1,4 @@
+mod flight;
 mod logs;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,9 @@ pub(crate) struct Failing {
     sync_in: AtomicU64,
     /// How many fail then, one after the other.
     sync_failures: AtomicU64,
+    /// Syncs of logs that were begun; they do not go on while somebody holds them.
+    syncs: AtomicU64,
+    held: Mutex<()>,
     /// What a loss of power would leave of each file, if somebody wants to know.
     power: Mutex<Option<BTreeMap<String, Power>>>,
 }
@@ -58,8 +62,9 @@ impl Power {
         }
     }
 
-    fn sync(&mut self) {
-        for change in self.since.drain(..) {
+    /// The oldest so many writes are synced: those that came before the sync began.
+    fn sync(&mut self, writes: usize) {
+        for change in self.since.drain(..writes) {
             Self::apply(&mut self.synced, &change);
         }
     }
@@ -95,6 +100,8 @@ impl Default for Failing {
             read_once: AtomicBool::new(false),
             sync_in: AtomicU64::new(0),
             sync_failures: AtomicU64::new(1),
+            syncs: AtomicU64::new(0),
+            held: Mutex::new(()),
             power: Mutex::new(None),
         }
     }
@@ -136,8 +143,14 @@ impl StorageBackend for FailingBackend {
         self.inner.set_len(len)
     }
     fn sync_data(&self) -> io::Result<()> {
+        let mut writes = 0;
+        self.record(|power| writes = power.since.len());
+        if self.name != FILE {
+            self.failing.syncs.fetch_add(1, Ordering::SeqCst);
+            drop(self.failing.held.lock());
+        }
         self.inner.sync_data()?;
-        self.record(Power::sync);
+        self.record(|power| power.sync(writes));
         if self.name == FILE {
             return Ok(());
         }
@@ -297,9 +310,9 @@ async fn after_a_failed_sync_all_agree_that_nothing_happened() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_loss_of_power_loses_nothing_acknowledged() {
-    // All goes to the file at once, and only what lasts.
-    for logs_max in [0, 4] {
-        power_is_lost(Options { log_bytes: 20 << 10, logs_max, ..Options::default() }).await;
+    // All goes to the file at once, and only what lasts; one frame after the other, and each while the one before is synced.
+    for (logs_max, batch_max) in [(0, 256), (4, 256), (4, 1)] {
+        power_is_lost(Options { log_bytes: 20 << 10, logs_max, batch_max, ..Options::default() }).await;
     }
 }
 
