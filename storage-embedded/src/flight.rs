@@ -39,6 +39,11 @@ impl Flight {
     pub(crate) fn new(done: Done, appended: Appended) -> Self {
         Self { done, appended, answers: Vec::new(), handed: false }
     }
+
+    /// Whether the thread is at it, or was.
+    pub(crate) fn is_handed(&self) -> bool {
+        self.handed
+    }
 }
 
 impl Syncer {

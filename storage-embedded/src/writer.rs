@@ -188,37 +188,51 @@ impl Writer {
     fn write(&mut self, batch: &[Asked]) -> Result<(Vec<Committed>, Option<Flight>), Error> {
         loop {
             let (outcomes, done) = self.apply_or_revive(batch)?;
-            let nothing = done.commits.is_empty();
-            let prepared = if nothing { Ok(()) } else { self.logs.prepare(self.last(), &mut self.frame) };
-            if !self.land() {
-                // What this was applied to did not happen.
-                continue;
-            }
-            if nothing {
-                return Ok((outcomes, None));
-            }
-            prepared.map_err(|error| self.unwritten(&error))?;
-            return match self.logs.append(&self.frame) {
-                Ok(appended) => Ok((outcomes, Some(Flight::new(done, appended)))),
-                Err(error) => {
-                    self.logs.unsettle();
-                    Err(self.unwritten(&error))
-                }
+            let changes = !done.commits.is_empty();
+            let prepared = if changes { self.logs.prepare(self.last(), &mut self.frame) } else { Ok(()) };
+            let Some(before) = self.synced() else { continue };
+            // The disk has work again before those who wait for the frame before are told.
+            let is_busy = before.as_ref().is_some_and(Flight::is_handed);
+            let appended =
+                if changes { prepared.and_then(|()| self.append(done, is_busy).map(Some)) } else { Ok(None) };
+            before.into_iter().for_each(|before| self.publish(before));
+            return match appended {
+                Ok(flight) => Ok((outcomes, flight)),
+                Err(error) => Err(self.unwritten(&error)),
             };
         }
     }
 
-    /// Makes what is in flight durable, publishes it and answers; answers whether that went well, or nothing was to be done.
-    fn land(&mut self) -> bool {
-        let Some(flight) = self.flight.take() else { return true };
-        let synced = self.syncer.finish(&flight);
-        let Flight { done, appended, answers, .. } = flight;
-        if let Err(error) = &synced {
-            self.logs.unsettle();
-            let error = self.unwritten(error);
-            self.refuse(answers.into_iter().map(|(reply, _)| reply), &error);
-            return false;
+    /// Appends the frame that was prepared, and has the thread that syncs begin with it if told to.
+    fn append(&mut self, done: Done, begin: bool) -> io::Result<Flight> {
+        let mut flight = Flight::new(done, self.logs.append(&self.frame)?);
+        if begin {
+            self.syncer.begin(&mut flight);
         }
+        Ok(flight)
+    }
+
+    /// Makes what is in flight durable, publishes it and answers.
+    fn land(&mut self) -> bool {
+        let synced = self.synced();
+        let is_well = synced.is_some();
+        synced.flatten().into_iter().for_each(|flight| self.publish(flight));
+        is_well
+    }
+
+    /// Makes what is in flight durable. `None` if that failed: then it did not happen, and whoever waits for it knows.
+    fn synced(&mut self) -> Option<Option<Flight>> {
+        let Some(flight) = self.flight.take() else { return Some(None) };
+        let Err(error) = self.syncer.finish(&flight) else { return Some(Some(flight)) };
+        self.logs.unsettle();
+        let error = self.unwritten(&error);
+        self.refuse(flight.answers.into_iter().map(|(reply, _)| reply), &error);
+        None
+    }
+
+    /// Publishes what is durable, and answers.
+    fn publish(&mut self, flight: Flight) {
+        let Flight { done, appended, answers, .. } = flight;
         self.revision = done.revision;
         for (key, deadline) in done.expiries {
             self.deadlines.set(&key, deadline);
@@ -226,7 +240,6 @@ impl Writer {
         let entries = done.entries.into_iter().map(|(key, new)| (key, new.entry(&appended)));
         self.published.publish(&self.history, done.commits, appended.log, entries);
         answer(answers.into_iter());
-        true
     }
 
     /// What those are told whose frame was not written, or perhaps was. A new log says that it does not count; without one, nobody

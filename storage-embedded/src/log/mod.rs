@@ -183,10 +183,12 @@ impl Logs {
     }
 
     /// Makes what was prepared a frame of the log, once all before it is durable; to be made durable by [`Slot::sync`]. If either
-    /// fails the frame may be there or not, and may yet appear: [`Logs::unsettle`].
+    /// fails the frame may be there or not, and may yet appear; of the sync's failure the logs are to be [told](Logs::unsettle).
     pub(crate) fn append(&mut self, frame: &Frame) -> io::Result<Appended> {
         let log = self.current.as_mut().ok_or(io::ErrorKind::NotFound)?;
-        log.append(frame)
+        let appended = log.append(frame);
+        self.unsettled = appended.is_err();
+        appended
     }
 
     /// The fate of what was last appended is unknown: only a new log settles it.
