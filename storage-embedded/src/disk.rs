@@ -131,6 +131,12 @@ impl Disk {
         Ok(())
     }
 
+    /// How large the whole disk is, in bytes, if it says so.
+    pub(crate) fn capacity(&self) -> Option<u64> {
+        let disk = nix::sys::statvfs::statvfs(&self.directory).ok()?;
+        Some(disk.blocks() * disk.fragment_size()).filter(|bytes| *bytes > 0)
+    }
+
     /// Bytes of all files.
     pub(crate) fn bytes(&self) -> Option<u64> {
         let length = |path: &Path| std::fs::metadata(path).ok().map(|metadata| metadata.len());

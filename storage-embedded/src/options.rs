@@ -19,7 +19,7 @@ pub struct Options {
     pub queue_max: usize,
     /// Most commits that share one write to disk.
     pub batch_max: usize,
-    /// Bytes of one log, after which the next is begun. Where the file cannot keep up a log grows to twice as many; then commits wait.
+    /// Bytes of one log, after which the next is begun; at most a 32nd of the disk. Where the file cannot keep up a log grows to twice as many; then commits wait.
     pub log_bytes: u64,
     /// Logs that are kept besides the one that is written. If there are more, what counts in the oldest is brought to the file; the
     /// more there are, the less often a key that changes again and again gets there.
@@ -33,7 +33,7 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// The machine's clock, 8 MiB of history, 4 MiB of cache, 1,024 waiting commits of which 256 are written at once, 16 logs of 16 MiB,
+    /// The machine's clock, 8 MiB of history, 4 MiB of cache, 1,024 waiting commits of which 256 are written at once, 8 logs of 32 MiB,
     /// 16 MiB of the disk left free, files up to 64 GiB, verified up to 64 MiB.
     fn default() -> Self {
         Self {
@@ -42,8 +42,8 @@ impl Default for Options {
             cache_bytes: 4 << 20,
             queue_max: 1024,
             batch_max: 256,
-            log_bytes: 16 << 20,
-            logs_max: 15,
+            log_bytes: 32 << 20,
+            logs_max: 7,
             reserve_bytes: 16 << 20,
             file_bytes_max: 64 << 30,
             verify_bytes_max: 64 << 20,

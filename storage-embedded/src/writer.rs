@@ -47,6 +47,10 @@ pub(crate) struct Writer {
 /// Bytes of memory for what the file does not have yet, after which the oldest log is brought there. Commits wait at twice as many.
 pub(crate) const MEMORY_MAX: usize = 16 << 20;
 
+/// No log is larger than one part in so many of the disk, so that on a small one they do not take all of it before the first is
+/// written anew.
+const DISK_PART: u64 = 32;
+
 /// A log of which less than one part in so many counts is brought to the file at once.
 const LIVE_PART: u64 = 64;
 
@@ -66,6 +70,7 @@ impl Writer {
         let unstarted = |error: io::Error| io_error("start a thread for", &disk.path, &error);
         let checkpointer = Checkpointer::start(Arc::clone(&base), published.clone(), &disk.path).map_err(unstarted)?;
         let syncer = Syncer::start().map_err(unstarted)?;
+        let log_bytes = log_bytes(options.log_bytes, disk.capacity());
         let mut writer = Self {
             disk,
             base,
@@ -80,7 +85,7 @@ impl Writer {
             history: History::new(revision, options.history),
             published,
             batch_max: options.batch_max.max(1),
-            log_bytes: options.log_bytes,
+            log_bytes,
             logs_max: options.logs_max,
             next_turn: Duration::ZERO,
         };
@@ -425,6 +430,12 @@ const TURN_RETRY: Duration = Duration::from_secs(1);
 /// How long expiry waits after it failed to write.
 const EXPIRE_RETRY: Duration = Duration::from_secs(5);
 
+/// Bytes of one log, on a disk of this capacity.
+fn log_bytes(wanted: u64, disk: Option<u64>) -> u64 {
+    let most = disk.map_or(u64::MAX, |bytes| (bytes / DISK_PART).max(1 << 20));
+    wanted.min(most)
+}
+
 fn answer(answers: impl Iterator<Item = (Reply, Committed)>) {
     for (reply, outcome) in answers {
         // Whoever asked may have gone.
@@ -468,4 +479,19 @@ fn count(base: &Snapshot, recent: &Overlay) -> Result<u64, redb::Error> {
         }
     }
     Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_are_smaller_on_a_small_disk() {
+        let bytes = |disk| log_bytes(32 << 20, disk);
+        assert_eq!(
+            [bytes(None), bytes(Some(8 << 30)), bytes(Some(64 << 20)), bytes(Some(1))],
+            [32 << 20, 32 << 20, 2 << 20, 1 << 20]
+        );
+        assert_eq!(log_bytes(4096, Some(1)), 4096, "as it was told");
+    }
 }
