@@ -217,7 +217,7 @@ impl Writer {
         Ok(flight)
     }
 
-    /// Makes what is in flight durable, publishes it and answers.
+    /// Makes what is in flight durable, publishes it and answers; `false` if that failed.
     fn land(&mut self) -> bool {
         let synced = self.synced();
         let is_well = synced.is_some();
