@@ -20,8 +20,8 @@ use crate::plan::{Fault, Link, MEMBERS, NODES, REPLICAS, Split, Target};
 use crate::process::Process;
 use crate::relay::{Relay, State};
 
-/// Size of a member's disk: etcd takes 64 MB for its log at once, and as much again when it begins the next.
-const DISK: &str = "size=200m";
+/// Size of a member's disk: some three logs of 64 MB, a copy of one while it is repaired, and the database.
+const DISK: &str = "size=500m";
 
 /// Longest wait for a process to be ready.
 const START_MAX: Duration = Duration::from_secs(90);
@@ -216,6 +216,10 @@ impl Cluster {
                 format!("--initial-cluster={}", peers.join(",")),
                 "--heartbeat-interval=150".to_owned(),
                 "--election-timeout=1500".to_owned(),
+                // As few old logs as may be, so that hours need no more room than minutes.
+                "--snapshot-count=10000".to_owned(),
+                "--max-snapshots=2".to_owned(),
+                "--max-wals=2".to_owned(),
                 "--logger=zap".to_owned(),
                 "--log-level=warn".to_owned(),
             ];
@@ -436,7 +440,20 @@ impl Cluster {
     }
 
     fn start_again(&mut self, target: Target) -> Result<(), String> {
+        self.tidy(target);
         self.processes.get_mut(&target).map_or(Ok(()), Process::start)
+    }
+
+    /// Removes the copies of logs that a member has repaired: etcd keeps them for ever.
+    fn tidy(&self, target: Target) {
+        let Target::Member(member) = target else { return };
+        // Not through the file system that may stall.
+        let logs = fs::read_dir(self.path(&format!("disk{member}")).join("etcd/member/wal"));
+        let broken = logs.into_iter().flatten().flatten().map(|log| log.path());
+        for copy in broken.filter(|path| path.extension().is_some_and(|extension| extension == "broken")) {
+            // If it cannot be removed the disk is full a little sooner.
+            let _ = fs::remove_file(copy);
+        }
     }
 
     /// Starts again, as a service manager does, what has ended by itself; answers what that was.
@@ -444,18 +461,15 @@ impl Cluster {
     /// # Errors
     /// If it cannot be started.
     pub fn supervise(&mut self) -> Result<Vec<String>, String> {
-        let mut failed = Vec::new();
-        for process in self.processes.values_mut() {
-            if !process.has_failed() {
-                continue;
-            }
-            // A member without space ends again and again; that is not worth telling.
-            if !process.name().starts_with("etcd") {
-                failed.push(process.name().to_owned());
-            }
-            process.start()?;
+        let ended = self.processes.iter_mut().filter_map(|(target, process)| process.has_failed().then_some(*target));
+        let ended: Vec<Target> = ended.collect();
+        // A member without space ends again and again; that is not worth telling.
+        let told = ended.iter().filter(|target| !matches!(target, Target::Member(_)));
+        let told = told.filter_map(|target| Some(self.processes.get(target)?.name().to_owned())).collect();
+        for target in ended {
+            self.start_again(target)?;
         }
-        Ok(failed)
+        Ok(told)
     }
 
     /// What parts of Longshore said when they panicked.

@@ -83,6 +83,7 @@ async fn under_faults(options: &Options, cluster: &mut Cluster, say: &dyn Fn(Str
     // What was written before all watch, none would have told.
     let (begin, mut begins) = watch::channel(false);
     let (stop, stopped) = watch::channel(false);
+    let mut stops = stop.subscribe();
     let ended = RefCell::new(Vec::new());
     let drive = async {
         while !recorder.all_listed() {
@@ -98,12 +99,28 @@ async fn under_faults(options: &Options, cluster: &mut Cluster, say: &dyn Fn(Str
             workload::run(&clients, Rc::clone(&recorder), options.seed, stopped).await;
         }
     };
+    // Clients try again until they are answered, which may be never.
+    let overdue = async {
+        if stops.wait_for(|stops| *stops).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(CONVERGE_MAX).await;
+    };
+    let work = async {
+        tokio::select! {
+            () = work => None,
+            () = overdue => {
+                let what = format!("clients still wait for answers {} s after the last fault", CONVERGE_MAX.as_secs());
+                Some(Violation::new("answers", what))
+            }
+        }
+    };
     let whole = async {
-        let (begun, ()) = tokio::join!(drive, work);
+        let (begun, unanswered) = tokio::join!(drive, work);
         let begun = begun?;
         let lasted = recorder.now();
         say(format!("no more faults; {} requests were answered", recorder.operations()));
-        let mut violations = Vec::new();
+        let mut violations = Vec::from_iter(unanswered);
         let converged = at_rest(&clients, say).await;
         let converged_after = recorder.now().saturating_sub(lasted);
         match converged {
