@@ -19,7 +19,8 @@ pub struct Options {
     pub queue_max: usize,
     /// Most commits that share one write to disk.
     pub batch_max: usize,
-    /// Bytes of one log, after which the next is begun; at most a 32nd of the disk. Where the file cannot keep up a log grows to twice as many; then commits wait.
+    /// Bytes of one log, after which the next is begun; no more than a 32nd of the disk, but for a disk of less than 32 MiB. Where the
+    /// file cannot keep up a log grows to twice as many; then commits wait.
     pub log_bytes: u64,
     /// Logs that are kept besides the one that is written. If there are more, what counts in the oldest is brought to the file; the
     /// more there are, the less often a key that changes again and again gets there.

@@ -44,6 +44,9 @@ pub(crate) struct Writer {
     next_turn: Duration,
 }
 
+/// What was in flight could not be made durable: it did not happen, and whoever waited for it was told.
+struct Lost;
+
 /// Bytes of memory for what the file does not have yet, after which the oldest log is brought there. Commits wait at twice as many.
 pub(crate) const MEMORY_MAX: usize = 16 << 20;
 
@@ -195,12 +198,14 @@ impl Writer {
             let (outcomes, done) = self.apply_or_revive(batch)?;
             let changes = !done.commits.is_empty();
             let prepared = if changes { self.logs.prepare(self.last(), &mut self.frame) } else { Ok(()) };
-            let Some(before) = self.synced() else { continue };
+            let Ok(before) = self.synced() else { continue };
             // The disk has work again before those who wait for the frame before are told.
             let is_busy = before.as_ref().is_some_and(Flight::is_handed);
             let appended =
                 if changes { prepared.and_then(|()| self.append(done, is_busy).map(Some)) } else { Ok(None) };
-            before.into_iter().for_each(|before| self.publish(before));
+            if let Some(before) = before {
+                self.publish(before);
+            }
             return match appended {
                 Ok(flight) => Ok((outcomes, flight)),
                 Err(error) => Err(self.unwritten(&error)),
@@ -217,22 +222,24 @@ impl Writer {
         Ok(flight)
     }
 
-    /// Makes what is in flight durable, publishes it and answers; `false` if that failed.
+    /// Makes what is in flight durable, publishes it and answers; `false` if it is lost.
     fn land(&mut self) -> bool {
         let synced = self.synced();
-        let is_well = synced.is_some();
-        synced.flatten().into_iter().for_each(|flight| self.publish(flight));
+        let is_well = synced.is_ok();
+        if let Ok(Some(flight)) = synced {
+            self.publish(flight);
+        }
         is_well
     }
 
-    /// Makes what is in flight durable. `None` if that failed: then it did not happen, and whoever waits for it knows.
-    fn synced(&mut self) -> Option<Option<Flight>> {
-        let Some(flight) = self.flight.take() else { return Some(None) };
-        let Err(error) = self.syncer.finish(&flight) else { return Some(Some(flight)) };
+    /// Makes what is in flight durable, and answers what that was.
+    fn synced(&mut self) -> Result<Option<Flight>, Lost> {
+        let Some(flight) = self.flight.take() else { return Ok(None) };
+        let Err(error) = self.syncer.finish(&flight) else { return Ok(Some(flight)) };
         self.logs.unsettle();
         let error = self.unwritten(&error);
         self.refuse(flight.answers.into_iter().map(|(reply, _)| reply), &error);
-        None
+        Err(Lost)
     }
 
     /// Publishes what is durable, and answers.

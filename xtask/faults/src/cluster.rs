@@ -440,20 +440,11 @@ impl Cluster {
     }
 
     fn start_again(&mut self, target: Target) -> Result<(), String> {
-        self.tidy(target);
-        self.processes.get_mut(&target).map_or(Ok(()), Process::start)
-    }
-
-    /// Removes the copies of logs that a member has repaired: etcd keeps them for ever.
-    fn tidy(&self, target: Target) {
-        let Target::Member(member) = target else { return };
-        // Not through the file system that may stall.
-        let logs = fs::read_dir(self.path(&format!("disk{member}")).join("etcd/member/wal"));
-        let broken = logs.into_iter().flatten().flatten().map(|log| log.path());
-        for copy in broken.filter(|path| path.extension().is_some_and(|extension| extension == "broken")) {
-            // If it cannot be removed the disk is full a little sooner.
-            let _ = fs::remove_file(copy);
+        if let Target::Member(member) = target {
+            // Not through the file system that may stall.
+            remove_copies(&self.path(&format!("disk{member}")).join("etcd/member/wal"));
         }
+        self.processes.get_mut(&target).map_or(Ok(()), Process::start)
     }
 
     /// Starts again, as a service manager does, what has ended by itself; answers what that was.
@@ -559,6 +550,15 @@ fn fill(path: &Path) {
     }
 }
 
+/// Removes the copies that etcd makes of logs before it repairs them, and keeps for ever.
+fn remove_copies(logs: &Path) {
+    let files = fs::read_dir(logs).into_iter().flatten().flatten().map(|file| file.path());
+    for copy in files.filter(|path| path.extension().is_some_and(|extension| extension == "broken")) {
+        // If it cannot be removed the disk is full a little sooner.
+        let _ = fs::remove_file(copy);
+    }
+}
+
 fn is_mounted(path: &Path) -> bool {
     let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
     mounts.lines().any(|line| line.split(' ').nth(4).is_some_and(|place| Path::new(place) == path))
@@ -571,4 +571,23 @@ async fn until(what: &str, mut look: impl FnMut() -> bool) -> Result<(), String>
         }
     };
     tokio::time::timeout(START_MAX, wait).await.map_err(|_| format!("not within {} s: {what}", START_MAX.as_secs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_of_repaired_logs_go_and_logs_stay() {
+        let logs = tempfile::tempdir().expect("a directory");
+        for name in ["0-0.wal", "0-0.wal.broken", "1.tmp"] {
+            fs::write(logs.path().join(name), "x").expect("a file");
+        }
+        remove_copies(logs.path());
+        remove_copies(&logs.path().join("missing"));
+        let left = fs::read_dir(logs.path()).expect("it is there").flatten().map(|file| file.file_name());
+        let mut left: Vec<_> = left.collect();
+        left.sort();
+        assert_eq!(left, ["0-0.wal", "1.tmp"]);
+    }
 }

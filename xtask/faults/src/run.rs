@@ -83,7 +83,6 @@ async fn under_faults(options: &Options, cluster: &mut Cluster, say: &dyn Fn(Str
     // What was written before all watch, none would have told.
     let (begin, mut begins) = watch::channel(false);
     let (stop, stopped) = watch::channel(false);
-    let mut stops = stop.subscribe();
     let ended = RefCell::new(Vec::new());
     let drive = async {
         while !recorder.all_listed() {
@@ -99,22 +98,7 @@ async fn under_faults(options: &Options, cluster: &mut Cluster, say: &dyn Fn(Str
             workload::run(&clients, Rc::clone(&recorder), options.seed, stopped).await;
         }
     };
-    // Clients try again until they are answered, which may be never.
-    let overdue = async {
-        if stops.wait_for(|stops| *stops).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        tokio::time::sleep(CONVERGE_MAX).await;
-    };
-    let work = async {
-        tokio::select! {
-            () = work => None,
-            () = overdue => {
-                let what = format!("clients still wait for answers {} s after the last fault", CONVERGE_MAX.as_secs());
-                Some(Violation::new("answers", what))
-            }
-        }
-    };
+    let work = answered(work, stop.subscribe(), CONVERGE_MAX);
     let whole = async {
         let (begun, unanswered) = tokio::join!(drive, work);
         let begun = begun?;
@@ -154,6 +138,27 @@ async fn under_faults(options: &Options, cluster: &mut Cluster, say: &dyn Fn(Str
     };
     measure(&mut report, &figures, &begun);
     Ok(report)
+}
+
+/// Waits for clients, which try again until they are answered; a violation if they still wait so long after they were told to stop.
+async fn answered(
+    work: impl Future<Output = ()>,
+    mut stop: watch::Receiver<bool>,
+    longest: Duration,
+) -> Option<Violation> {
+    let overdue = async {
+        if stop.wait_for(|stop| *stop).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(longest).await;
+    };
+    tokio::select! {
+        () = work => None,
+        () = overdue => {
+            let what = format!("clients still wait for answers {} s after the last fault", longest.as_secs());
+            Some(Violation::new("answers", what))
+        }
+    }
 }
 
 /// Writes down what watches told, each change once, for whoever looks for what happened.
@@ -338,5 +343,22 @@ fn measure(report: &mut Report, figures: &Figures, begun: &[(Duration, Planned)]
         } else if let Some(bound) = figures.bindings.iter().find(|bound| *bound >= elected) {
             report.scheduling_gaps.push(*bound - *at);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn clients_that_are_never_answered_are_a_violation_once_they_were_to_stop() {
+        let (stop, stopped) = watch::channel(false);
+        let work = tokio::task::yield_now();
+        assert!(answered(work, stopped.clone(), Duration::ZERO).await.is_none(), "while things go wrong they may wait");
+        stop.send_replace(true);
+        let in_time = answered(std::future::ready(()), stopped.clone(), Duration::from_secs(3600)).await;
+        assert!(in_time.is_none());
+        let never = answered(std::future::pending(), stopped, Duration::ZERO).await;
+        assert_eq!(never.map(|violation| violation.promise), Some("answers"));
     }
 }
