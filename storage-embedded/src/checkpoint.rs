@@ -54,7 +54,9 @@ impl Checkpointer {
         let path = path.to_owned();
         let work = move || {
             for checkpoint in receiver {
-                let written = write(&base, &published, checkpoint);
+                let write = || write(&base, &published, checkpoint);
+                // A panic is a failure that is told; the thread goes on, for somebody may wait for it.
+                let written = catch_unwind(AssertUnwindSafe(write)).unwrap_or_else(|_| Err(damaged()));
                 if let Err(error) = &written {
                     tracing::warn!(path = %path.display(), %error, "the log could not be brought to the file");
                 }
@@ -110,6 +112,10 @@ impl Drop for Checkpointer {
             tracing::error!("the thread that brings the log to the file had panicked");
         }
     }
+}
+
+fn damaged() -> Error {
+    Error::Corrupt { reason: "its pages do not fit together".to_owned() }
 }
 
 fn write(base: &Base, published: &Published, checkpoint: Checkpoint) -> Result<(), Error> {

@@ -73,8 +73,14 @@ fn size(transaction: &Transaction) -> usize {
     keys + put_bytes(transaction)
 }
 
-/// Bytes that the transaction puts; at least 1 if it puts anything.
-pub(crate) fn put_bytes(transaction: &Transaction) -> usize {
+/// Bytes for which there must be room beside the reserve; at least 1 if any. The reserve is for whoever deletes, which often writes
+/// down something as well: with a pod goes its part of what its node holds.
+pub(crate) fn room_bytes(transaction: &Transaction) -> usize {
+    let deletes = transaction.operations.iter().any(|operation| matches!(operation, Operation::Delete { .. }));
+    if deletes { 0 } else { put_bytes(transaction) }
+}
+
+fn put_bytes(transaction: &Transaction) -> usize {
     let bytes = |operation: &Operation| match operation {
         Operation::Put { key, value, .. } => key.len() + value.len(),
         Operation::Delete { .. } => 0,

@@ -18,7 +18,7 @@ use crate::disk::{Disk, io_error, store_error, store_io_error};
 use crate::flight::{Flight, Reply, Syncer};
 use crate::log::{Frame, Logs, Replayed, replay};
 use crate::overlay::{Mark, Overlay};
-use crate::queue::{Request, Waiting, put_bytes};
+use crate::queue::{Request, Waiting, room_bytes};
 use crate::snapshot::{Failed, Published, Snapshot};
 use crate::{OpenError, Options};
 
@@ -167,12 +167,12 @@ impl Writer {
             return;
         }
         self.make_room();
-        let puts: usize = batch.iter().map(|(asked, _)| put_bytes(&asked.transaction)).sum();
-        let room = if puts > 0 { self.room(puts) } else { Ok(()) };
+        let needed: usize = batch.iter().map(|(asked, _)| room_bytes(&asked.transaction)).sum();
+        let room = if needed > 0 { self.room(needed) } else { Ok(()) };
         let (mut accepted, mut replies) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
         for (asked, reply) in batch {
             match &room {
-                Err(refused) if put_bytes(&asked.transaction) > 0 => {
+                Err(refused) if room_bytes(&asked.transaction) > 0 => {
                     // Whoever asked may have gone.
                     let _ = reply.send(Err(refused.clone()));
                 }
