@@ -69,7 +69,7 @@ impl fmt::Debug for Tls {
 /// A user of etcd.
 #[derive(Clone)]
 pub struct Credentials {
-    /// The user. It must be able to read and write all keys.
+    /// The user. It must be able to read all keys, and to write those that the store is asked to and `compact_rev_key`.
     pub user: String,
     /// Its password.
     pub password: String,

@@ -25,7 +25,7 @@ pub struct EtcdStore {
     members: Arc<Members>,
     recent: Recent,
     leases: Leases,
-    /// The compacted revision, as far as this process has heard.
+    /// The compacted revision, as far as this process has heard; of an earlier past, if etcd was brought back to one.
     compacted: Arc<AtomicU64>,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -86,6 +86,11 @@ impl EtcdStore {
             match self.read_at(known.max(1)).await {
                 Ok(()) => return Ok(known),
                 Err(Failure { kind: Kind::Compacted, .. }) => {}
+                // etcd was brought back to an older past, of which nothing is known.
+                Err(Failure { kind: Kind::Future, .. }) if known > 0 => {
+                    let _ = self.compacted.compare_exchange(known, 0, Ordering::AcqRel, Ordering::Relaxed);
+                    continue;
+                }
                 Err(failure) => return Err(failure.of_read("read the compacted revision")),
             }
             let oldest = self.members.read(ask_compacted).await;
@@ -185,9 +190,11 @@ impl Store for EtcdStore {
             }
             self.told(self.recent.reaches(after, &self.members).await)?;
         }
-        let known = self.compacted.load(Ordering::Acquire);
-        if after < known {
-            return Err(self.told(self.compacted_error(after).await)?);
+        if after < self.compacted.load(Ordering::Acquire) {
+            let oldest = self.told(self.compacted().await)?;
+            if after < oldest {
+                return Err(Error::Compacted { requested: after, oldest });
+            }
         }
         if after >= history.compacted() {
             match history.watch(prefix, after) {

@@ -74,7 +74,13 @@ impl Feed {
     pub(crate) async fn follow(self, mut revision: Revision) {
         loop {
             let error = match self.store.watch(EVERYTHING, revision).await {
-                Err(error) => error,
+                Err(error) => {
+                    // Nobody is to be asked again and again for what does not work.
+                    if matches!(error, store::Error::Unavailable { .. }) {
+                        self.clock.sleep(RETRY).await;
+                    }
+                    error
+                }
                 Ok(mut watch) => loop {
                     match watch.next().await {
                         None => break store::Error::Closed,
