@@ -193,10 +193,11 @@ fn restore_embedded(directory: &DataDir, file: &Path) -> Result<Restoring, Error
     let replaced = (1..).map(|n| directory.join(&format!("store-replaced-{n}"))).find(|path| !path.exists());
     let replaced = replaced.filter(|_| store.exists());
     if let Some(replaced) = &replaced {
-        // In one step, for where there is no store an empty one would be made.
-        let exchanged = renameat2(AT_FDCWD, &new, AT_FDCWD, &store, RenameFlags::RENAME_EXCHANGE);
+        // In one step, for where there is no store an empty one would be made. By then the copy has the name that the store that was there
+        // shall have: whenever this ends, the store is never where the next attempt clears away what is left of this one.
+        std::fs::rename(&new, replaced).map_err(Error::file("move", &new))?;
+        let exchanged = renameat2(AT_FDCWD, replaced, AT_FDCWD, &store, RenameFlags::RENAME_EXCHANGE);
         exchanged.map_err(|error| Error::file("exchange", &store)(error.into()))?;
-        std::fs::rename(&new, replaced).map_err(Error::file("move aside", &new))?;
     } else {
         std::fs::rename(&new, &store).map_err(Error::file("move", &new))?;
     }
