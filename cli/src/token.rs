@@ -59,7 +59,11 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode, Error> {
             let tokens = Tokens::new(&options.access.kubeconfig()?)?;
             if options.control_plane {
                 let directory = options.access.directory();
-                say(tokens.create_for_control_plane(options.ttl, &directory).await?.command());
+                let invitation = tokens.create_for_control_plane(options.ttl, &directory).await?;
+                say(invitation.command());
+                if invitation.store.contains("https://") {
+                    eprintln!("with --etcd-cafile and the other --etcd-... options that this machine's API server has");
+                }
                 return Ok(ExitCode::SUCCESS);
             }
             let invitation = tokens.create(options.ttl, &options.description, options.server.as_deref()).await?;

@@ -8,6 +8,9 @@ mod common;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use k8s_openapi::api::core::v1::ConfigMap;
+use longshore_core::leader::Fence;
+
 use common::{Machine, Part, certificate, eventually, on_own_network, part, run};
 use nix::sys::signal::Signal;
 
@@ -129,6 +132,32 @@ fn three_control_planes_over_three_members_survive_the_death_of_each_process_in_
     });
 }
 
+/// The term of the controllers that lead now.
+fn term(machine: &Machine) -> Fence {
+    let lease = ["get", "lease", "-n", "kube-system", "kube-controller-manager", "-o", "json"];
+    let lease: serde_json::Value = serde_json::from_str(&machine.ask(&lease)).unwrap();
+    let transitions = i32::try_from(lease["spec"]["leaseTransitions"].as_i64().unwrap_or(0)).unwrap();
+    let holder = lease["spec"]["holderIdentity"].as_str().unwrap().to_owned();
+    Fence { namespace: "kube-system".to_owned(), name: "kube-controller-manager".to_owned(), holder, transitions }
+}
+
+/// Writes as whoever leads in a term would; answers the code, and the reason of a refusal.
+fn write_as(machine: &Machine, term: &Fence) -> (u16, String) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        let config = kube::config::Kubeconfig::read_from(machine.data_dir().join("kubeconfig")).unwrap();
+        let mut config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await.unwrap();
+        config.headers.push((Fence::HEADER.parse().unwrap(), term.to_header().try_into().unwrap()));
+        let maps: kube::Api<ConfigMap> = kube::Api::default_namespaced(config.try_into().unwrap());
+        let mut map = ConfigMap::default();
+        map.metadata.generate_name = Some("decided-".to_owned());
+        match maps.create(&Default::default(), &map).await {
+            Ok(_) => (201, String::new()),
+            Err(kube::Error::Api(status)) => (status.code, status.reason.clone()),
+            Err(error) => panic!("{error}"),
+        }
+    })
+}
+
 #[test]
 fn a_leader_that_was_stopped_and_goes_on_does_nothing_that_another_did() {
     on_own_network(&["kubectl"], || {
@@ -151,6 +180,7 @@ fn a_leader_that_was_stopped_and_goes_on_does_nothing_that_another_did() {
             });
         };
         replicas("3");
+        let term = term(&machine);
         old.signal(Signal::SIGSTOP);
         // What the old one has not seen yet when it goes on, it would do as well.
         machine.ask(&["scale", "deployment", "web", "--replicas=5"]);
@@ -160,6 +190,11 @@ fn a_leader_that_was_stopped_and_goes_on_does_nothing_that_another_did() {
         old.signal(Signal::SIGCONT);
         eventually("the old one notices", || old.logged("no longer lead").then_some(()));
         replicas("7");
+        // What it had decided and not sent yet would have been refused, and is.
+        assert_eq!(write_as(&machine, &term), (409, "Fenced".to_owned()));
+        let now = self::term(&machine);
+        assert!(now.holder != term.holder && now.transitions > term.transitions, "{now:?} after {term:?}");
+        assert_eq!(write_as(&machine, &now), (201, String::new()));
         assert_eq!(machine.ask(&["get", "pods", "-o", "name"]).lines().count(), 7);
         for part in [old, new, api] {
             part.stop();
