@@ -50,10 +50,11 @@ pub fn missing_program() -> Option<&'static str> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let directories: Vec<PathBuf> = std::env::split_paths(&path).collect();
     let has = |program: &&str| directories.iter().any(|directory| directory.join(program).is_file());
-    ["etcd", "bindfs", "setpriv", "unshare", "ip"].into_iter().find(|program| !has(program))
+    let missing = ["etcd", "bindfs", "setpriv", "unshare", "ip"].into_iter().find(|program| !has(program));
+    missing.or_else(|| faketime().is_none().then_some("faketime"))
 }
 
-/// The library that gives a process another time, if it is installed.
+/// The library that gives a process another time.
 fn faketime() -> Option<PathBuf> {
     let directories = fs::read_dir("/usr/lib").ok()?.flatten();
     directories.map(|entry| entry.path().join("faketime/libfaketime.so.1")).find(|path| path.is_file())
@@ -99,7 +100,6 @@ pub struct Cluster {
     /// What targets of running faults were found to be.
     resolved: Vec<(Target, Target)>,
     kubeconfig: String,
-    has_clocks: bool,
     _mounts: Vec<Mounted>,
     directory: TempDir,
 }
@@ -151,7 +151,6 @@ impl Cluster {
             links: BTreeMap::new(),
             resolved: Vec::new(),
             kubeconfig: String::new(),
-            has_clocks: faketime().is_some(),
             _mounts: Vec::new(),
             directory,
         };
@@ -313,7 +312,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// A process of Longshore, whose clock can be stepped if this machine has what it takes.
+    /// A process of Longshore, whose clock can be stepped.
     fn part(&self, program: &Path, name: &str) -> Process {
         let process = Process::new(name, program, self.directory.path());
         let Some(library) = faketime() else { return process };
@@ -497,13 +496,11 @@ impl Cluster {
     }
 
     fn step(&mut self, target: Target, seconds: i64) {
-        if self.has_clocks {
-            let directory = self.directory.path().to_owned();
-            // One that keeps its old time has no fault: the run goes on.
-            self.with(target, |process| {
-                drop(fs::write(directory.join(format!("{}.clock", process.name())), format!("{seconds:+}")))
-            });
-        }
+        let directory = self.directory.path().to_owned();
+        // One that keeps its old time has no fault: the run goes on.
+        self.with(target, |process| {
+            drop(fs::write(directory.join(format!("{}.clock", process.name())), format!("{seconds:+}")))
+        });
     }
 
     fn ballast(&self, member: usize) -> PathBuf {
