@@ -43,22 +43,25 @@ pub(crate) fn grant(
 
 /// The pod with the resources that it was granted, if these are not what it asks for.
 pub(crate) fn held(pod: &Arc<Pod>, status: &PodStatus) -> Option<Arc<Pod>> {
+    let other = |container: &Container| {
+        let mut statuses = status.container_statuses.iter().chain(&status.init_container_statuses);
+        let known = statuses.find(|status| status.name == container.name).and_then(allocated);
+        known.filter(|known| !same(known, &container.resources))
+    };
+    let sidecars = pod.spec.init_containers.iter().filter(|init| is_sidecar(init));
+    // Mostly they are, and no copy is needed.
+    if pod.spec.containers.iter().chain(sidecars).all(|container| other(container).is_none()) {
+        return None;
+    }
     let mut granted = Pod::clone(pod);
-    let mut differs = false;
     for container in resizable(&mut granted) {
-        let statuses = status.container_statuses.iter().chain(&status.init_container_statuses);
-        let known = statuses.into_iter().find(|status| status.name == container.name).and_then(allocated);
-        if let Some(known) = known
-            && !same(&known, &container.resources)
-        {
-            differs = true;
-            for name in RESIZABLE {
-                set(&mut container.resources.requests, name, known.requests.get(name).cloned());
-                set(&mut container.resources.limits, name, known.limits.get(name).cloned());
-            }
+        let Some(known) = other(container) else { continue };
+        for name in RESIZABLE {
+            set(&mut container.resources.requests, name, known.requests.get(name).cloned());
+            set(&mut container.resources.limits, name, known.limits.get(name).cloned());
         }
     }
-    differs.then(|| Arc::new(granted))
+    Some(Arc::new(granted))
 }
 
 fn resizable(pod: &mut Pod) -> impl Iterator<Item = &mut Container> {
