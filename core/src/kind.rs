@@ -5,6 +5,8 @@
 //! without knowing their type (registry, tables, patches, caches) goes through [`AnyObject`], which every kind gets
 //! for free.
 
+mod unmanaged;
+
 use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -239,6 +241,9 @@ impl PartialEq for KindType {
     }
 }
 
+/// Why no object fails to be written.
+const SERIALIZES: &str = "API objects have string keys and no failing serializers";
+
 /// A shared object of a kind known only at run time.
 pub type DynObject = Arc<dyn AnyObject>;
 
@@ -252,6 +257,8 @@ pub trait AnyObject: Debug + Send + Sync + 'static {
     fn meta_mut(&mut self) -> &mut ObjectMeta;
     /// The object as JSON, with `apiVersion` and `kind`.
     fn to_value(&self) -> Value;
+    /// The same without `metadata.managedFields`.
+    fn to_unmanaged_value(&self) -> Value;
     /// The object as JSON text, with `apiVersion` and `kind`.
     fn to_vec(&self) -> Vec<u8>;
     /// A copy.
@@ -295,10 +302,13 @@ impl<K: Kind> AnyObject for K {
         kube_core::Resource::meta_mut(self)
     }
     fn to_value(&self) -> Value {
-        serde_json::to_value(self).expect("API objects have string keys and no failing serializers")
+        serde_json::to_value(self).expect(SERIALIZES)
+    }
+    fn to_unmanaged_value(&self) -> Value {
+        unmanaged::to_value(self, self.meta()).expect(SERIALIZES)
     }
     fn to_vec(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("API objects have string keys and no failing serializers")
+        serde_json::to_vec(self).expect(SERIALIZES)
     }
     fn clone_box(&self) -> Box<dyn AnyObject> {
         Box::new(self.clone())

@@ -96,8 +96,11 @@ impl Registry {
         found: &Mutex<Warnings>,
     ) -> Result<Box<dyn AnyObject>, Error> {
         let kind = target.kind;
+        // What such a patch does not mention need not be read again: that is a third of a status that an agent writes.
+        let spares = matches!(patch, PatchBody::Merge(patch) if spares_managed_fields(patch));
         let applied = match patch {
             PatchBody::Json(patch) => apply_json_patch(current.to_value(), patch),
+            PatchBody::Merge(patch) if spares => apply_merge_patch(current.to_unmanaged_value(), patch),
             PatchBody::Merge(patch) => apply_merge_patch(current.to_value(), patch),
             PatchBody::Strategic(patch) => apply_strategic(current.to_value(), patch.clone(), schema::of(kind)),
             PatchBody::Apply(config) => {
@@ -126,11 +129,20 @@ impl Registry {
             decode_value(kind, value, validation).map_err(|error| refuse_result(&shown(patch, current), &error))?;
         *found.lock().unwrap_or_else(PoisonError::into_inner) = decoded.warnings;
         let mut object = decoded.object;
+        if spares {
+            object.meta_mut().managed_fields.clone_from(&current.meta().managed_fields);
+        }
         object.set_defaults();
         object.normalize();
         check_place(target, &*object)?;
         Ok(object)
     }
+}
+
+/// Whether a merge patch leaves `metadata.managedFields` as it is.
+fn spares_managed_fields(patch: &Value) -> bool {
+    let Some(patch) = patch.as_object() else { return false };
+    patch.get("metadata").is_none_or(|metadata| metadata.is_object() && metadata.get("managedFields").is_none())
 }
 
 /// What an error shows of a patch whose result is not right: the result, but of a strategic patch the patch itself.

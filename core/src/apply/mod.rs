@@ -127,7 +127,7 @@ impl FieldManager {
             // Ownership is not tracked, because somebody reset it; the next apply starts it again.
             return;
         }
-        let live = live.map_or_else(|| self.empty(), without_managed_fields);
+        let live = live.map_or_else(|| self.empty(), AnyObject::to_unmanaged_value);
         self.note_update(&live, &new.to_value(), &mut managed, manager, now);
         new.meta_mut().managed_fields = managed.encode();
     }
@@ -190,7 +190,7 @@ impl FieldManager {
         let mut managed = Managed::decode(entries)
             .map_err(|error| ApplyError::Internal(format!("failed to decode managed fields: {error}")))?;
         self.check(config)?;
-        let live = live.map_or_else(|| self.empty(), without_managed_fields);
+        let live = live.map_or_else(|| self.empty(), AnyObject::to_unmanaged_value);
         if managed.fields.is_empty() {
             self.note_update(&self.empty(), &live, &mut managed, "before-first-apply", now);
         }
@@ -315,14 +315,6 @@ fn is_reset(entries: &[ManagedFieldsEntry]) -> bool {
 /// `group/version` as Go prints it; the core group's is empty.
 fn group_version(api_version: &str) -> String {
     if api_version.contains('/') { api_version.to_owned() } else { format!("/{api_version}") }
-}
-
-fn without_managed_fields(object: &dyn AnyObject) -> Value {
-    let mut value = object.to_value();
-    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.swap_remove("managedFields");
-    }
-    value
 }
 
 /// Brings client-side apply's annotation, if there is one, up to what was applied now.

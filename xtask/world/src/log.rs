@@ -46,15 +46,6 @@ pub fn name(object: &DynObject) -> &str {
     object.meta().name.as_deref().unwrap_or_default()
 }
 
-/// As JSON, without what nothing is checked about.
-pub fn value(object: &DynObject) -> Value {
-    let mut value = object.to_value();
-    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.swap_remove("managedFields");
-    }
-    value
-}
-
 /// All of it; the processes share it.
 #[derive(Debug, Default)]
 pub struct Log {
@@ -237,7 +228,7 @@ impl Known {
         if let Some((_, value)) = same.iter().find(|(known, _)| is_known(known)) {
             return Arc::clone(value);
         }
-        let value = Arc::new(value(&object));
+        let value = Arc::new(object.to_unmanaged_value());
         same.push((object, Arc::clone(&value)));
         value
     }

@@ -4,12 +4,12 @@ use longshore_faults::converge::{self, Listed};
 use longshore_faults::history::{Kind, name};
 use serde_json::Value;
 
-use crate::log::{Log, value};
+use crate::log::Log;
 use crate::workload::COMPLETIONS;
 
 /// Looks at everything as an observer of a server knows it.
 pub(crate) fn missing(log: &Log, server: usize, nodes: usize) -> Option<String> {
-    let list = |kind| log.state(server, kind).iter().map(value).collect::<Vec<_>>();
+    let list = |kind| log.state(server, kind).iter().map(|object| object.to_unmanaged_value()).collect::<Vec<_>>();
     let (of_jobs, pods): (Vec<Value>, Vec<Value>) = list(Kind::Pod).into_iter().partition(|pod| is_of(pod, "Job"));
     // A server that stood still may carry out what a client asked long ago, and has undone since: such a pod may be there.
     let (of_nobody, pods) = pods.into_iter().partition(|pod| pod["metadata"]["ownerReferences"].is_null());

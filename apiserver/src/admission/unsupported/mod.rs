@@ -105,10 +105,12 @@ impl AdmissionRule for UnsupportedFields {
         if !looks || !find::concerns(kind) {
             return Ok(());
         }
-        let mut found = find::find(kind, &object.to_value());
-        if let Some(old) = request.old {
+        let mut found = find::find(kind, &object.to_unmanaged_value());
+        if !found.is_empty()
+            && let Some(old) = request.old
+        {
             // What was let in stays: an update answers only for what it adds.
-            let before = find::find(kind, &old.to_value());
+            let before = find::find(kind, &old.to_unmanaged_value());
             found.retain(|found| !before.contains(found));
         }
         let refuses = |found: &Found| {
