@@ -68,6 +68,26 @@ async fn a_name_is_generated_and_nothing_is_created_where_there_is_no_namespace(
 }
 
 #[tokio::test]
+async fn a_merge_patch_keeps_who_owns_what_unless_it_is_about_that() {
+    let client = client().await;
+    let maps = maps(&client);
+    maps.create(map("a", "1"), &PostParams::default()).await.unwrap();
+    let params = PatchParams { field_manager: Some("other".to_owned()), ..PatchParams::default() };
+    let patched = async |patch| maps.patch("a", &Patch::Merge(patch), &params).await.unwrap();
+    let owners = |map: &ConfigMap| {
+        let entries = map.metadata.managed_fields.iter().flatten();
+        entries.map(|entry| entry.manager.clone().unwrap()).collect::<Vec<_>>()
+    };
+    let changed = patched(json!({ "metadata": { "labels": { "l": "m" } }, "data": { "other": "2" } })).await;
+    assert_eq!(owners(&changed), ["other", "test"]);
+    assert_eq!(changed.data["key"], "1");
+    let same = patched(json!({ "data": { "other": "2" } })).await;
+    assert_eq!(same.metadata, changed.metadata);
+    let reset = patched(json!({ "metadata": { "managedFields": [{}] } })).await;
+    assert_eq!(owners(&reset), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_stale_update_conflicts_and_an_update_without_change_writes_nothing() {
     let client = client().await;
     let maps = maps(&client);
