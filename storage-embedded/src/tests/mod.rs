@@ -1,4 +1,5 @@
 mod flight;
+mod frozen;
 mod logs;
 
 use std::collections::BTreeMap;
