@@ -19,7 +19,7 @@ use crate::{Bench, Outcome, Row};
 /// Keys that are put over and over.
 const KEYS: usize = 10_000;
 /// Writers, and bytes of a value.
-pub(crate) const PUTS: [(usize, usize); 10] = [
+pub(crate) const PUTS: [(usize, usize); 12] = [
     (1, 256),
     (16, 256),
     (256, 256),
@@ -28,6 +28,8 @@ pub(crate) const PUTS: [(usize, usize); 10] = [
     (16, 4096),
     (256, 4096),
     (1024, 4096),
+    (1, 65_536),
+    (16, 65_536),
     (256, 65_536),
     (1024, 65_536),
 ];

@@ -21,7 +21,7 @@ use tracing_subscriber::EnvFilter;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// How many worlds are run unless told otherwise: what two processors run in three minutes.
-const WORLDS: u64 = 6_000;
+const WORLDS: u64 = 10_000;
 
 /// One world of so many is run twice, to see whether the second is as the first.
 const AGAIN_ONE_OF: u64 = 100;
@@ -35,7 +35,7 @@ const TOLD_MAX: usize = 5;
     about = "Run whole control planes in simulated worlds under faults, and check what they promised"
 )]
 struct Arguments {
-    /// How many worlds to run; 6,000, or 1 where a seed is given
+    /// How many worlds to run; 10,000, or 1 where a seed is given
     #[arg(long)]
     seeds: Option<u64>,
     /// The first seed; a seed decides all that happens in its world
