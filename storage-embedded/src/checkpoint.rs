@@ -56,7 +56,8 @@ impl Checkpointer {
             for checkpoint in receiver {
                 let write = || write(&base, &published, checkpoint);
                 // A panic is a failure that is told; the thread goes on, for somebody may wait for it.
-                let written = catch_unwind(AssertUnwindSafe(write)).unwrap_or_else(|_| Err(damaged()));
+                let written = catch_unwind(AssertUnwindSafe(write))
+                    .unwrap_or_else(|_| Err(Error::Unavailable { reason: "what brings it there panicked".to_owned() }));
                 if let Err(error) = &written {
                     tracing::warn!(path = %path.display(), %error, "the log could not be brought to the file");
                 }
@@ -112,10 +113,6 @@ impl Drop for Checkpointer {
             tracing::error!("the thread that brings the log to the file had panicked");
         }
     }
-}
-
-fn damaged() -> Error {
-    Error::Corrupt { reason: "its pages do not fit together".to_owned() }
 }
 
 fn write(base: &Base, published: &Published, checkpoint: Checkpoint) -> Result<(), Error> {

@@ -88,6 +88,7 @@ impl EtcdStore {
                 Err(Failure { kind: Kind::Compacted, .. }) => {}
                 // etcd was brought back to an older past, of which nothing is known.
                 Err(Failure { kind: Kind::Future, .. }) if known > 0 => {
+                    // Somebody else may have found out, which is as good.
                     let _ = self.compacted.compare_exchange(known, 0, Ordering::AcqRel, Ordering::Relaxed);
                     continue;
                 }

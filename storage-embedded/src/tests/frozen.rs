@@ -28,10 +28,19 @@ fn thawed(files: &[(&str, &str)]) -> tempfile::TempDir {
 #[tokio::test]
 async fn the_first_format_opens() {
     let directory = thawed(&[(FILE, include_str!("frozen/format-1/store.redb.txt"))]);
+    for _ in 0..2 {
+        let store = open(directory.path()).unwrap();
+        let found = store.get("/a").await.unwrap();
+        let value = found.value.unwrap();
+        assert_eq!((found.revision, value.revision, value.created, &*value.value), (9, 7, 3, &b"value"[..]));
+    }
     let store = open(directory.path()).unwrap();
-    let found = store.get("/a").await.unwrap();
-    let value = found.value.unwrap();
-    assert_eq!((found.revision, value.revision, value.created, &*value.value), (9, 7, 3, &b"value"[..]));
+    assert_eq!(store.commit(Transaction::new().delete("/a")).await, Ok(Committed::Done(10)));
+    drop(store);
+    let database = Database::open(directory.path().join(FILE)).unwrap();
+    let read = database.begin_read().unwrap();
+    let format = read.open_table(META).unwrap().get(META_FORMAT).unwrap().unwrap().value();
+    assert_eq!(format, FORMAT, "an older version must not open it, for it knows nothing of the log");
 }
 
 #[tokio::test]

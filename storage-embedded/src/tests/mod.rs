@@ -14,7 +14,7 @@ use longshore_core::store::{Committed, Error, HistoryLimits, ListOptions, Store,
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 use redb::backends::FileBackend;
-use redb::{BackendError, Database, ReadableDatabase, StorageBackend, TableDefinition};
+use redb::{BackendError, Database, ReadableDatabase, StorageBackend};
 
 use crate::base::{FORMAT, META, META_FORMAT};
 use crate::disk::{Disk, FILE};
@@ -470,37 +470,6 @@ fn nobody_else_may_read_the_file() {
 }
 
 /// The tables as the first format had them. They must stay as they are here.
-#[tokio::test]
-async fn a_file_of_the_first_format_opens() {
-    let directory = tempfile::tempdir().unwrap();
-    let database = Database::create(directory.path().join(FILE)).unwrap();
-    let transaction = database.begin_write().unwrap();
-    {
-        let mut keys = transaction.open_table(TableDefinition::<&str, &[u8]>::new("keys")).unwrap();
-        keys.insert("/a", [&7_u64.to_le_bytes()[..], &3_u64.to_le_bytes(), b"value"].concat().as_slice()).unwrap();
-        let mut expiry = transaction.open_table(TableDefinition::<&str, (i64, u64)>::new("expiry")).unwrap();
-        expiry.insert("/a", (i64::MAX, 3_600_000)).unwrap();
-        let mut meta = transaction.open_table(TableDefinition::<&str, u64>::new("meta")).unwrap();
-        meta.insert("format", 1).unwrap();
-        meta.insert("revision", 9).unwrap();
-    }
-    transaction.commit().unwrap();
-    drop(database);
-    for _ in 0..2 {
-        let store = open(directory.path()).unwrap();
-        let found = store.get("/a").await.unwrap();
-        let value = found.value.unwrap();
-        assert_eq!((found.revision, value.revision, value.created, &*value.value), (9, 7, 3, &b"value"[..]));
-    }
-    let store = open(directory.path()).unwrap();
-    assert_eq!(store.commit(Transaction::new().delete("/a")).await, Ok(Committed::Done(10)));
-    drop(store);
-    let database = Database::open(directory.path().join(FILE)).unwrap();
-    let read = database.begin_read().unwrap();
-    let format = read.open_table(META).unwrap().get(META_FORMAT).unwrap().unwrap().value();
-    assert_eq!(format, FORMAT, "an older version must not open it, for it knows nothing of the log");
-}
-
 #[tokio::test]
 async fn a_file_that_cannot_grow_stops_puts_but_neither_deletes_nor_reads() {
     let directory = tempfile::tempdir().unwrap();
